@@ -1,0 +1,26 @@
+"""Bilinear resizing by scikit-image's rule, which Matterport's images and masks went through."""
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+
+def _edge_weights(length: int, target: int) -> NDArray[np.float64]:
+    """How much of each resized position lies on the picture rather than on the black around it. (target,)"""
+    centres = (np.arange(target) + 0.5) * (length / target) - 0.5
+    return np.minimum(1.0, np.minimum(1.0 + centres, length - centres))
+
+
+def resize_on_black(image: NDArray[Any], height: int, width: int) -> NDArray[Any]:
+    """Resize a float `image` (H, W) or (H, W, C) to (height, width); everything outside it counts as zero.
+
+    Half-pixel centres, no smoothing when shrinking: `skimage.transform.resize(order=1, mode="constant",
+    anti_aliasing=False)`. OpenCV's bilinear rule is the same but repeats the border, and a bilinear filter
+    is separable: weighting the border rows and columns gives the same numbers. Same dtype as `image`.
+    """
+    rows, columns = _edge_weights(image.shape[0], height), _edge_weights(image.shape[1], width)
+    resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+    weights = (rows[:, None] * columns).astype(image.dtype)
+    return np.asarray(resized * (weights if image.ndim == 2 else weights[..., None]))
