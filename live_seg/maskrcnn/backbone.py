@@ -1,0 +1,76 @@
+"""Image to feature maps: Matterport's ResNet-50 and -101, and MobileNetV2 as the small, fast member."""
+
+from typing import Literal, get_args
+
+import keras
+from keras import layers
+
+from live_seg.maskrcnn.boxes import Tensor
+
+BackboneName = Literal["resnet50", "resnet101", "mobilenetv2"]
+BACKBONES: tuple[str, ...] = get_args(BackboneName)
+
+RESNET_BLOCKS = {"resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}
+"""Bottleneck blocks in stages 2 to 5 (He et al., arXiv 1512.03385, table 1)."""
+
+NORM_EPSILON = 1e-3
+"""Keras' default, with which Matterport's weights were trained."""
+
+MOBILENET_MAPS = ("block_3_expand_relu", "block_6_expand_relu", "block_13_expand_relu", "block_16_project_BN")
+"""C2 to C5 of MobileNetV2: the widest map before each stride; the last without the classifier's 1280 channels."""
+
+
+def frozen_norm(name: str) -> layers.BatchNormalization:
+    """Batch normalisation by its stored statistics, also while training: batches are too small for their own."""
+    return layers.BatchNormalization(epsilon=NORM_EPSILON, trainable=False, name=name)
+
+
+def build_backbone(name: BackboneName) -> keras.Model:
+    """Build the backbone called `name`: pictures (B, H, W, 3), sides multiples of 32 -> [C2, C3, C4, C5].
+
+    The maps have strides 4, 8, 16 and 32.
+    """
+    if name == "mobilenetv2":
+        return _mobilenet()
+    return _resnet(name)
+
+
+def _mobilenet() -> keras.Model:
+    """MobileNetV2 (arXiv 1801.04381); its input is scaled to -1..1 once the mean pixel, 127.5, is taken off."""
+    base = keras.applications.MobileNetV2(include_top=False, weights=None, input_shape=(None, None, 3))
+    trunk = keras.Model(base.input, [base.get_layer(layer).output for layer in MOBILENET_MAPS])
+    for layer in trunk.layers:
+        if isinstance(layer, layers.BatchNormalization):
+            layer.trainable = False
+    pictures = keras.Input((None, None, 3))
+    return keras.Model(pictures, trunk(layers.Rescaling(1 / 127.5)(pictures)), name="mobilenetv2")
+
+
+def _resnet(name: str) -> keras.Model:
+    pictures = keras.Input((None, None, 3))
+    x = layers.ZeroPadding2D(3)(pictures)
+    x = layers.Conv2D(64, 7, strides=2, name="stem_conv")(x)
+    x = layers.ReLU()(frozen_norm("stem_norm")(x))
+    x = layers.MaxPooling2D(3, strides=2, padding="same")(x)
+    maps = []
+    for stage, blocks in enumerate(RESNET_BLOCKS[name], start=2):
+        for block in range(blocks):
+            stride = 2 if block == 0 and stage > 2 else 1
+            x = _bottleneck(x, f"stage{stage}_block{block}", 32 * 2 ** (stage - 1), stride, block == 0)
+        maps.append(x)
+    return keras.Model(pictures, maps, name=name)
+
+
+def _bottleneck(x: Tensor, name: str, filters: int, stride: int, project: bool) -> Tensor:
+    """1x1, 3x3, 1x1 with a shortcut; the stride is on the first convolution, as in the original ResNet."""
+    shortcut = x
+    for part, (width, kernel) in enumerate(((filters, 1), (filters, 3), (4 * filters, 1)), start=1):
+        step = stride if part == 1 else 1
+        x = layers.Conv2D(width, kernel, strides=step, padding="same", name=f"{name}_conv{part}")(x)
+        x = frozen_norm(f"{name}_norm{part}")(x)
+        if part < 3:
+            x = layers.ReLU()(x)
+    if project:
+        shortcut = layers.Conv2D(4 * filters, 1, strides=stride, name=f"{name}_project_conv")(shortcut)
+        shortcut = frozen_norm(f"{name}_project_norm")(shortcut)
+    return layers.ReLU()(layers.Add()([x, shortcut]))

@@ -1,0 +1,32 @@
+"""The feature pyramid: strong features at every scale (Lin et al., arXiv 1612.03144)."""
+
+from collections.abc import Sequence
+
+import keras
+from keras import layers
+
+from live_seg.maskrcnn.boxes import Tensor
+
+
+class FeaturePyramid(keras.Layer):
+    """Feature maps of falling size, strides doubling -> as many maps of `channels`, and one of half the last.
+
+    [(B, h, w, c), (B, h/2, w/2, c'), ...] -> [(B, h, w, channels), ..., coarsest].
+    """
+
+    def __init__(self, maps: int, channels: int) -> None:
+        super().__init__(name="pyramid")
+        self.lateral = [layers.Conv2D(channels, 1, name=f"lateral{i}") for i in range(maps)]
+        self.output_convs = [
+            layers.Conv2D(channels, 3, padding="same", name=f"output{i}") for i in range(maps)
+        ]
+        self.upsample = layers.UpSampling2D(2)
+
+    def call(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Merge from the coarsest map down, then smooth each."""
+        merged = [self.lateral[-1](maps[-1])]
+        for lateral, finer in zip(self.lateral[-2::-1], maps[-2::-1], strict=True):
+            merged.append(self.upsample(merged[-1]) + lateral(finer))
+        outputs = [conv(x) for conv, x in zip(self.output_convs, reversed(merged), strict=True)]
+        # A 1x1 max pool with stride 2: every second cell, only for the anchors of the largest scale.
+        return [*outputs, outputs[-1][:, ::2, ::2, :]]

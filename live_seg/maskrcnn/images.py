@@ -1,0 +1,79 @@
+"""Where a frame lies in the network's input, and the way back: layouts, windows, moulding."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from live_seg.maskrcnn.boxes import to_normalised, to_pixels
+
+Layout = Literal["fit", "square"]
+"""`square`: padded to size x size, Matterport's rule. `fit`: longest side `size`, hardly any padding."""
+
+STRIDE = 32
+"""The backbone's deepest map is 32 times smaller: sides are multiples, so that upsampled maps meet theirs."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A frame resized to `resized` and laid at `offset` on a black canvas; all (height, width), pixels."""
+
+    frame: tuple[int, int]
+    resized: tuple[int, int]
+    offset: tuple[int, int]
+    canvas: tuple[int, int]
+
+    @property
+    def window(self) -> NDArray[np.int64]:
+        """The frame on the canvas, y1 x1 y2 x2 in pixels. (4,)."""
+        top, left = self.offset
+        return np.array([top, left, top + self.resized[0], left + self.resized[1]])
+
+    def normalised_window(self) -> NDArray[np.float32]:
+        """The same, normalised to the canvas. (4,)."""
+        return to_normalised(self.window, self.canvas)
+
+    def to_frame(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Normalised y1 x1 y2 x2 on the canvas to x1 y1 x2 y2 in pixels of the frame. (N, 4) -> (N, 4).
+
+        Matterport `MaskRCNN.unmold_detections`, less its rounding.
+        """
+        window = self.normalised_window()
+        shift, scale = np.tile(window[:2], 2), np.tile(window[2:] - window[:2], 2)
+        return to_pixels((boxes - shift) / scale, self.frame)[:, [1, 0, 3, 2]]
+
+
+def place_square(frame: tuple[int, int], size: int, min_side: int) -> Placement:
+    """Place a frame (height, width) in the middle of a square of `size`, as Matterport does.
+
+    The shorter side is enlarged to `min_side` if it is less, unless the longer would pass `size`
+    (`utils.resize_image`, mode "square").
+    """
+    scale = max(1.0, min_side / min(frame))
+    if round(max(frame) * scale) > size:
+        scale = size / max(frame)
+    height, width = max(1, round(frame[0] * scale)), max(1, round(frame[1] * scale))
+    return Placement(frame, (height, width), ((size - height) // 2, (size - width) // 2), (size, size))
+
+
+def place_fit(frame: tuple[int, int], size: int) -> Placement:
+    """Resize a frame (height, width) to a longest side of `size`; canvas sides are rounded up to STRIDE."""
+    scale = size / max(frame)
+    height, width = max(1, round(frame[0] * scale)), max(1, round(frame[1] * scale))
+    canvas = (-(-height // STRIDE) * STRIDE, -(-width // STRIDE) * STRIDE)
+    return Placement(frame, (height, width), ((canvas[0] - height) // 2, (canvas[1] - width) // 2), canvas)
+
+
+def mould(
+    pixels: NDArray[np.uint8], placement: Placement, mean_pixel: tuple[float, float, float]
+) -> NDArray[np.float32]:
+    """BGR `pixels` of `placement.resized` (h, w, 3) to the network's input (H, W, 3): RGB less the mean.
+
+    The padding is black before the mean is taken off, as in Matterport's `mold_image`.
+    """
+    canvas = np.empty((*placement.canvas, 3), np.float32)
+    canvas[:] = np.negative(mean_pixel, dtype=np.float32)
+    top, left, bottom, right = placement.window
+    canvas[top:bottom, left:right] += pixels[..., ::-1]
+    return canvas

@@ -1,0 +1,182 @@
+"""The few operations that have a faster form on one Keras backend, chosen here and nowhere else."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from live_seg.maskrcnn.boxes import Tensor, iou
+
+if keras.backend.backend() == "tensorflow":
+    import tensorflow as tf
+else:
+    tf = None
+
+
+def nms(boxes: Tensor, scores: Tensor, limit: int, threshold: float) -> tuple[Tensor, Tensor]:
+    """Greedy non-maximum suppression, image by image.
+
+    boxes (B, N, 4), scores (B, N), -inf for those that do not take part -> indices (B, limit) int32 of the
+    boxes kept, best first, and which of these count (B, limit) bool; the rest point at box 0. A box goes when
+    its IoU with a better one is over `threshold`.
+    """
+    if tf is None:
+        return nms_by_overlap(iou(boxes, boxes), scores, limit, threshold)
+
+    def one(image: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        kept, count = tf.image.non_max_suppression_padded(
+            image[0], image[1], limit, threshold, score_threshold=LOWEST, pad_to_max_output_size=True
+        )
+        return kept, count
+
+    return _per_image(one, (boxes, scores), limit)
+
+
+def nms_by_overlap(overlaps: Tensor, scores: Tensor, limit: int, threshold: float) -> tuple[Tensor, Tensor]:
+    """Do the same from a table of overlaps (B, N, N), so that a caller decides which pairs compete."""
+    if tf is None:
+        return _greedy(overlaps, scores, limit, threshold)
+
+    def one(image: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        kept = tf.image.non_max_suppression_overlaps(image[0], image[1], limit, threshold, LOWEST)
+        count = tf.shape(kept)[0]
+        return tf.pad(kept, [[0, limit - count]]), count
+
+    return _per_image(one, (overlaps, scores), limit)
+
+
+LOWEST = -1e30
+"""Scores below take no part in NMS: TensorFlow's kernels want a finite bound."""
+
+
+def _per_image(one: Callable[..., Any], inputs: tuple[Tensor, ...], limit: int) -> tuple[Tensor, Tensor]:
+    kept, count = tf.map_fn(
+        one, inputs, fn_output_signature=(tf.TensorSpec((limit,), tf.int32), tf.TensorSpec((), tf.int32))
+    )
+    return kept, tf.range(limit)[None] < count[:, None]
+
+
+def _greedy(overlaps: Tensor, scores: Tensor, limit: int, threshold: float) -> tuple[Tensor, Tensor]:
+    """Take the best box, strike out what overlaps it, `limit` times: static shapes on every backend."""
+    batch = overlaps.shape[0]
+
+    def take_best(step: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        left, kept, valid = state
+        best = ops.argmax(left, axis=-1)[:, None]  # (B, 1)
+        found = ops.take_along_axis(left, best, axis=1) > LOWEST
+        row = ops.take_along_axis(overlaps, best[..., None], axis=1)[:, 0]  # (B, N)
+        gone = (row > threshold) | (ops.arange(row.shape[1])[None] == best)
+        kept = ops.slice_update(kept, (0, step), ops.cast(ops.where(found, best, 0), "int32"))
+        valid = ops.slice_update(valid, (0, step), found)
+        return ops.where(gone & found, -float("inf"), left), kept, valid
+
+    state = (scores, ops.zeros((batch, limit), "int32"), ops.zeros((batch, limit), "bool"))
+    _, kept, valid = ops.fori_loop(0, limit, take_best, state)
+    return kept, valid
+
+
+def crop(pyramid: Sequence[Tensor], level: Tensor, boxes: Tensor, rows: Tensor, side: int) -> Tensor:
+    """Sample `side` x `side` points, edge to edge, in each box: bilinear, zero outside the map.
+
+    pyramid: maps (B, h, w, C); level, rows (K,) int32: the map and the picture of the batch that a box reads;
+    boxes (K, 4) -> (K, side, side, C). The sampling of TensorFlow's `crop_and_resize`, which Matterport's
+    RoIAlign is built on.
+    """
+    if tf is None:
+        return _gathered_crop(pyramid, level, boxes, rows, side)
+    members = [tf.where(level == i)[:, 0] for i in range(len(pyramid))]
+    crops = [
+        tf.image.crop_and_resize(feature_map, tf.gather(boxes, chosen), tf.gather(rows, chosen), (side, side))
+        for feature_map, chosen in zip(pyramid, members, strict=True)
+    ]
+    stitched = tf.dynamic_stitch([tf.cast(chosen, tf.int32) for chosen in members], crops)
+    return tf.ensure_shape(stitched, (boxes.shape[0], side, side, pyramid[0].shape[-1]))
+
+
+def _gathered_crop(
+    pyramid: Sequence[Tensor], level: Tensor, boxes: Tensor, rows: Tensor, side: int
+) -> Tensor:
+    """The same with static shapes: one gather from all maps laid end to end, no branch on the level."""
+    channels = pyramid[0].shape[-1]
+    flat = ops.concatenate([ops.reshape(feature_map, (-1, channels)) for feature_map in pyramid])
+    starts = np.cumsum([0, *(math.prod(feature_map.shape[:3]) for feature_map in pyramid[:-1])])
+    start, height, width = (
+        ops.take(np.asarray(values, "int32"), level)
+        for values in (starts, [m.shape[1] for m in pyramid], [m.shape[2] for m in pyramid])
+    )
+    y, y_inside = _sample_points(boxes[:, 0], boxes[:, 2], height, side)
+    x, x_inside = _sample_points(boxes[:, 1], boxes[:, 3], width, side)
+    top, left = ops.cast(ops.floor(y), "int32"), ops.cast(ops.floor(x), "int32")
+    picture = start + rows * height * width
+
+    def at(r: Tensor, c: Tensor) -> Tensor:
+        r = ops.clip(r, 0, (height - 1)[:, None])
+        c = ops.clip(c, 0, (width - 1)[:, None])
+        cell = picture[:, None, None] + r[:, :, None] * width[:, None, None] + c[:, None, :]
+        return ops.take(flat, cell, axis=0)
+
+    across = (x - ops.floor(x))[:, None, :, None]
+    down = (y - ops.floor(y))[:, :, None, None]
+    upper = at(top, left) * (1 - across) + at(top, left + 1) * across
+    lower = at(top + 1, left) * (1 - across) + at(top + 1, left + 1) * across
+    inside = (y_inside[:, :, None] & x_inside[:, None, :])[..., None]
+    return ops.where(inside, upper * (1 - down) + lower * down, 0.0)
+
+
+def _sample_points(start: Tensor, end: Tensor, length: Tensor, side: int) -> tuple[Tensor, Tensor]:
+    """Points that crops sample on an axis of `length` (K,) cells, and which lie on it -> (K, side) twice."""
+    last = ops.cast(length - 1, "float32")[:, None]
+    # In TensorFlow's order: rounding decides whether the last point of a box cut to the picture lies on it.
+    step = (end - start)[:, None] * last / (side - 1)
+    points = start[:, None] * last + np.arange(side, dtype="float32") * step
+    return points, (points >= 0) & (points <= last)
+
+
+def compiled(function: Callable[..., Any], model: keras.Model) -> Callable[..., Any]:
+    """Compile `function`, which runs layers of `model` on tensors, into graphs of the backend.
+
+    One graph serves every length of the arguments' first axes: TensorFlow traces them as unknown; for other
+    backends they are padded with zeros to a power of two, and results cut to the length of the last argument.
+    """
+    return _traced(function) if tf is not None else _jitted(function, model)
+
+
+def _traced(function: Callable[..., Any]) -> Callable[..., Any]:
+    graphs: dict[tuple[Any, ...], Callable[..., Any]] = {}
+
+    def spec(tensor: Tensor) -> Any:
+        return tf.TensorSpec((None, *tensor.shape[1:]), tensor.dtype)
+
+    def call(*arguments: Any) -> Any:
+        key = tuple(tuple(tensor.shape[1:]) for tensor in keras.tree.flatten(arguments))
+        if key not in graphs:
+            signature = keras.tree.map_structure(spec, arguments)
+            graphs[key] = tf.function(function, input_signature=signature, autograph=False)
+        return graphs[key](*arguments)
+
+    return call
+
+
+def _jitted(function: Callable[..., Any], model: keras.Model) -> Callable[..., Any]:
+    import jax
+
+    def pure(values: list[Tensor], arguments: tuple[Any, ...]) -> Any:
+        with keras.StatelessScope(state_mapping=list(zip(model.variables, values, strict=True))):
+            return function(*arguments)
+
+    graph = jax.jit(pure)
+
+    def padded(tensor: Tensor) -> Tensor:
+        length = 2 ** math.ceil(math.log2(max(1, tensor.shape[0])))
+        return ops.pad(tensor, [(0, length - tensor.shape[0]), *[(0, 0)] * (len(tensor.shape) - 1)])
+
+    def call(*arguments: Any) -> Any:
+        length = arguments[-1].shape[0]
+        values = [variable.value for variable in model.variables]
+        results = graph(values, keras.tree.map_structure(padded, arguments))
+        return keras.tree.map_structure(lambda tensor: tensor[:length], results)
+
+    return call

@@ -1,0 +1,114 @@
+"""The second stage: RoIAlign, box head, final detections, mask head."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import keras
+from keras import layers, ops
+
+from live_seg.maskrcnn.backbone import frozen_norm
+from live_seg.maskrcnn.boxes import Tensor, apply_deltas, clip, iou
+from live_seg.maskrcnn.ops import LOWEST, crop, nms_by_overlap
+from live_seg.maskrcnn.rpn import DELTA_SCALE
+
+BOX_POOL = 7
+MASK_POOL = 14
+"""Cells along a region's side for the box head and for the mask head (Mask R-CNN, figure 4)."""
+
+CANONICAL_LEVEL, CANONICAL_SIDE = 4, 224.0
+"""A region of 224 x 224 pixels is read from P4 (FPN, equation 1)."""
+
+
+class Detections(NamedTuple):
+    """What was found in B pictures, D places each, best first, filled up with zeros."""
+
+    boxes: Tensor  # (B, D, 4) normalised y1 x1 y2 x2
+    class_ids: Tensor  # (B, D) int32, 0 where there is nothing
+    scores: Tensor  # (B, D) 0..1
+
+
+def roi_align(
+    pyramid: Sequence[Tensor], boxes: Tensor, rows: Tensor, side: int, first_level: int, image_area: float
+) -> Tensor:
+    """Sample each box from the level of the pyramid that suits its size. boxes (K, 4) -> (K, side, side, C).
+
+    `rows` (K,) says which picture of the batch a box lies in; `pyramid[0]` is level `first_level`;
+    `image_area` is in pixels. One bilinear sample a cell (Matterport `PyramidROIAlign`).
+    """
+    sides = ops.maximum(boxes[:, 2:] - boxes[:, :2], 0.0)
+    root = ops.sqrt(sides[:, 0] * sides[:, 1])
+    scaled = root / (CANONICAL_SIDE / math.sqrt(image_area))
+    steps = ops.round(ops.log(ops.maximum(scaled, 1e-12)) / math.log(2.0))
+    last_level = first_level + len(pyramid) - 1
+    level = ops.clip(CANONICAL_LEVEL + ops.cast(steps, "int32"), first_level, last_level)
+    return crop(pyramid, level - first_level, boxes, rows, side)
+
+
+class BoxHead(keras.Layer):
+    """What is in a region, and how must its box move? Two fully connected layers on a pooled region."""
+
+    def __init__(self, units: int, num_classes: int) -> None:
+        super().__init__(name="box_head")
+        self.num_classes = num_classes
+        self.hidden = [layers.Dense(units, name=f"hidden{i}") for i in range(2)]
+        self.norms = [frozen_norm(f"norm{i}") for i in range(2)]
+        self.logits = layers.Dense(num_classes, name="logits")
+        self.deltas = layers.Dense(4 * num_classes, name="deltas")
+
+    def call(self, regions: Tensor) -> tuple[Tensor, Tensor]:
+        """regions (K, 7, 7, C) -> class logits (K, classes), deltas of each class (K, classes, 4)."""
+        x = ops.reshape(regions, (-1, math.prod(regions.shape[1:])))
+        for dense, norm in zip(self.hidden, self.norms, strict=True):
+            x = ops.relu(norm(dense(x)))
+        return self.logits(x), ops.reshape(self.deltas(x), (-1, self.num_classes, 4))
+
+
+class MaskHead(keras.Layer):
+    """Which cells of a region belong to the object? A mask for each class, so that classes do not compete."""
+
+    def __init__(self, channels: int, num_classes: int) -> None:
+        super().__init__(name="mask_head")
+        self.convs = [layers.Conv2D(channels, 3, padding="same", name=f"conv{i}") for i in range(4)]
+        self.norms = [frozen_norm(f"norm{i}") for i in range(4)]
+        self.upsample = layers.Conv2DTranspose(channels, 2, strides=2, activation="relu", name="upsample")
+        self.logits = layers.Conv2D(num_classes, 1, name="logits")
+
+    def call(self, regions: Tensor, class_ids: Tensor) -> Tensor:
+        """regions (K, 14, 14, C), class_ids (K,) -> mask logits of each region's own class (K, 28, 28)."""
+        x = regions
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            x = ops.relu(norm(conv(x)))
+        masks = self.logits(self.upsample(x))
+        return ops.take_along_axis(masks, class_ids[:, None, None, None], axis=3)[..., 0]
+
+
+def select(
+    proposals: Tensor,
+    probabilities: Tensor,
+    deltas: Tensor,
+    window: Tensor,
+    *,
+    keep: int,
+    min_score: float,
+    max_iou: float,
+) -> Detections:
+    """Final detections: each proposal's likeliest class, its box moved and cut, NMS within each class.
+
+    proposals (B, R, 4), probabilities (B, R, classes), deltas (B, R, classes, 4) in units of DELTA_SCALE,
+    window (B, 4): the part of the canvas that holds the picture; boxes are cut to it. Background and scores
+    below `min_score` go; at most `keep` stay (Matterport `refine_detections_graph`).
+    """
+    class_ids = ops.cast(ops.argmax(probabilities, axis=-1), "int32")
+    scores = ops.max(probabilities, axis=-1)
+    own = ops.take_along_axis(deltas, class_ids[..., None, None], axis=2)[:, :, 0]
+    boxes = clip(apply_deltas(proposals, own * DELTA_SCALE), window[:, None])
+    taking_part = (class_ids > 0) & (scores >= min_score)
+    rivals = class_ids[:, :, None] == class_ids[:, None, :]
+    overlaps = ops.where(rivals, iou(boxes, boxes), 0.0)
+    kept, valid = nms_by_overlap(overlaps, ops.where(taking_part, scores, 2 * LOWEST), keep, max_iou)
+    return Detections(
+        ops.where(valid[..., None], ops.take_along_axis(boxes, kept[..., None], axis=1), 0.0),
+        ops.where(valid, ops.take_along_axis(class_ids, kept, axis=1), 0),
+        ops.where(valid, ops.take_along_axis(scores, kept, axis=1), 0.0),
+    )

@@ -1,0 +1,237 @@
+"""What the network is taught: targets of both stages and the five losses."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+
+from live_seg.maskrcnn.boxes import Tensor, deltas_between, iou
+from live_seg.maskrcnn.model import MaskRCNN
+from live_seg.maskrcnn.ops import crop
+from live_seg.maskrcnn.roi import MASK_POOL
+from live_seg.maskrcnn.rpn import DELTA_SCALE
+
+POSITIVE_ANCHOR_IOU, NEGATIVE_ANCHOR_IOU = 0.7, 0.3
+"""Faster R-CNN, section 3.1.2."""
+
+POSITIVE_PROPOSAL_IOU = 0.5
+"""Mask R-CNN, section 3.1."""
+
+CROWD_IOU = 0.001
+"""What overlaps a crowd more than this is no example of background (Matterport `build_rpn_targets`)."""
+
+
+class Truth(NamedTuple):
+    """The objects of B pictures, at most G each, filled up with zeros."""
+
+    class_ids: Tensor  # (B, G) int32; 0: nothing here; negative: a crowd
+    boxes: Tensor  # (B, G, 4) normalised y1 x1 y2 x2
+    masks: Tensor  # (B, G, m, m) 0..1, each in its own box
+    masked: Tensor  # (B, G) bool; False: only the box is known, the mask loss skips it
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How many examples each picture gives to each loss. Matterport's `Config` for COCO."""
+
+    anchors: int = 256
+    positive_anchors: int = 128
+    proposals: int = 200
+    positive_proposals: int = 66
+
+
+def sample(members: Tensor, noise: Tensor, limit: Tensor, most: int) -> Tensor:
+    """Choose at random at most `limit` (B, 1) members, `limit` <= `most`.
+
+    members (B, N) bool, noise (B, N) 0..1 -> (B, N) bool.
+    """
+    ranked = ops.where(members, noise, -1.0)
+    best = ops.top_k(ranked, min(most, members.shape[1]))[0]
+    last = ops.clip(limit - 1, 0, best.shape[1] - 1)
+    return members & (ranked >= ops.take_along_axis(best, last, axis=1)) & (limit > 0)
+
+
+def anchor_targets(anchors: Tensor, truth: Truth, noise: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
+    """Judge every anchor (A, 4): 1 object, -1 background, 0 neither -> match (B, A) int32, deltas (B, A, 4).
+
+    An anchor is positive with IoU >= 0.7 to an object or the best IoU any anchor has with it, negative with
+    IoU < 0.3 to all and away from crowds; both are thinned out at random by `noise` (B, A), 0..1.
+    """
+    objects, crowds = truth.class_ids > 0, truth.class_ids < 0
+    overlaps = iou(ops.convert_to_tensor(anchors), truth.boxes)  # (B, A, G)
+    with_objects = ops.where(objects[:, None], overlaps, -1.0)
+    best = ops.max(with_objects, axis=2)
+    best_of_object = ops.max(with_objects, axis=1, keepdims=True)
+    is_best = ops.any((with_objects == best_of_object) & (with_objects > 0), axis=2)
+    away = ops.max(ops.where(crowds[:, None], overlaps, 0.0), axis=2) < CROWD_IOU
+    positive = (best >= POSITIVE_ANCHOR_IOU) | is_best
+    negative = (best < NEGATIVE_ANCHOR_IOU) & away & ~positive
+    most = ops.full_like(truth.class_ids[:, :1], sampling.positive_anchors)
+    positive = sample(positive, noise, most, sampling.positive_anchors)
+    left = sampling.anchors - ops.sum(ops.cast(positive, "int32"), axis=1, keepdims=True)
+    negative = sample(negative, noise, left, sampling.anchors)
+    nearest = ops.take_along_axis(truth.boxes, ops.argmax(with_objects, axis=2)[..., None], axis=1)
+    deltas = _safe_deltas(ops.broadcast_to(anchors, ops.shape(nearest)), nearest, positive)
+    return ops.cast(positive, "int32") - ops.cast(negative, "int32"), deltas
+
+
+def _safe_deltas(boxes: Tensor, targets: Tensor, valid: Tensor) -> Tensor:
+    """Deltas in units of DELTA_SCALE where `valid`, else zero; zero-sized boxes never meet the logarithm."""
+    unit = np.array([0, 0, 1, 1], np.float32)
+    boxes, targets = (ops.where(valid[..., None], b, unit) for b in (boxes, targets))
+    return deltas_between(boxes, targets) / DELTA_SCALE
+
+
+class ProposalTargets(NamedTuple):
+    """T proposals a picture to learn from; the first P places are for positives."""
+
+    boxes: Tensor  # (B, T, 4)
+    class_ids: Tensor  # (B, T) int32: 0 background, -1 an empty place
+    deltas: Tensor  # (B, T, 4) in units of DELTA_SCALE, zero but for positives
+    masks: Tensor  # (B, P, 28, 28) 0 or 1
+    masked: Tensor  # (B, P) bool: a positive whose mask is known
+
+
+def proposal_targets(proposals: Tensor, truth: Truth, noise: Tensor, sampling: Sampling) -> ProposalTargets:
+    """Choose proposals (B, R, 4) to learn from, at random by `noise` (B, R), 0..1; say what they should be.
+
+    Positive with IoU >= 0.5 to an object; the rest of the places go to background away from crowds (Fast
+    R-CNN, arXiv 1504.08083, section 2.3). Unlike Matterport's `DetectionTargetLayer`, pictures without
+    objects teach background too, and places left empty are marked instead of counted as background.
+    """
+    objects, crowds = truth.class_ids > 0, truth.class_ids < 0
+    real = ops.any(proposals != 0, axis=2)
+    overlaps = iou(proposals, truth.boxes)  # (B, R, G)
+    with_objects = ops.where(objects[:, None], overlaps, -1.0)
+    best, owner = ops.max(with_objects, axis=2), ops.argmax(with_objects, axis=2)
+    away = ops.max(ops.where(crowds[:, None], overlaps, 0.0), axis=2) < CROWD_IOU
+    positive = real & (best >= POSITIVE_PROPOSAL_IOU)
+    negative = real & (best < POSITIVE_PROPOSAL_IOU) & away
+    places, valid = _places(positive, negative, noise, sampling)
+    boxes = ops.take_along_axis(proposals, places[..., None], axis=1)
+    owner = ops.take_along_axis(owner, places, axis=1)
+    is_positive = valid & (ops.arange(places.shape[1]) < sampling.positive_proposals)[None]
+    class_ids = ops.where(is_positive, ops.take_along_axis(truth.class_ids, owner, axis=1), 0)
+    targets = ops.take_along_axis(truth.boxes, owner[..., None], axis=1)
+    first = sampling.positive_proposals
+    masked = is_positive[:, :first] & ops.take_along_axis(truth.masked, owner[:, :first], axis=1)
+    return ProposalTargets(
+        boxes,
+        ops.where(valid, class_ids, -1),
+        _safe_deltas(boxes, targets, is_positive),
+        _mask_targets(boxes[:, :first], targets[:, :first], truth.masks, owner[:, :first], masked),
+        masked,
+    )
+
+
+def _places(positive: Tensor, negative: Tensor, noise: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
+    """Fill the places: indices (B, T) of proposals, and whether a place is filled (B, T)."""
+    picked, filled = [], []
+    counts = (sampling.positive_proposals, sampling.proposals - sampling.positive_proposals)
+    for members, count in zip((positive, negative), counts, strict=True):
+        available = members.shape[1]
+        ranked = ops.where(members, noise, -1.0)
+        ranked = ops.pad(ranked, [(0, 0), (0, max(0, count - available))], constant_values=-1.0)
+        ranks, indices = ops.top_k(ranked, count)
+        indices = ops.minimum(indices, available - 1)
+        picked.append(indices)
+        filled.append(ranks >= 0)
+    return ops.concatenate(picked, axis=1), ops.concatenate(filled, axis=1)
+
+
+def _mask_targets(boxes: Tensor, owners: Tensor, masks: Tensor, owner: Tensor, valid: Tensor) -> Tensor:
+    """Cut the owners' masks (B, G, m, m) to the boxes (B, P, 4) they own -> (B, P, 28, 28), 0 or 1."""
+    unit = np.array([0, 0, 1, 1], np.float32)
+    boxes, owners = (ops.where(valid[..., None], b, unit) for b in (boxes, owners))
+    corner = ops.concatenate([owners[..., :2], owners[..., :2]], axis=-1)
+    sides = owners[..., 2:] - owners[..., :2]
+    within = (boxes - corner) / ops.concatenate([sides, sides], axis=-1)
+    pictures, objects = ops.shape(masks)[0], masks.shape[1]
+    flat = ops.reshape(masks, (-1, *masks.shape[2:], 1))
+    rows = ops.reshape(ops.arange(pictures)[:, None] * objects + ops.cast(owner, "int32"), (-1,))
+    side = 2 * MASK_POOL
+    cut = crop([flat], ops.zeros_like(rows), ops.reshape(within, (-1, 4)), rows, side)
+    return ops.round(ops.reshape(cut, (-1, owner.shape[1], side, side)))
+
+
+def _mean_where(values: Tensor, valid: Tensor) -> Tensor:
+    """Mean of `values` where `valid`, 0 where nothing is. Both (...) of one shape."""
+    weights = ops.cast(valid, "float32")
+    return ops.sum(ops.where(valid, values, 0.0)) / ops.maximum(ops.sum(weights), 1.0)
+
+
+def smooth_l1(difference: Tensor) -> Tensor:
+    """Fast R-CNN, equation 3: d² / 2 below 1, |d| - 1/2 above. Any shape."""
+    size = ops.abs(difference)
+    return ops.where(size < 1.0, 0.5 * size * size, size - 0.5)
+
+
+def _cross_entropy(labels: Tensor, logits: Tensor) -> Tensor:
+    """Softmax cross-entropy of each example. labels (...) int32, logits (..., C) -> (...)."""
+    chosen = ops.take_along_axis(ops.log_softmax(logits), labels[..., None], axis=-1)
+    return -chosen[..., 0]
+
+
+def anchor_class_loss(match: Tensor, logits: Tensor) -> Tensor:
+    """Cross-entropy over anchors that are positive or negative. match (B, A), logits (B, A, 2) -> scalar."""
+    return _mean_where(_cross_entropy(ops.cast(match == 1, "int32"), logits), match != 0)
+
+
+def anchor_box_loss(match: Tensor, targets: Tensor, deltas: Tensor) -> Tensor:
+    """Smooth L1 over the deltas of positive anchors. match (B, A), targets and deltas (B, A, 4) -> scalar."""
+    return _mean_where(ops.mean(smooth_l1(targets - deltas), axis=-1), match == 1)
+
+
+def class_loss(class_ids: Tensor, logits: Tensor) -> Tensor:
+    """Cross-entropy over proposals. class_ids (B, T), -1: empty place, logits (B, T, classes) -> scalar."""
+    return _mean_where(_cross_entropy(ops.maximum(class_ids, 0), logits), class_ids >= 0)
+
+
+def box_loss(class_ids: Tensor, targets: Tensor, deltas: Tensor) -> Tensor:
+    """Smooth L1 over positives' deltas for their class. (B, T), (B, T, 4), (B, T, classes, 4) -> scalar."""
+    own = ops.take_along_axis(deltas, ops.maximum(class_ids, 0)[..., None, None], axis=2)[:, :, 0]
+    return _mean_where(ops.mean(smooth_l1(targets - own), axis=-1), class_ids > 0)
+
+
+def mask_loss(targets: Tensor, masked: Tensor, logits: Tensor) -> Tensor:
+    """Binary cross-entropy over cells. targets and logits (B, P, 28, 28), masked (B, P) bool -> scalar."""
+    cells = ops.relu(logits) - logits * targets + ops.log1p(ops.exp(-ops.abs(logits)))
+    return _mean_where(ops.mean(cells, axis=(2, 3)), masked)
+
+
+def losses(
+    model: MaskRCNN, pictures: Tensor, truth: Truth, sampling: Sampling, seeds: keras.random.SeedGenerator
+) -> dict[str, Tensor]:
+    """Run both stages on pictures (B, H, W, 3) whose `truth` is known -> the five losses, scalars.
+
+    The objects' own boxes join the proposals, so that the second stage has something to learn from before the
+    first is any good (detectron2 `add_proposal_append_gt`).
+    """
+    size = pictures.shape[1:3]
+    pyramid = model.features(pictures)
+    logits, deltas = model.rpn(pyramid)
+    anchors = model.config.anchors(size)
+    noise = keras.random.uniform(ops.shape(logits)[:2], seed=seeds)
+    match, anchor_deltas = anchor_targets(anchors, truth, noise, sampling)
+    proposals = ops.stop_gradient(model.propose(logits, deltas, size))
+    own_boxes = ops.where(truth.class_ids[..., None] > 0, truth.boxes, 0.0)
+    proposals = ops.concatenate([proposals, own_boxes], axis=1)
+    noise = keras.random.uniform(ops.shape(proposals)[:2], seed=seeds)
+    chosen = ProposalTargets(
+        *(ops.stop_gradient(part) for part in proposal_targets(proposals, truth, noise, sampling))
+    )
+    class_logits, class_deltas = model.judge(pyramid, chosen.boxes)
+    first = sampling.positive_proposals
+    rows = ops.repeat(ops.arange(ops.shape(pictures)[0]), first)
+    class_ids = ops.reshape(ops.maximum(chosen.class_ids[:, :first], 0), (-1,))
+    boxes = ops.reshape(chosen.boxes[:, :first], (-1, 4))
+    masks = ops.reshape(model.mask_logits(pyramid, boxes, rows, class_ids), ops.shape(chosen.masks))
+    return {
+        "anchor_class": anchor_class_loss(match, logits),
+        "anchor_box": anchor_box_loss(match, anchor_deltas, deltas),
+        "class": class_loss(chosen.class_ids, class_logits),
+        "box": box_loss(chosen.class_ids, chosen.deltas, class_deltas),
+        "mask": mask_loss(chosen.masks, chosen.masked, masks),
+    }

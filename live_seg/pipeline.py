@@ -1,0 +1,192 @@
+"""Threads: read ahead, segment in batches, hand back in order, stop cleanly.
+
+    source --Frame--> Channel --up to a batch--> segment --(Frame, Instances)--> Channel --> the caller's loop
+    reader thread                                worker thread                               main thread
+
+Data, end and failure of a stage travel the same channel, in that order.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import Any, Generic, Literal, Self, TypeVar
+
+from live_seg.errors import UsageError
+from live_seg.structures import Frame, Instances, Segment
+
+T = TypeVar("T")
+
+Policy = Literal["all", "latest"]
+"""What to do with frames that come faster than they are segmented: let them wait, or drop the oldest."""
+
+BATCHES_AHEAD = 2
+"""Batches of frames kept ready under `all`: one to go on with, one being filled, so that one slow read (a
+key frame) does not stall the model. Under `latest` it is one batch: what waits longer is no longer live."""
+
+BATCHES_BEHIND = 1
+"""Batches of results kept for the caller: the model starts the next batch while the caller draws this one."""
+
+
+@dataclass(frozen=True, eq=False)
+class _End:
+    """The last thing in a channel: nothing comes any more, because of `error` if there was one."""
+
+    error: BaseException | None = None
+
+
+class Channel(Generic[T]):
+    """A bounded line of things from one thread to one other: ended by its writer, or given up by its reader.
+
+    `size` is the most things that wait. The line is made of SimpleQueues, one for the things and one for
+    the free places, because a single call of theirs cannot be cut in two by Ctrl-C. A Condition can: then its
+    lock stays taken, and the threads that need it hang.
+    """
+
+    def __init__(self, size: int, *, drop_oldest: bool = False) -> None:
+        self.dropped = 0
+        self._drop_oldest = drop_oldest
+        self._abandoned = False
+        self._things: SimpleQueue[T | _End] = SimpleQueue()
+        self._places: SimpleQueue[None] = SimpleQueue()
+        for _ in range(size):
+            self._places.put(None)
+
+    def put(self, thing: T) -> bool:
+        """Add `thing`, waiting for a free place or dropping the oldest. False: nobody wants it any more."""
+        if self._drop_oldest and self._places.empty():
+            self._drop_one()
+        self._places.get()
+        if self._abandoned:
+            self._places.put(None)
+            return False
+        self._things.put(thing)
+        return True
+
+    def _drop_one(self) -> None:
+        with contextlib.suppress(Empty):  # the reader was quicker: its place comes free by itself
+            self._things.get_nowait()
+            self.dropped += 1
+            self._places.put(None)
+
+    def take(self, limit: int = 1) -> list[T]:
+        """Wait for one thing and return all that are ready, up to `limit`, in order; empty means the end.
+
+        Raises the error the channel was closed with, once everything put before it has been taken.
+        """
+        taken: list[T] = []
+        while len(taken) < limit and not (taken and self._things.empty()):
+            if self._abandoned:
+                return []
+            thing = self._things.get()
+            if isinstance(thing, _End):
+                self._things.put(thing)  # it stays the last, for whoever asks again
+                if thing.error is not None and not taken:
+                    raise thing.error
+                break
+            taken.append(thing)
+            self._places.put(None)
+        return taken
+
+    def close(self, error: BaseException | None = None) -> None:
+        """For the writer: nothing comes after this, because of `error` if there was one."""
+        self._things.put(_End(error))
+
+    def abandon(self) -> None:
+        """For the reader, or anyone: wake both sides; from now on `put` says False and `take` the end."""
+        self._abandoned = True
+        self._places.put(None)
+        self._things.put(_End())
+
+
+class Pipeline:
+    """Segments the frames of `source` in two threads and hands them back in order.
+
+        with Pipeline(source, segment) as results:
+            for frame, instances in results:
+                ...
+
+    `source` is iterated by the reader thread alone, `segment` called by the worker thread alone, with 1 to
+    `batch` images: as many as are ready, of whatever sizes they have. Policy `all` makes the source wait for
+    the caller; `latest` reads on and drops the oldest waiting frame.
+
+    Leaving the `with` block, for whatever reason, stops and joins both threads. A call of `source` or
+    `segment` that is under way cannot be interrupted: it is waited for, so a source needs its own timeout.
+    Raises UsageError when `batch` is below 1.
+    """
+
+    def __init__(
+        self, source: Iterable[Frame], segment: Segment, *, batch: int = 4, policy: Policy = "all"
+    ) -> None:
+        if batch < 1:
+            raise UsageError(f"A batch needs at least 1 frame. Got {batch}.")
+        live = policy == "latest"
+        self._source = source
+        self._segment = segment
+        self._batch = batch
+        self._frames: Channel[Frame] = Channel(batch if live else BATCHES_AHEAD * batch, drop_oldest=live)
+        self._results: Channel[tuple[Frame, Instances]] = Channel(BATCHES_BEHIND * batch)
+        self._threads = (
+            Thread(target=_run, args=(self._read, self._frames), name="live_seg reader"),
+            Thread(target=_run, args=(self._work, self._results), name="live_seg worker"),
+        )
+
+    @property
+    def dropped(self) -> int:
+        """Frames read but never segmented because newer ones came: 0 unless the policy is `latest`."""
+        return self._frames.dropped
+
+    def __enter__(self) -> Self:
+        try:
+            for thread in self._threads:
+                thread.start()
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+
+    def __iter__(self) -> Iterator[tuple[Frame, Instances]]:
+        """Yield (frame, its instances) in the order of the source.
+
+        Raises the first error of the source or of `segment`, with its traceback, after every result finished
+        before it; ValueError when `segment` returns another number of results than it was given images.
+        """
+        if self._threads[0].ident is None:
+            raise RuntimeError("A pipeline runs inside a with block: with Pipeline(...) as results.")
+        while pair := self._results.take():
+            yield from pair
+
+    def _read(self) -> None:
+        for frame in self._source:
+            if not self._frames.put(frame):
+                return
+
+    def _work(self) -> None:
+        while frames := self._frames.take(self._batch):
+            instances = self._segment([frame.image for frame in frames])
+            if len(instances) != len(frames):
+                raise ValueError(f"segment returned {len(instances)} results for {len(frames)} images.")
+            for pair in zip(frames, instances, strict=True):
+                if not self._results.put(pair):
+                    return
+
+    def _stop(self) -> None:
+        self._frames.abandon()
+        self._results.abandon()
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join()
+
+
+def _run(stage: Callable[[], None], output: Channel[Any]) -> None:
+    """Run one thread's `stage`; how it ended, SystemExit and MemoryError included, goes into its `output`."""
+    try:
+        stage()
+    except BaseException as error:
+        output.close(error)
+    else:
+        output.close()

@@ -1,0 +1,271 @@
+"""Where finished frames go: the Sink protocol, JSON Lines, images, a window. Video is in `video_writer`."""
+
+import json
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import cv2
+
+from live_seg.errors import SinkError
+from live_seg.structures import Frame, Image, Instances
+
+logger = logging.getLogger(__name__)
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
+"""File name endings that OpenCV writes pictures under."""
+
+LARGEST_WINDOW = (1280, 720)
+"""Width and height a new window is shrunk to fit, so that it and its frame fit a laptop's screen."""
+
+ESCAPE = 27
+"""Key code of Esc, as `cv2.waitKey` tells it."""
+
+
+class Sink(Protocol):
+    """Takes finished frames in order. Inherit from it to be a context manager that closes itself."""
+
+    def write(self, frame: Frame, image: Image, instances: Instances) -> bool:
+        """Take one frame, its drawn picture (H, W, 3) uint8 BGR, and what was found in it.
+
+        Returns False when the user asked to stop. Raises SinkError.
+        """
+
+    def close(self, complete: bool = True) -> None:
+        """Finish, once; later calls do nothing. `complete` is False when the run failed. Raises SinkError."""
+
+    def __enter__(self) -> Self:
+        """Use in a `with` block."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close: complete without an exception or after Ctrl-C. An earlier error is never hidden by ours."""
+        complete = kind is None or issubclass(kind, KeyboardInterrupt)
+        try:
+            self.close(complete)
+        except SinkError as second:
+            if complete:
+                raise
+            logger.warning("%s", second)
+
+
+def partial_name(path: Path) -> Path:
+    """Name the file in the same folder that is written until `path` is complete: STEM.partial.SUFFIX."""
+    return path.with_name(f"{path.stem}.partial{path.suffix}")
+
+
+def claim(path: Path, *, overwrite: bool) -> Path:
+    """Check that the file `path` can be written and return its partial name.
+
+    Raises SinkError when it exists and `overwrite` is False, is a folder, or its folder cannot be written.
+    """
+    if path.is_dir():
+        raise SinkError(f"{path} is a folder; a file name was expected, as in {path / 'out'}{path.suffix}.")
+    if path.exists() and not overwrite:
+        raise SinkError(f"{path} exists already. Choose another name or pass --overwrite.")
+    _check_folder(path.parent)
+    return partial_name(path)
+
+
+def publish(partial: Path, path: Path, *, complete: bool) -> None:
+    """Give a finished file its final name, or, after a failed run, say under which name it was left."""
+    if not complete:
+        logger.warning("The run failed; what was written until then is in %s.", partial)
+        return
+    try:
+        partial.replace(path)
+    except OSError as error:
+        raise SinkError(f"Cannot rename {partial} to {path}: {error.strerror}.") from error
+
+
+def _check_folder(folder: Path) -> None:
+    """Try whether files can be made in `folder`, by making a nameless one."""
+    if not folder.is_dir():
+        raise SinkError(f"There is no folder {folder}. Make it first, or choose another one.")
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise SinkError(f"Cannot write in the folder {folder}: {error.strerror}.") from error
+
+
+class JsonLines(Sink):
+    """One JSON object per frame in the file `path`: index, seconds, size, instances with their masks.
+
+    `class_names` are indexed by class id. Boxes are x1 y1 x2 y2 in frame pixels; masks are COCO's compressed
+    RLE at the frame's full resolution. Each line is on disk before the next frame comes; memory is constant.
+    Raises SinkError when `path` cannot be written, or exists and `overwrite` is False.
+    """
+
+    def __init__(self, path: Path, class_names: Sequence[str], *, overwrite: bool = False) -> None:
+        self._path = path
+        self._class_names = class_names
+        self._partial = claim(path, overwrite=overwrite)
+        self._empty = True
+        try:
+            self._file = self._partial.open("w", encoding="utf-8")
+        except OSError as error:
+            raise SinkError(f"Cannot write {self._partial}: {error.strerror}.") from error
+
+    def write(self, frame: Frame, image: Image, instances: Instances) -> bool:  # noqa: ARG002
+        """Append the line of one frame. Always True. Raises SinkError."""
+        line = json.dumps(self._record(frame, instances), ensure_ascii=False)
+        try:
+            self._file.write(line + "\n")
+            self._file.flush()
+        except OSError as error:
+            self._discard()
+            raise SinkError(f"Cannot write {self._path}: {error.strerror}.") from error
+        self._empty = False
+        return True
+
+    def close(self, complete: bool = True) -> None:
+        """Give the file its final name; no file is left when no frame came."""
+        if self._file.closed:
+            return
+        if self._empty:
+            self._discard()
+            return
+        self._file.close()
+        publish(self._partial, self._path, complete=complete)
+
+    def _discard(self) -> None:
+        try:
+            self._file.close()
+        except OSError as error:
+            logger.debug("Closing %s: %s", self._partial, error)
+        self._partial.unlink(missing_ok=True)
+
+    def _record(self, frame: Frame, instances: Instances) -> dict[str, Any]:
+        height, width = frame.image.shape[:2]
+        return {
+            "index": frame.index,
+            "seconds": round(frame.seconds, 6),
+            "size": [width, height],
+            "instances": [
+                {
+                    "box": [round(edge, 2) for edge in instances.boxes[i].tolist()],
+                    "score": round(float(instances.scores[i]), 4),
+                    "class": self._class_names[instances.class_ids[i]],
+                    **({} if instances.track_ids is None else {"track_id": int(instances.track_ids[i])}),
+                    "mask": mask,
+                }
+                for i, mask in enumerate(instances.rles((height, width)))
+            ],
+        }
+
+
+class Images(Sink):
+    """The drawn pictures: one file when `path` ends like a picture, else a folder of 000012.png by index.
+
+    The folder is made with the first picture. Each picture is complete before it gets its name.
+    Raises SinkError when `path` cannot be written, or is a file or a folder with something in it and
+    `overwrite` is False. A second picture for a single file is a SinkError too.
+    """
+
+    def __init__(self, path: Path, *, overwrite: bool = False) -> None:
+        self._path = path
+        self._single = path.suffix.lower() in IMAGE_SUFFIXES
+        self._written = False
+        if self._single:
+            claim(path, overwrite=overwrite)
+        elif path.is_dir():
+            _check_folder(path)
+            if not overwrite and any(path.iterdir()):
+                raise SinkError(f"The folder {path} is not empty. Choose another one or pass --overwrite.")
+        elif path.exists():
+            raise SinkError(f"{path} is a file; a folder or a picture (*.png, *.jpg) was expected.")
+        else:
+            _check_folder(path.parent)
+
+    def write(self, frame: Frame, image: Image, instances: Instances) -> bool:  # noqa: ARG002
+        """Write one picture. Always True. Raises SinkError."""
+        if self._single and self._written:
+            raise SinkError(f"{self._path} holds one picture and a second one came. Give a folder instead.")
+        path = self._path if self._single else self._path / f"{frame.index:06d}.png"
+        partial = partial_name(path)
+        try:
+            path.parent.mkdir(exist_ok=True)
+            partial.write_bytes(_encoded(image, path))
+            partial.replace(path)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            raise SinkError(f"Cannot write {path}: {error.strerror}.") from error
+        self._written = True
+        return True
+
+    def close(self, complete: bool = True) -> None:
+        """Nothing is left to do: each picture is complete once written."""
+
+
+def _encoded(image: Image, path: Path) -> bytes:
+    """Encode a picture as `path`'s ending says. In memory, as OpenCV itself cannot open every path."""
+    try:
+        done, data = cv2.imencode(path.suffix.lower(), image)
+    except cv2.error as error:
+        raise SinkError(f"Cannot write {path}: {error.err}.") from error
+    if not done:
+        raise SinkError(f"Cannot write {path}: OpenCV failed to encode a picture of shape {image.shape}.")
+    return data.tobytes()
+
+
+class Window(Sink):
+    """A window that shows the drawn pictures; `q`, Esc or its close button asks to stop.
+
+    Make and use it on the main thread only: macOS allows windows nowhere else.
+    Raises SinkError at once when there is no display or OpenCV was built without windows.
+    """
+
+    def __init__(self, title: str = "live-seg") -> None:
+        self._title = title
+        self._open = False
+        self._ended = False
+        # OpenCV's Qt ends the whole process when it finds no X server (XWayland is one): ask before it does.
+        if sys.platform == "linux" and not os.environ.get("DISPLAY"):
+            raise SinkError("There is no display to show a window on. Write to a file with -o instead.")
+        try:
+            cv2.namedWindow(title, cv2.WINDOW_NORMAL)
+            cv2.destroyWindow(title)
+        except cv2.error as error:
+            raise SinkError(
+                "This OpenCV cannot show windows. Install opencv-python instead of opencv-python-headless, "
+                "or write to a file with -o."
+            ) from error
+
+    def write(self, frame: Frame, image: Image, instances: Instances) -> bool:  # noqa: ARG002
+        """Show one picture. False once the user pressed `q` or Esc or closed the window."""
+        if self._ended:
+            return False
+        if not self._open:
+            self._show(image)
+        cv2.imshow(self._title, image)
+        key = cv2.waitKey(1) & 0xFF
+        self._ended = key in (ord("q"), ord("Q"), ESCAPE) or not self._visible()
+        return not self._ended
+
+    def close(self, complete: bool = True) -> None:  # noqa: ARG002
+        """Take the window off the screen."""
+        self._ended = True
+        if self._open and self._visible():
+            cv2.destroyWindow(self._title)
+            cv2.waitKey(1)  # the window system is only served in here
+        self._open = False
+
+    def _show(self, image: Image) -> None:
+        height, width = image.shape[:2]
+        shrink = min(1.0, LARGEST_WINDOW[0] / width, LARGEST_WINDOW[1] / height)
+        cv2.namedWindow(self._title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
+        cv2.resizeWindow(self._title, max(round(width * shrink), 1), max(round(height * shrink), 1))
+        self._open = True
+
+    def _visible(self) -> bool:
+        try:
+            return cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) >= 1
+        except cv2.error:  # Qt: the last window of the program was closed
+            return False

@@ -1,0 +1,73 @@
+"""Still images on disk: finding them, reading them."""
+
+import contextlib
+import glob
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from live_seg.errors import SourceError
+from live_seg.structures import Image
+
+IMAGE_ENDINGS = (
+    *(".bmp", ".jfif", ".jp2", ".jpeg", ".jpg", ".pbm"),
+    *(".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"),
+)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Silence OpenCV's own messages: every failure becomes a SourceError."""
+    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        yield
+    finally:
+        cv2.utils.logging.setLogLevel(level)
+
+
+@contextlib.contextmanager
+def access(path: Path) -> Iterator[None]:
+    """Turn an OSError about `path` into a SourceError."""
+    try:
+        yield
+    except OSError as error:
+        raise SourceError(f"Cannot read {path}: {error.strerror}. Check its name and rights.") from error
+
+
+def read_image(path: Path) -> Image:
+    """Read an image as (height, width, 3) uint8 BGR, upright. Raises SourceError naming it."""
+    with access(path):
+        path.open("rb").close()
+    image = None
+    with quiet(), contextlib.suppress(cv2.error):  # raised for absurd sizes
+        image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if image is None:
+        raise SourceError(f"Cannot read {path}: it is damaged, or no image. Save it again as PNG or JPEG.")
+    return np.asarray(image, np.uint8)
+
+
+def find_images(path: Path) -> list[Path]:
+    """The images that `path` (an image, a folder or a glob) stands for, in natural order; none for a video.
+
+    Raises SourceError for a folder or glob without images.
+    """
+    with access(path):
+        if path.is_dir():
+            found = list(path.iterdir())
+        elif glob.has_magic(str(path)) and not path.exists():
+            found = [Path(name) for name in glob.glob(str(path), recursive=True)]  # noqa: PTH207 - may be absolute
+        else:
+            return [path] if path.suffix.lower() in IMAGE_ENDINGS else []
+    # macOS leaves "._name.jpg" beside name.jpg on foreign disks.
+    images = [p for p in found if p.suffix.lower() in IMAGE_ENDINGS and not p.name.startswith(".")]
+    if not images:
+        raise SourceError(f"{path} holds no images. Expected files ending in {', '.join(IMAGE_ENDINGS)}.")
+    return sorted(images, key=_natural)
+
+
+def _natural(path: Path) -> list[str | int]:
+    """Sort key that puts frame9 before frame10: text and numbers take turns."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", str(path))]

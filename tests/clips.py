@@ -1,0 +1,147 @@
+"""Real clips for the tests, made with the ffmpeg of imageio-ffmpeg, and reading files back with it."""
+
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import imageio_ffmpeg
+import numpy as np
+
+from live_seg.structures import Image
+
+FFMPEG: str = imageio_ffmpeg.get_ffmpeg_exe()
+
+
+def ffmpeg(*arguments: str | Path) -> subprocess.CompletedProcess[bytes]:
+    """Run ffmpeg, overwriting; its failure is an AssertionError with its own words."""
+    command = [FFMPEG, "-hide_banner", "-nostdin", "-y", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, check=False)
+    assert done.returncode == 0, f"{command}\n{done.stderr.decode(errors='replace')}"
+    return done
+
+
+def clip(
+    path: Path,
+    *,
+    rate: str = "30",
+    seconds: float = 1.0,
+    size: str = "160x120",
+    sound: int = 0,
+    rotation: int = 0,
+    delay: float = 0.0,
+    picture: str = "testsrc",
+    encode: tuple[str, ...] = (),
+) -> Path:
+    """Make a clip at `path` (its ending chooses the container) and return `path`.
+
+    `rate` may be a fraction ("30000/1001"); `size` may be odd; `sound` is the number of tracks, each a tone
+    of its own; `rotation` is written as metadata only, degrees counter-clockwise to turn the picture for
+    display; `delay` starts the picture that many seconds after the sound (negative: before); `picture` is an
+    ffmpeg lavfi source ("color=red"); `encode` adds output options, the last of a kind wins.
+    """
+    joint = ":" if "=" in picture else "="
+    inputs: list[str] = ["-itsoffset", str(max(delay, 0.0)), "-f", "lavfi"]
+    inputs += ["-i", f"{picture}{joint}rate={rate}:size={size}:duration={seconds}"]
+    for track in range(sound):
+        tone = f"sine=frequency={440 * (track + 1)}:duration={seconds}"
+        inputs += ["-itsoffset", str(max(-delay, 0.0)), "-f", "lavfi", "-i", tone]
+    mapped = [word for stream in range(sound + 1) for word in ("-map", str(stream))]
+    odd = any(int(side) % 2 for side in size.split("x"))
+    codec = ["-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv444p" if odd else "yuv420p"]
+    upright = path.with_name(f"upright-{path.name}") if rotation else path
+    ffmpeg(*inputs, *mapped, *codec, *encode, upright)
+    if rotation:
+        ffmpeg("-display_rotation", str(rotation), "-i", upright, "-map", "0", "-c", "copy", path)
+        upright.unlink()
+    return path
+
+
+def variable_clip(path: Path, *, sound: int = 0) -> Path:
+    """Make a clip of 1 s at 10 fps, then 1 s at 30 fps: 40 frames with their true times, 2 s long."""
+    sparse_first = "select='gte(t,1)+not(mod(n,3))'"
+    vary = ("-vf", sparse_first, "-fps_mode", "vfr", "-enc_time_base", "1/90000")
+    return clip(path, seconds=2.0, sound=sound, encode=vary)
+
+
+def truncated(path: Path) -> Path:
+    """Make an mp4 cut off in the middle, as a broken copy leaves it: its index (moov) is missing."""
+    whole = clip(path).read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    return path
+
+
+def text_as_mp4(path: Path) -> Path:
+    """Write plain text under a video's name."""
+    path.write_text("This is no video.\n" * 100)
+    return path
+
+
+def zero_frames(path: Path) -> Path:
+    """Make a valid container that holds sound and no picture."""
+    ffmpeg("-f", "lavfi", "-i", "sine=duration=1", path)
+    return path
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What ffmpeg reads in a file."""
+
+    duration: float
+    """Seconds, as the container declares; 0 where it does not."""
+    video_codec: str | None
+    pixel_format: str | None
+    size: tuple[int, int] | None
+    """(width, height) as shown, rotation applied."""
+    rotation: int
+    """Degrees counter-clockwise in the metadata."""
+    audio_codecs: tuple[str, ...]
+    times: tuple[float, ...]
+    """Seconds at which each video frame is shown, counted from the earliest stream of the file."""
+    sound_spans: tuple[tuple[float, float], ...]
+    """(start, end) in seconds of each sound track as decoded."""
+
+
+def probe(path: Path) -> Probe:
+    """Decode every video frame and sound track of `path` with ffmpeg and tell what is there."""
+    every = ("-map", "0:v?", "-map", "0:a?", "-fps_mode", "passthrough", "-enc_time_base", "demux")
+    done = ffmpeg("-i", path, *every, "-f", "framecrc", "-")
+    told = done.stderr.decode(errors="replace").split("\nOutput #0")[0]
+    lines = done.stdout.decode().splitlines()
+
+    video = re.search(r"Stream #0:\d+.*: Video: (\w+).*?, (\w+)(?:\(|,)", told)
+    duration = re.search(r"Duration: (\d+):(\d+):([\d.]+)", told)
+    rotation = re.search(r"rotation of (-?[\d.]+) degrees", told)
+    shown = re.search(r"^#dimensions \d+: (\d+)x(\d+)", "\n".join(lines), re.MULTILINE)
+
+    units = {
+        m[1]: int(m[2]) / int(m[3]) for m in map(re.compile(r"#tb (\d+): (\d+)/(\d+)").match, lines) if m
+    }
+    kinds = {m[1]: m[2] for m in map(re.compile(r"#media_type (\d+): (\w+)").match, lines) if m}
+    rows = [[cell.strip() for cell in line.split(",")] for line in lines if line[:1].isdigit()]
+    spans = {
+        stream: [(int(row[2]) * unit, (int(row[2]) + int(row[3])) * unit) for row in rows if row[0] == stream]
+        for stream, unit in units.items()
+    }
+    hours, minutes, seconds = map(float, duration.groups()) if duration else (0.0, 0.0, 0.0)
+    return Probe(
+        duration=hours * 3600 + minutes * 60 + seconds,
+        video_codec=video[1] if video else None,
+        pixel_format=video[2] if video else None,
+        size=(int(shown[1]), int(shown[2])) if shown else None,
+        rotation=round(float(rotation[1])) if rotation else 0,
+        audio_codecs=tuple(re.findall(r"Stream #0:\d+.*: Audio: (\w+)", told)),
+        times=tuple(start for s, kind in kinds.items() if kind == "video" for start, _ in spans[s]),
+        sound_spans=tuple(
+            (spans[s][0][0], spans[s][-1][1]) for s, kind in kinds.items() if kind == "audio" and spans[s]
+        ),
+    )
+
+
+def pictures(path: Path) -> list[Image]:
+    """Decode the frames of `path` with ffmpeg, rotation applied: BGR, (height, width, 3) uint8 each."""
+    size = probe(path).size
+    assert size is not None, f"{path} holds no video"
+    as_bgr = ("-fps_mode", "passthrough", "-pix_fmt", "bgr24", "-f", "rawvideo", "-")
+    raw = ffmpeg("-i", path, "-map", "0:v:0", *as_bgr)
+    return list(np.frombuffer(raw.stdout, np.uint8).reshape(-1, size[1], size[0], 3))

@@ -1,0 +1,501 @@
+import ast
+import itertools
+import signal
+import subprocess
+import sys
+import threading
+import traceback
+import weakref
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from threading import Event
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from live_seg import pipeline
+from live_seg.errors import UsageError
+from live_seg.pipeline import Channel, Pipeline, Policy
+from live_seg.structures import Frame, Image, Instances
+
+pytestmark = pytest.mark.timeout(60)
+
+ROOT = Path(__file__).parent.parent
+
+PATIENCE = 50
+"""Seconds until an event that must come counts as lost."""
+
+
+class BoomError(Exception):
+    pass
+
+
+def frame(index: int) -> Frame:
+    return Frame(index, index / 25, np.full((2, 3, 3), index % 256, np.uint8))
+
+
+def frames(count: int) -> Iterator[Frame]:
+    return map(frame, range(count))
+
+
+def endless() -> Iterator[Frame]:
+    return map(frame, itertools.count())
+
+
+def segment(images: list[Image]) -> list[Instances]:
+    """One instance per image; its class id tells which image it was."""
+    return [
+        Instances(
+            boxes=np.zeros((1, 4), np.float32),
+            masks=np.zeros((1, 28, 28), np.float32),
+            class_ids=image[0, 0, :1].astype(np.int32),
+            scores=np.ones(1, np.float32),
+        )
+        for image in images
+    ]
+
+
+def collect(results: Iterable[tuple[Frame, Instances]], into: list[int]) -> None:
+    """Note the index of each frame, after checking that its instances are its own."""
+    for shown, instances in results:
+        assert instances.class_ids.tolist() == [shown.index % 256]
+        into.append(shown.index)
+
+
+def running() -> list[str]:
+    """The pipeline's threads that have not ended."""
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("live_seg")]
+
+
+def wait_for(event: Event) -> None:
+    assert event.wait(PATIENCE), "what was waited for never happened"
+
+
+@pytest.mark.timeout(60, method="thread")  # a hang that only raised here would be tried again and again
+@given(count=st.integers(0, 30), batch=st.integers(1, 9), policy=st.sampled_from(["all", "latest"]))
+@settings(max_examples=60, deadline=None)
+def test_every_frame_comes_back_once_in_order_or_is_counted(count: int, batch: int, policy: Policy) -> None:
+    seen: list[int] = []
+    sizes: list[int] = []
+
+    def noting_sizes(images: list[Image]) -> list[Instances]:
+        sizes.append(len(images))
+        return segment(images)
+
+    with Pipeline(frames(count), noting_sizes, batch=batch, policy=policy) as results:
+        collect(results, seen)
+
+    assert seen == sorted(set(seen))
+    assert len(seen) + results.dropped == count
+    assert policy == "latest" or results.dropped == 0
+    assert sum(sizes) == len(seen)
+    assert all(1 <= size <= batch for size in sizes)
+    assert count == 0 or seen[-1] == count - 1
+
+
+def test_each_stage_has_its_own_thread() -> None:
+    readers, workers = set(), set()
+
+    def source() -> Iterator[Frame]:
+        for index in range(9):
+            readers.add(threading.current_thread())
+            yield frame(index)
+
+    def noting_thread(images: list[Image]) -> list[Instances]:
+        workers.add(threading.current_thread())
+        return segment(images)
+
+    with Pipeline(source(), noting_thread, batch=2) as results:
+        collect(results, [])
+
+    assert len(readers) == len(workers) == 1
+    assert len(readers | workers | {threading.current_thread()}) == 3
+
+
+def test_a_slow_source_is_not_waited_for_to_fill_a_batch() -> None:
+    delivered = [Event() for _ in range(3)]
+    sizes = []
+
+    def source() -> Iterator[Frame]:
+        for index, done in enumerate(delivered):
+            yield frame(index)
+            wait_for(done)
+
+    def noting_sizes(images: list[Image]) -> list[Instances]:
+        sizes.append(len(images))
+        return segment(images)
+
+    with Pipeline(source(), noting_sizes, batch=4) as results:
+        for shown, _ in results:
+            delivered[shown.index].set()
+
+    assert sizes == [1, 1, 1]
+
+
+def gated(count: int, started: Event, everything_read: Event) -> Iterator[Frame]:
+    """Give `count` frames: all but the first while that one is being segmented."""
+    yield frame(0)
+    wait_for(started)
+    yield from map(frame, range(1, count))
+    everything_read.set()
+
+
+def test_frames_that_wait_are_segmented_together() -> None:
+    started, everything_read = Event(), Event()
+    sizes = []
+
+    def slow(images: list[Image]) -> list[Instances]:
+        started.set()
+        wait_for(everything_read)
+        sizes.append(len(images))
+        return segment(images)
+
+    with Pipeline(gated(6, started, everything_read), slow, batch=3) as results:
+        collect(results, [])
+
+    assert sizes == [1, 3, 2]
+
+
+@pytest.mark.parametrize(("batch", "expected"), [(1, [0, 9]), (2, [0, 8, 9]), (20, list(range(10)))])
+def test_latest_drops_the_oldest_waiting_frames_and_counts_them(batch: int, expected: list[int]) -> None:
+    started, everything_read = Event(), Event()
+    seen: list[int] = []
+
+    def slow(images: list[Image]) -> list[Instances]:
+        started.set()
+        wait_for(everything_read)
+        return segment(images)
+
+    source = gated(10, started, everything_read)
+    with Pipeline(source, slow, batch=batch, policy="latest") as results:
+        collect(results, seen)
+
+    assert seen == expected
+    assert results.dropped == 10 - len(expected)
+
+
+def test_a_batch_is_at_least_one_frame() -> None:
+    with pytest.raises(UsageError, match="at least 1 frame"):
+        Pipeline([], segment, batch=0)
+
+
+def test_a_pipeline_that_was_not_entered_says_so_instead_of_hanging() -> None:
+    with pytest.raises(RuntimeError, match="with Pipeline"):
+        next(iter(Pipeline([], segment)))
+
+
+def test_nothing_comes_after_leaving() -> None:
+    with Pipeline(endless(), segment) as results:
+        next(iter(results))
+    assert list(results) == []
+
+
+def broken_source() -> Iterator[Frame]:
+    yield from frames(5)
+    raise BoomError("the cable was pulled")
+
+
+def test_an_error_of_the_source_comes_after_the_results_before_it() -> None:
+    seen: list[int] = []
+    with (
+        pytest.raises(BoomError, match="cable") as caught,
+        Pipeline(broken_source(), segment, batch=2) as results,
+    ):
+        collect(results, seen)
+    assert seen == [0, 1, 2, 3, 4]
+    assert "broken_source" in "".join(traceback.format_tb(caught.value.__traceback__))
+
+
+def test_an_error_of_opening_the_source_reaches_the_caller() -> None:
+    class Unopenable:
+        def __iter__(self) -> Iterator[Frame]:
+            raise BoomError("no such camera")
+
+    with pytest.raises(BoomError, match="camera"), Pipeline(Unopenable(), segment) as results:
+        collect(results, [])
+
+
+def test_an_error_of_the_source_while_the_worker_waits_for_the_caller() -> None:
+    failing = Event()
+    seen = []
+
+    def source() -> Iterator[Frame]:
+        yield from frames(4)  # one with the caller, one ready, one in the worker's hands, one waiting
+        failing.set()
+        raise BoomError
+
+    def slow_caller(results: Pipeline) -> None:
+        for shown, _ in results:
+            wait_for(failing)
+            seen.append(shown.index)
+
+    with pytest.raises(BoomError), Pipeline(source(), segment, batch=1) as results:
+        slow_caller(results)
+    assert seen == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("policy", ["all", "latest"])
+def test_an_error_of_segment_stops_an_endless_source(policy: Policy) -> None:
+    seen: list[int] = []
+
+    def broken_segment(images: list[Image]) -> list[Instances]:
+        if len(seen_by_model) >= 3:
+            raise BoomError("out of memory on the card")
+        seen_by_model.extend(images)
+        return segment(images)
+
+    seen_by_model: list[Image] = []
+    with (
+        pytest.raises(BoomError, match="card") as caught,
+        Pipeline(endless(), broken_segment, batch=1, policy=policy) as results,
+    ):
+        collect(results, seen)
+    assert len(seen) == 3
+    assert "broken_segment" in "".join(traceback.format_tb(caught.value.__traceback__))
+
+
+def test_the_first_error_is_the_one_that_is_raised() -> None:
+    segment_failed = Event()
+
+    def source() -> Iterator[Frame]:
+        yield frame(0)
+        wait_for(segment_failed)
+        raise BoomError("second")
+
+    def broken_segment(_: list[Image]) -> list[Instances]:
+        segment_failed.set()
+        raise BoomError("first")
+
+    with pytest.raises(BoomError, match="first"), Pipeline(source(), broken_segment) as results:
+        collect(results, [])
+
+
+@pytest.mark.parametrize("error", [SystemExit, MemoryError, KeyboardInterrupt, GeneratorExit])
+@pytest.mark.parametrize("stage", ["source", "segment"])
+def test_errors_beside_exception_are_carried_too(error: type[BaseException], stage: str) -> None:
+    def fail(_: object) -> list[Instances]:
+        raise error
+
+    source = map(fail, [0]) if stage == "source" else endless()
+    with pytest.raises(error), Pipeline(source, fail) as results:  # type: ignore[arg-type]
+        collect(results, [])
+
+
+def test_a_stray_stop_iteration_is_no_silent_end() -> None:
+    def exhausted(_: list[Image]) -> list[Instances]:
+        raise StopIteration
+
+    with pytest.raises(RuntimeError, match="StopIteration"), Pipeline(endless(), exhausted) as results:
+        collect(results, [])
+
+
+@pytest.mark.parametrize("given", [0, 2])
+def test_a_wrong_number_of_results_is_an_error_naming_both(given: int) -> None:
+    def miscounting(_: list[Image]) -> list[Instances]:
+        return [Instances.empty()] * given
+
+    with (
+        pytest.raises(ValueError, match=f"returned {given} results for 1 images"),
+        Pipeline(endless(), miscounting, batch=1) as results,
+    ):
+        collect(results, [])
+
+
+@pytest.mark.parametrize("policy", ["all", "latest"])
+def test_an_error_of_the_caller_stops_both_threads(policy: Policy) -> None:
+    def write(results: Pipeline) -> None:
+        for shown, _ in results:
+            if shown.index >= 7:
+                raise BoomError("disk full")
+
+    with pytest.raises(BoomError, match="disk full"), Pipeline(endless(), segment, policy=policy) as results:
+        write(results)
+    assert not running()
+
+
+@pytest.mark.parametrize("policy", ["all", "latest"])
+@pytest.mark.parametrize("taken", [0, 1, 13])
+def test_leaving_early_stops_both_threads(policy: Policy, taken: int) -> None:
+    with Pipeline(endless(), segment, policy=policy) as results:
+        assert len(list(itertools.islice(results, taken))) == taken
+    assert not running()
+
+
+def test_leaving_while_the_model_is_at_work_waits_for_it() -> None:
+    at_work, left = Event(), Event()
+    finished = []
+
+    def slow(images: list[Image]) -> list[Instances]:
+        at_work.set()
+        wait_for(left)
+        finished.append(len(images))
+        return segment(images)
+
+    with Pipeline(endless(), slow):
+        wait_for(at_work)
+        left.set()
+    assert len(finished) == 1
+
+
+def test_a_thread_that_cannot_start_leaves_none_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = threading.Thread.start
+
+    def start_readers_only(thread: threading.Thread) -> None:
+        if thread.name == "live_seg worker":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_readers_only)
+    with pytest.raises(RuntimeError, match="new thread"), Pipeline(endless(), segment):
+        pass
+    assert not running()
+
+
+def test_delivered_frames_are_let_go() -> None:
+    batch = 2
+    read: list[weakref.ref[Frame]] = []
+
+    def source() -> Iterator[Frame]:
+        for index in range(300):
+            one = frame(index)
+            read.append(weakref.ref(one))
+            yield one
+
+    with Pipeline(source(), segment, batch=batch) as results:
+        alive = [sum(reference() is not None for reference in list(read)) for _ in results]
+
+    ahead, behind = pipeline.BATCHES_AHEAD * batch, pipeline.BATCHES_BEHIND * batch
+    in_the_worker, in_the_reader, in_the_loop = 2 * batch, 1, 2
+    assert max(alive) <= ahead + behind + in_the_worker + in_the_reader + in_the_loop
+    assert len(alive) == 300
+
+
+def test_the_source_is_read_only_so_far_ahead() -> None:
+    reads = 0
+
+    def source() -> Iterator[Frame]:
+        nonlocal reads
+        for one in endless():
+            reads += 1
+            yield one
+
+    started, left = Event(), Event()
+
+    def stuck(images: list[Image]) -> list[Instances]:
+        started.set()
+        wait_for(left)
+        return segment(images)
+
+    with Pipeline(source(), stuck, batch=3):
+        wait_for(started)
+        left.set()
+    assert reads <= 2 * 3 + pipeline.BATCHES_AHEAD * 3 + pipeline.BATCHES_BEHIND * 3 + 1
+
+
+def test_a_channel_keeps_saying_how_it_ended() -> None:
+    channel: Channel[int] = Channel(2)
+    assert channel.put(1)
+    channel.close(BoomError())
+    assert channel.take(5) == [1]
+    for _ in range(2):
+        with pytest.raises(BoomError):
+            channel.take()
+
+    channel.abandon()
+    assert channel.take() == []
+    assert not channel.put(2)
+    assert not channel.put(3)
+
+
+INTERRUPTED_WAIT = """
+import threading
+from tests.test_pipeline import endless, segment
+from live_seg.pipeline import Pipeline
+
+stopped = threading.Event()
+
+def stuck(images):
+    if stuck.calls:
+        print("stuck", flush=True)
+        stopped.wait()
+    stuck.calls += 1
+    return segment(images)
+
+stuck.calls = 0
+try:
+    with Pipeline(endless(), stuck, batch=1) as results:
+        try:
+            for frame, instances in results:
+                print("got", frame.index, flush=True)
+        finally:
+            stopped.set()
+except KeyboardInterrupt:
+    print("interrupted,", threading.active_count(), "thread left", flush=True)
+"""
+
+
+def test_ctrl_c_reaches_a_caller_that_waits() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED_WAIT], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        try:
+            assert {process.stdout.readline(), process.stdout.readline()} == {"got 0\n", "stuck\n"}
+            process.send_signal(signal.SIGINT)
+            said, _ = process.communicate(timeout=PATIENCE)
+        finally:
+            process.kill()
+    assert said == "interrupted, 1 thread left\n"
+    assert process.returncode == 0
+
+
+INTERRUPTED_ANYWHERE = """
+import random, signal, threading
+from tests.test_pipeline import endless, segment
+from live_seg.pipeline import Pipeline
+from live_seg.structures import Instances
+
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+signal.signal(signal.SIGALRM, interrupt)
+random.seed(0)
+for _ in range(300):
+    try:
+        with Pipeline(endless(), lambda images: [Instances.empty()] * len(images)) as results:
+            signal.setitimer(signal.ITIMER_REAL, random.uniform(0.0005, 0.002))
+            for _ in results:
+                pass
+    except KeyboardInterrupt:
+        assert threading.active_count() == 1
+print("done")
+"""
+
+
+def test_an_interrupt_at_any_moment_leaves_nothing_locked() -> None:
+    """A queue built on threading.Condition hangs here about once in a hundred interrupts."""
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_ANYWHERE],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+
+
+def test_the_pipeline_knows_neither_keras_nor_opencv() -> None:
+    tree = ast.parse(Path(pipeline.__file__).read_text())
+    modules = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)} | {
+        name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names
+    }
+    ours = {module for module in modules if module.split(".")[0] not in sys.stdlib_module_names}
+    assert ours == {"live_seg.errors", "live_seg.structures"}
+
+    loaded = "import sys, live_seg.pipeline; print(sorted({'keras', 'tensorflow', 'jax'} & set(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", loaded], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n"

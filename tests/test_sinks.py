@@ -1,0 +1,355 @@
+"""JSON Lines, images and the window; and what every sink promises."""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from pycocotools import mask as coco_mask
+
+from live_seg.errors import SinkError
+from live_seg.sinks import Images, JsonLines, Sink, Window
+from live_seg.structures import Frame, Image, Instances
+from live_seg.video_writer import VideoWriter
+
+CLASSES = ("background", "person", "Hündchen")
+NOTHING = Instances.empty()
+
+
+def frame(index: int, width: int = 40, height: int = 30) -> Frame:
+    return Frame(index, index / 30, np.full((height, width, 3), index, np.uint8))
+
+
+def two_objects(track_ids: bool) -> Instances:
+    return Instances(
+        boxes=np.array([[1.234, 2, 11.2, 22.126], [30, 20, 50, 40]], np.float32),
+        masks=np.ones((2, 28, 28), np.float32),
+        class_ids=np.array([1, 2], np.int32),
+        scores=np.array([0.98769, 0.5], np.float32),
+        track_ids=np.array([7, 9], np.int32) if track_ids else None,
+    )
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def video(path: Path, overwrite: bool = False) -> Sink:
+    return VideoWriter(path.with_suffix(".mp4"), 30, overwrite=overwrite)
+
+
+def lines(path: Path, overwrite: bool = False) -> Sink:
+    return JsonLines(path.with_suffix(".jsonl"), CLASSES, overwrite=overwrite)
+
+
+def picture(path: Path, overwrite: bool = False) -> Sink:
+    return Images(path.with_suffix(".png"), overwrite=overwrite)
+
+
+def folder(path: Path, overwrite: bool = False) -> Sink:
+    return Images(path, overwrite=overwrite)
+
+
+Make = Callable[..., Sink]
+FILES = pytest.mark.parametrize("make", [video, lines, picture], ids=lambda make: make.__name__)
+ALL = pytest.mark.parametrize("make", [video, lines, picture, folder], ids=lambda make: make.__name__)
+
+
+class TestEverySink:
+    @ALL
+    def test_no_frame_no_file(self, tmp_path: Path, make: Make) -> None:
+        with make(tmp_path / "out"):
+            pass
+        assert names(tmp_path) == []
+
+    @ALL
+    def test_nothing_partial_is_left_and_closing_again_does_nothing(self, tmp_path: Path, make: Make) -> None:
+        with make(tmp_path / "out") as sink:
+            assert sink.write(frame(0), frame(0).image, NOTHING) is True
+        sink.close()
+        sink.close(complete=False)
+        (left,) = tmp_path.iterdir()
+        assert left.stem == "out"
+
+    @ALL
+    def test_non_ascii_paths(self, tmp_path: Path, make: Make) -> None:
+        path = tmp_path / "fête über 日本"
+        with make(path) as sink:
+            sink.write(frame(0), frame(0).image, NOTHING)
+        (left,) = tmp_path.iterdir()
+        assert left.stem == path.stem
+
+    @ALL
+    def test_what_exists_is_refused_before_any_work(self, tmp_path: Path, make: Make) -> None:
+        for _ in range(2):
+            with make(tmp_path / "out", overwrite=True) as sink:
+                sink.write(frame(0), frame(0).image, NOTHING)
+        before = names(tmp_path)
+        with pytest.raises(SinkError, match="--overwrite"):
+            make(tmp_path / "out")
+        assert names(tmp_path) == before
+
+    @ALL
+    def test_a_folder_that_does_not_exist(self, tmp_path: Path, make: Make) -> None:
+        with pytest.raises(SinkError, match="There is no folder .*missing"):
+            make(tmp_path / "missing" / "out")
+
+    @ALL
+    def test_a_folder_that_is_a_file(self, tmp_path: Path, make: Make) -> None:
+        (tmp_path / "file").write_text("")
+        with pytest.raises(SinkError, match="There is no folder .*file"):
+            make(tmp_path / "file" / "out")
+
+    @ALL
+    def test_a_folder_that_may_not_be_written(self, make: Make) -> None:
+        if not Path("/proc/self").is_dir():
+            pytest.skip("no folder here that not even root can write")
+        with pytest.raises(SinkError, match="Cannot write in the folder /proc/self"):
+            make(Path("/proc/self/out"))
+
+    @FILES
+    def test_a_folder_instead_of_a_file(self, tmp_path: Path, make: Make) -> None:
+        for suffix in (".mp4", ".jsonl", ".png"):
+            (tmp_path / f"out{suffix}").mkdir()
+        with pytest.raises(SinkError, match="is a folder"):
+            make(tmp_path / "out", overwrite=True)
+
+    @ALL
+    def test_a_full_disk_is_an_error_and_leaves_nothing(self, tmp_path: Path, make: Make) -> None:
+        if not Path("/dev/full").exists():
+            pytest.skip("no /dev/full here")
+        (tmp_path / "out").mkdir()
+        partials = ["out.partial.mp4", "out.partial.jsonl", "out.partial.png", "out/000000.partial.png"]
+        for partial in partials:
+            (tmp_path / partial).symlink_to("/dev/full")
+        sink = make(tmp_path / "out", overwrite=True)
+        with pytest.raises(SinkError, match="No space left on device"):  # noqa: PT012, at once or at the end
+            sink.write(frame(0), frame(0).image, NOTHING)
+            sink.close()
+        sink.close()
+        left = [path.relative_to(tmp_path) for path in tmp_path.rglob("*") if not path.is_dir()]
+        assert len(left) == len(partials) - 1
+        assert all("partial" in path.name for path in left)
+
+
+class TestJsonLines:
+    def write(self, path: Path, *instances: Instances) -> list[dict[str, Any]]:
+        with JsonLines(path, CLASSES) as sink:
+            for index, found in enumerate(instances):
+                sink.write(frame(index), frame(index).image, found)
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+    def test_one_object_per_frame(self, tmp_path: Path) -> None:
+        first, second = self.write(tmp_path / "out.jsonl", NOTHING, two_objects(track_ids=True))
+        assert first == {"index": 0, "seconds": 0.0, "size": [40, 30], "instances": []}
+        assert (second["index"], second["seconds"], second["size"]) == (1, 0.033333, [40, 30])
+        person, dog = second["instances"]
+        assert {key: value for key, value in person.items() if key != "mask"} == {
+            "box": [1.23, 2.0, 11.2, 22.13],
+            "score": 0.9877,
+            "class": "person",
+            "track_id": 7,
+        }
+        assert (dog["class"], dog["track_id"], dog["box"]) == ("Hündchen", 9, [30, 20, 50, 40])
+
+    @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools' decode
+    def test_masks_are_rles_at_full_resolution(self, tmp_path: Path) -> None:
+        instances = two_objects(track_ids=False)
+        (line,) = self.write(tmp_path / "out.jsonl", instances)
+        masks = [found["mask"] for found in line["instances"]]
+        assert all(mask["size"] == [30, 40] for mask in masks)
+        decoded = np.stack([coco_mask.decode(mask) for mask in masks]).astype(bool)
+        np.testing.assert_array_equal(decoded, instances.bitmaps((30, 40)))
+        assert decoded.any(axis=(1, 2)).all()
+
+    def test_without_tracking_there_is_no_track_id(self, tmp_path: Path) -> None:
+        (line,) = self.write(tmp_path / "out.jsonl", two_objects(track_ids=False))
+        assert [set(found) for found in line["instances"]] == [{"box", "score", "class", "mask"}] * 2
+
+    def test_lines_are_on_disk_as_they_come(self, tmp_path: Path) -> None:
+        with JsonLines(tmp_path / "out.jsonl", CLASSES) as sink:
+            for index in range(3):
+                sink.write(frame(index), frame(index).image, two_objects(track_ids=True))
+                written = (tmp_path / "out.partial.jsonl").read_text(encoding="utf-8").splitlines()
+                assert [json.loads(line)["index"] for line in written] == list(range(index + 1))
+            assert not (tmp_path / "out.jsonl").exists()
+
+    def test_after_a_failed_run_the_lines_stay_under_the_partial_name(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        sink = JsonLines(tmp_path / "out.jsonl", CLASSES)
+        sink.write(frame(0), frame(0).image, NOTHING)
+        with pytest.raises(ZeroDivisionError), sink:
+            raise ZeroDivisionError
+        assert names(tmp_path) == ["out.partial.jsonl"]
+        assert "out.partial.jsonl" in caplog.text
+
+    def test_ctrl_c_completes_the_file(self, tmp_path: Path) -> None:
+        sink = JsonLines(tmp_path / "out.jsonl", CLASSES)
+        sink.write(frame(0), frame(0).image, NOTHING)
+        with pytest.raises(KeyboardInterrupt), sink:
+            raise KeyboardInterrupt
+        assert names(tmp_path) == ["out.jsonl"]
+
+    def test_a_file_that_cannot_be_renamed(self, tmp_path: Path) -> None:
+        sink = JsonLines(tmp_path / "out.jsonl", CLASSES)
+        sink.write(frame(0), frame(0).image, NOTHING)
+        (tmp_path / "out.jsonl").mkdir()
+        with pytest.raises(SinkError, match=r"Cannot rename .*out\.partial\.jsonl"):
+            sink.close()
+
+
+class TestImages:
+    @pytest.mark.parametrize("suffix", [".png", ".PNG", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"])
+    def test_one_picture_under_its_name(self, tmp_path: Path, suffix: str) -> None:
+        path = tmp_path / f"out{suffix}"
+        drawn = np.full((30, 40, 3), (40, 90, 200), np.uint8)
+        with Images(path) as sink:
+            sink.write(frame(0), drawn, NOTHING)
+        read = cv2.imread(str(path))
+        assert read is not None
+        assert np.abs(read.astype(int) - drawn).max() <= 3
+        assert names(tmp_path) == [path.name]
+
+    def test_pictures_are_numbered_by_their_frames(self, tmp_path: Path) -> None:
+        with Images(tmp_path / "out") as sink:
+            for index in (0, 12, 1234567):
+                sink.write(
+                    Frame(index, index / 30, frame(index % 256).image), frame(index % 256).image, NOTHING
+                )
+        assert names(tmp_path / "out") == ["000000.png", "000012.png", "1234567.png"]
+        read = cv2.imread(str(tmp_path / "out" / "000012.png"))
+        np.testing.assert_array_equal(read, frame(12).image)
+
+    def test_a_second_picture_for_one_name(self, tmp_path: Path) -> None:
+        sink = Images(tmp_path / "out.png")
+        sink.write(frame(0), frame(0).image, NOTHING)
+        with pytest.raises(SinkError, match="Give a folder instead"):
+            sink.write(frame(1), frame(1).image, NOTHING)
+        assert names(tmp_path) == ["out.png"]
+
+    def test_an_empty_folder_is_welcome(self, tmp_path: Path) -> None:
+        with Images(tmp_path) as sink:
+            sink.write(frame(0), frame(0).image, NOTHING)
+        assert names(tmp_path) == ["000000.png"]
+
+    def test_a_file_in_the_folders_place(self, tmp_path: Path) -> None:
+        (tmp_path / "out").write_text("")
+        with pytest.raises(SinkError, match="is a file"):
+            Images(tmp_path / "out", overwrite=True)
+
+    @pytest.mark.parametrize("image", [np.zeros((0, 0, 3), np.uint8), np.zeros((1, 70000, 3), np.uint8)])
+    def test_a_picture_that_cannot_be_encoded(self, tmp_path: Path, image: Image) -> None:
+        with pytest.raises(SinkError, match="Cannot write"), Images(tmp_path / "out.jpg") as sink:
+            sink.write(frame(0), image, NOTHING)
+        assert names(tmp_path) == []
+
+
+class Desktop:
+    """OpenCV's windows, faked: what is open, what was shown, what the user does next."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.open: set[str] = set()
+        self.shown: list[Image] = []
+        self.size: tuple[int, int] | None = None
+        self.next_key = -1
+        self.closes_window = False
+        monkeypatch.setenv("DISPLAY", ":0")
+        monkeypatch.setattr(cv2, "namedWindow", lambda title, _flags: self.open.add(title))
+        monkeypatch.setattr(cv2, "resizeWindow", self.resize)
+        monkeypatch.setattr(cv2, "imshow", self.show)
+        monkeypatch.setattr(cv2, "waitKey", self.wait)
+        monkeypatch.setattr(cv2, "destroyWindow", self.open.remove)
+        monkeypatch.setattr(cv2, "getWindowProperty", self.visible)
+
+    def resize(self, _title: str, width: int, height: int) -> None:
+        self.size = (width, height)
+
+    def visible(self, title: str, _property: int) -> float:
+        if not self.open:
+            raise cv2.error("NULL guiReceiver (please create a window)")  # as Qt has it
+        return float(title in self.open)
+
+    def show(self, title: str, image: Image) -> None:
+        self.open.add(title)  # as OpenCV does: a closed window comes back
+        self.shown.append(image)
+
+    def wait(self, _milliseconds: int) -> int:
+        if self.closes_window:
+            self.open.clear()
+        return self.next_key
+
+
+@pytest.fixture
+def desktop(monkeypatch: pytest.MonkeyPatch) -> Desktop:
+    return Desktop(monkeypatch)
+
+
+class TestWindow:
+    def test_shows_every_picture_and_goes_away(self, desktop: Desktop) -> None:
+        with Window("seen") as sink:
+            assert desktop.open == set()  # no grey window while a model loads
+            for index in range(3):
+                assert sink.write(frame(index), frame(index).image, NOTHING)
+            assert desktop.open == {"seen"}
+        assert desktop.open == set()
+        assert [int(image[0, 0, 0]) for image in desktop.shown] == [0, 1, 2]
+
+    @pytest.mark.parametrize("key", [ord("q"), ord("Q"), 27, ord("q") | 0x100000])
+    def test_q_and_escape_ask_to_stop(self, desktop: Desktop, key: int) -> None:
+        with Window() as sink:
+            desktop.next_key = ord("x")
+            assert sink.write(frame(0), frame(0).image, NOTHING)
+            desktop.next_key = key
+            assert not sink.write(frame(1), frame(1).image, NOTHING)
+
+    def test_a_closed_window_asks_to_stop_and_does_not_come_back(self, desktop: Desktop) -> None:
+        with Window() as sink:
+            assert sink.write(frame(0), frame(0).image, NOTHING)
+            desktop.closes_window = True
+            assert not sink.write(frame(1), frame(1).image, NOTHING)
+            assert not sink.write(frame(2), frame(2).image, NOTHING)
+        assert desktop.open == set()
+        assert len(desktop.shown) == 2
+
+    @pytest.mark.parametrize(
+        ("picture", "window"), [((40, 30), (40, 30)), ((3840, 2160), (1280, 720)), ((600, 7200), (60, 720))]
+    )
+    def test_a_large_picture_gets_a_window_that_fits_and_keeps_its_shape(
+        self, desktop: Desktop, picture: tuple[int, int], window: tuple[int, int]
+    ) -> None:
+        with Window() as sink:
+            sink.write(frame(0), frame(0, *picture).image, NOTHING)
+        assert desktop.size == window
+
+    def test_never_shown_and_closed_twice(self, desktop: Desktop) -> None:
+        sink = Window()
+        sink.close()
+        sink.close()
+        assert desktop.shown == []
+
+    def test_no_display_is_told_before_opencv_could_end_the_process(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def abort(*_: object) -> None:
+            os.abort()
+
+        monkeypatch.setattr(sys, "platform", "linux")
+        monkeypatch.delenv("DISPLAY", raising=False)
+        monkeypatch.setattr(cv2, "namedWindow", abort)
+        with pytest.raises(SinkError, match=r"no display.*-o"):
+            Window()
+
+    def test_an_opencv_without_windows(self, desktop: Desktop, monkeypatch: pytest.MonkeyPatch) -> None:
+        def not_built(*_: object) -> None:
+            raise cv2.error("The function is not implemented. Rebuild the library with GTK+ 2.x support.")
+
+        monkeypatch.setattr(cv2, "namedWindow", not_built)
+        with pytest.raises(SinkError, match=r"opencv-python instead of opencv-python-headless.*-o"):
+            Window()
+        assert desktop.shown == []

@@ -1,0 +1,601 @@
+"""What VideoWriter writes, read back with ffmpeg: pictures, time line, sound, and what a failure leaves."""
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterable
+from fractions import Fraction
+from pathlib import Path
+from typing import IO
+
+import imageio_ffmpeg
+import numpy as np
+import psutil
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from live_seg.errors import SinkError, UsageError
+from live_seg.ffmpeg import sound_tracks, video_span
+from live_seg.structures import Frame, Image, Instances
+from live_seg.video_writer import VideoWriter, frame_rate, slot
+from tests.clips import clip, ffmpeg, pictures, probe, truncated, variable_clip
+
+NOTHING = Instances.empty()
+STEP = 10  # grey levels between one frame and the next; coding loses about 2
+ROOT = Path(__file__).parent.parent
+
+
+def numbered(index: int, width: int = 64, height: int = 48) -> Image:
+    return np.full((height, width, 3), STEP * (index + 1), np.uint8)
+
+
+def put(sink: VideoWriter, seconds: Iterable[float]) -> None:
+    for index, at in enumerate(seconds):
+        assert sink.write(Frame(index, at, numbered(index)), numbered(index), NOTHING)
+
+
+def shown(path: Path) -> list[int]:
+    """The number of the source frame in each output frame."""
+    return [round(float(picture.mean()) / STEP) - 1 for picture in pictures(path)]
+
+
+def copy_through(source: Path, out: Path, fps: float, frames: int | None = None) -> Path:
+    """Write the first `frames` pictures of `source`, at its own times, with its sound."""
+    times = probe(source).times
+    with VideoWriter(out, fps, sound=source) as sink:
+        for index, (image, at) in enumerate(zip(pictures(source)[:frames], times, strict=False)):
+            sink.write(Frame(index, at - times[0], image), image, NOTHING)
+    return out
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture(autouse=True)
+def no_process_left_behind() -> Iterable[None]:
+    yield
+    left = psutil.Process().children(recursive=True)
+    assert not left, f"processes still there after the test: {left}"
+
+
+class TestPicture:
+    @pytest.mark.parametrize("suffix", [".mp4", ".m4v", ".mov", ".mkv"])
+    def test_every_container_holds_h264_that_plays_everywhere(self, tmp_path: Path, suffix: str) -> None:
+        path = tmp_path / f"out{suffix}"
+        with VideoWriter(path, 30) as sink:
+            put(sink, (i / 30 for i in range(12)))
+        told = probe(path)
+        assert (told.video_codec, told.pixel_format, told.size) == ("h264", "yuv420p", (64, 48))
+        assert told.times == pytest.approx([i / 30 for i in range(12)], abs=1e-3)
+        assert told.duration == pytest.approx(0.4, abs=0.01)
+        assert told.audio_codecs == ()
+        assert shown(path) == list(range(12))
+        assert names(tmp_path) == [path.name]
+
+    @pytest.mark.parametrize("sound", [0, 1])
+    def test_the_index_comes_before_the_pictures(self, tmp_path: Path, sound: int) -> None:
+        source = clip(tmp_path / "in.mp4", seconds=0.2, sound=sound)
+        written = copy_through(source, tmp_path / "out.mp4", 30).read_bytes()
+        assert 0 < written.index(b"moov") < written.index(b"mdat")
+
+    def test_colours_come_back_and_are_declared(self, tmp_path: Path) -> None:
+        path = tmp_path / "out.mp4"
+        image = np.full((48, 64, 3), (40, 90, 200), np.uint8)
+        with VideoWriter(path, 30) as sink:
+            sink.write(Frame(0, 0.0, image), image, NOTHING)
+        told = ffmpeg("-i", path, "-f", "null", "-").stderr.decode()
+        assert "yuv420p(tv, bt709" in told
+        as_bgr = ("-vf", "scale=in_color_matrix=bt709", "-pix_fmt", "bgr24", "-f", "rawvideo", "-")
+        colour = np.frombuffer(ffmpeg("-i", path, *as_bgr).stdout, np.uint8).reshape(-1, 3).mean(axis=0)
+        assert colour == pytest.approx([40, 90, 200], abs=4)
+
+    @pytest.mark.parametrize(("size", "even"), [((33, 18), (34, 18)), ((34, 17), (34, 18)), ((1, 1), (2, 2))])
+    def test_an_odd_edge_is_doubled_and_nothing_is_rescaled(
+        self, tmp_path: Path, size: tuple[int, int], even: tuple[int, int]
+    ) -> None:
+        path = tmp_path / "out.mp4"
+        image = np.zeros((size[1], size[0], 3), np.uint8)
+        image[-1:, :] = image[:, -1:] = 200
+        with VideoWriter(path, 30, crf=1) as sink:
+            sink.write(Frame(0, 0.0, image), image, NOTHING)
+        assert probe(path).size == even
+        expected = np.pad(image, ((0, even[1] - size[1]), (0, even[0] - size[0]), (0, 0)), mode="edge")
+        assert np.abs(pictures(path)[0].astype(int) - expected).mean() < 4
+
+    def test_the_caller_may_draw_into_one_picture_again_and_again(self, tmp_path: Path) -> None:
+        path = tmp_path / "out.mp4"
+        canvas = numbered(0)
+        with VideoWriter(path, 10) as sink:
+            for index in range(4):
+                canvas[:] = numbered(index)
+                sink.write(Frame(index, index / 10, canvas), canvas, NOTHING)
+        assert shown(path) == [0, 1, 2, 3]
+
+    def test_a_lower_crf_is_a_larger_file(self, tmp_path: Path) -> None:
+        noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+        sizes = []
+        for crf in (0, 51):
+            with VideoWriter(tmp_path / f"{crf}.mp4", 30, crf=crf) as sink:
+                sink.write(Frame(0, 0.0, noise), noise, NOTHING)
+            sizes.append((tmp_path / f"{crf}.mp4").stat().st_size)
+        assert sizes[0] > 2 * sizes[1]
+
+
+class TestTimeLine:
+    @pytest.mark.parametrize(
+        ("fps", "seconds", "expected"),
+        [
+            pytest.param(30, [0, 0.1, 0.2, 0.2333, 0.2667], [0, 0, 0, 1, 1, 1, 2, 3, 4], id="variable rate"),
+            pytest.param(10, [5.3, 5.47, 5.5, 5.81], [0, 0, 2, 2, 2, 3], id="live, slower than the camera"),
+            pytest.param(30, [0, 0.01, 0.02, 0.0333], [1, 3], id="two frames for one place: the later"),
+            pytest.param(30, [0, 0.1, 0.05], [0, 0, 0, 2], id="a clock that steps back"),
+            pytest.param(30, [7.0], [0], id="one frame"),
+            pytest.param(10, [0, 2.0, 2.1], [0] * 20 + [1, 2], id="a pause"),
+        ],
+    )
+    def test_each_frame_is_shown_at_its_own_time(
+        self, tmp_path: Path, fps: float, seconds: list[float], expected: list[int]
+    ) -> None:
+        path = tmp_path / "out.mp4"
+        with VideoWriter(path, fps) as sink:
+            put(sink, seconds)
+        assert shown(path) == expected
+        assert probe(path).times == pytest.approx([i / fps for i in range(len(expected))], abs=1e-4)
+
+    def test_no_frame_no_file(self, tmp_path: Path) -> None:
+        with VideoWriter(tmp_path / "out.mp4", 30):
+            pass
+        assert names(tmp_path) == []
+
+    def test_a_decimal_rate_is_written_exactly(self, tmp_path: Path) -> None:
+        path = tmp_path / "out.mp4"
+        with VideoWriter(path, 29.97) as sink:
+            put(sink, (i * 1001 / 30000 for i in range(20)))
+        assert shown(path) == list(range(20))
+        assert probe(path).times == pytest.approx([i * 1001 / 30000 for i in range(20)], abs=1e-6)
+
+    def test_a_variable_rate_clip_keeps_its_length_and_its_frames_their_times(self, tmp_path: Path) -> None:
+        source = variable_clip(tmp_path / "in.mp4", sound=1)
+        told = probe(copy_through(source, tmp_path / "out.mp4", 30))
+        assert len(told.times) == 60  # 2 s
+        assert told.duration == pytest.approx(probe(source).duration, abs=1 / 30)
+        sources, outputs = pictures(source), pictures(tmp_path / "out.mp4")
+        for number, at in enumerate(probe(source).times):
+            difference = np.abs(outputs[round(at * 30)].astype(int) - sources[number]).mean()
+            assert difference < 5
+
+    @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+    def test_a_last_frame_that_lasts_is_shown_as_long(self, tmp_path: Path, suffix: str) -> None:
+        short = clip(tmp_path / "short.mp4", rate="10", seconds=0.5, encode=("-bf", "0"))
+        lasting = "setts=duration=if(eq(N\\,4)\\,1/TB\\,DURATION)"
+        source = tmp_path / f"in{suffix}"
+        ffmpeg("-i", short, "-c", "copy", "-bsf:v", lasting, source)
+        assert len(probe(copy_through(source, tmp_path / "out.mp4", 10)).times) == 14  # 0.4 s and 1 s
+
+    def test_a_last_frame_is_not_stretched_when_the_source_was_not_read_to_its_end(
+        self, tmp_path: Path
+    ) -> None:
+        source = clip(tmp_path / "in.mp4", rate="10", seconds=1.0)
+        assert len(probe(copy_through(source, tmp_path / "out.mp4", 10, frames=4)).times) == 4
+
+    @pytest.mark.parametrize(
+        ("fps", "exact"),
+        [
+            (29.97, Fraction(30000, 1001)),
+            (29.97002997, Fraction(30000, 1001)),
+            (23.976, Fraction(24000, 1001)),
+            (23.98, Fraction(24000, 1001)),
+            (59.94, Fraction(60000, 1001)),
+            (119.88, Fraction(120000, 1001)),
+            (1, Fraction(1)),
+            (24, Fraction(24)),
+            (12.5, Fraction(25, 2)),
+            (0.2, Fraction(1, 5)),
+            (0.001, Fraction(1, 1000)),
+        ],
+    )
+    def test_rates(self, fps: float, exact: Fraction) -> None:
+        assert frame_rate(fps) == exact
+
+    @given(st.integers(1, 240))
+    @settings(max_examples=60, deadline=None)
+    def test_whole_rates_and_their_ntsc_relatives_are_told_apart(self, whole: int) -> None:
+        assert frame_rate(float(whole)) == whole
+        assert frame_rate(round(whole * 1000 / 1001, 5)) == Fraction(whole * 1000, 1001)
+
+    @given(st.floats(0.01, 1000))
+    @settings(max_examples=60, deadline=None)
+    def test_any_rate_is_met_closely(self, fps: float) -> None:
+        assert float(frame_rate(fps)) == pytest.approx(fps, rel=1e-3, abs=1e-6)
+
+    @pytest.mark.parametrize("fps", [0, -1, 0.0001, math.nan, math.inf])
+    def test_no_such_rate(self, fps: float, tmp_path: Path) -> None:
+        with pytest.raises(UsageError, match="frame rate"):
+            VideoWriter(tmp_path / "out.mp4", fps)
+
+    @given(st.floats(0, 1e5), st.floats(0, 10), st.sampled_from([10, 25, 29.97, 60]))
+    @settings(max_examples=60, deadline=None)
+    def test_a_slot_is_the_nearest_and_time_never_runs_back(
+        self, at: float, later: float, fps: float
+    ) -> None:
+        rate = frame_rate(fps)
+        assert abs(slot(at, rate) / rate - at) <= 0.5 / rate + 1e-6
+        assert slot(at, rate) <= slot(at + later, rate)
+
+
+def flash_and_tone(path: Path, delay: float) -> Path:
+    """A clip whose picture turns white 1 s after its start and whose tone begins 1 s after its own."""
+    white = "color=black:size=64x48:rate=30:duration=2,geq=lum='if(gte(T,1),235,16)':cb=128:cr=128"
+    tone = "aevalsrc='if(gte(t,1),sin(2760*t),0)':duration=2.2:sample_rate=44100"
+    ffmpeg(
+        *("-itsoffset", str(max(delay, 0.0)), "-f", "lavfi", "-i", white),
+        *("-itsoffset", str(max(-delay, 0.0)), "-f", "lavfi", "-i", tone),
+        *("-map", "0", "-map", "1", "-c:v", "libx264", "-pix_fmt", "yuv420p", path),
+    )
+    return path
+
+
+def lag(path: Path) -> float:
+    """Seconds from the white picture to the tone, both as played."""
+    told = probe(path)
+    raw = ffmpeg("-i", path, "-map", "0:a:0", "-ac", "1", "-ar", "44100", "-f", "s16le", "-").stdout
+    loud = np.abs(np.frombuffer(raw, np.int16).astype(int)) > 3000
+    grey = ffmpeg(
+        "-i", path, "-map", "0:v", "-fps_mode", "passthrough", "-pix_fmt", "gray", "-f", "rawvideo", "-"
+    )
+    white = np.frombuffer(grey.stdout, np.uint8).reshape(len(told.times), -1).mean(axis=1) > 128
+    assert loud.any()
+    assert white.any()
+    assert not white[0]
+    tone = told.sound_spans[0][0] + float(np.argmax(loud)) / 44100
+    return tone - told.times[int(np.argmax(white))]
+
+
+class TestSound:
+    @pytest.mark.parametrize(
+        ("source", "delay", "out"),
+        [
+            ("in.mp4", 0.0, "out.mp4"),
+            ("in.mp4", 0.5, "out.mp4"),
+            ("in.mp4", -0.5, "out.mp4"),
+            ("in.ts", 0.5, "out.mp4"),
+            ("in.ts", -0.5, "out.mkv"),
+            ("in.mkv", 0.5, "out.mkv"),
+        ],
+    )
+    def test_lips_stay_in_step_when_sound_and_picture_begin_apart(
+        self, tmp_path: Path, source: str, delay: float, out: str
+    ) -> None:
+        made = flash_and_tone(tmp_path / source, delay)
+        before = lag(made)
+        assert before == pytest.approx(-delay, abs=0.03)
+        written = copy_through(made, tmp_path / out, 30)
+        assert lag(written) == pytest.approx(before, abs=1 / 30)
+        assert (probe(written).times[0], len(probe(written).times)) == (0, 60)
+
+    def test_sound_to_encode_again_stays_in_step(self, tmp_path: Path) -> None:
+        source = tmp_path / "in.mkv"
+        ffmpeg("-i", flash_and_tone(tmp_path / "made.mkv", 0.5), "-c:v", "copy", "-c:a", "pcm_s16le", source)
+        written = copy_through(source, tmp_path / "out.mp4", 30)
+        assert probe(written).audio_codecs == ("aac",)
+        assert lag(written) == pytest.approx(-0.5, abs=1 / 30)
+
+    def test_a_clip_cut_without_encoding_stays_in_step(self, tmp_path: Path) -> None:
+        source = tmp_path / "in.mp4"  # holds an edit list: half a second is decoded, not shown
+        ffmpeg("-ss", "0.5", "-i", flash_and_tone(tmp_path / "whole.mp4", 0.0), "-c", "copy", source)
+        written = copy_through(source, tmp_path / "out.mp4", 30)
+        assert lag(written) == pytest.approx(lag(source), abs=1 / 30)
+        assert len(probe(written).times) == len(probe(source).times) == 45
+
+    def test_a_run_that_begins_late_takes_the_sound_from_there(self, tmp_path: Path) -> None:
+        source = flash_and_tone(tmp_path / "in.mp4", 0.0)
+        with VideoWriter(tmp_path / "out.mp4", 30, sound=source) as sink:
+            for index, image in list(enumerate(pictures(source)))[15:]:
+                sink.write(Frame(index, index / 30, image), image, NOTHING)
+        assert lag(tmp_path / "out.mp4") == pytest.approx(0, abs=1 / 30)
+        assert len(probe(tmp_path / "out.mp4").times) == 45
+
+    @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+    def test_tracks_are_copied_packet_for_packet(self, tmp_path: Path, suffix: str) -> None:
+        source = clip(tmp_path / "in.mp4", seconds=1.0, sound=2)
+        out = copy_through(source, tmp_path / f"out{suffix}", 30)
+        packets = ("-map", "0:a", "-c", "copy", "-f", "streamhash", "-")
+        assert ffmpeg("-i", out, *packets).stdout == ffmpeg("-i", source, *packets).stdout
+        assert probe(out).audio_codecs == ("aac", "aac")
+        assert names(tmp_path) == sorted(["in.mp4", out.name])
+
+    def test_no_sound_is_fine(self, tmp_path: Path) -> None:
+        out = copy_through(clip(tmp_path / "in.mp4"), tmp_path / "out.mp4", 30)
+        assert probe(out).audio_codecs == ()
+        assert len(probe(out).times) == 30
+
+    @pytest.mark.parametrize(
+        ("suffix", "out", "codec"),
+        [
+            (".mkv", "out.mp4", "aac"),
+            (".avi", "out.mp4", "aac"),
+            (".mov", "out.mp4", "aac"),
+            (".avi", "out.mkv", "pcm_s16le"),
+            (".mkv", "out.mov", "pcm_s16le"),
+        ],
+    )
+    def test_sound_is_encoded_again_only_where_the_container_cannot_hold_it(
+        self, tmp_path: Path, suffix: str, out: str, codec: str
+    ) -> None:
+        source = clip(tmp_path / f"in{suffix}", sound=1, encode=("-c:a", "pcm_s16le", "-bf", "0"))
+        written = probe(copy_through(source, tmp_path / out, 30))
+        assert written.audio_codecs == (codec,)
+        assert written.sound_spans[0] == pytest.approx((0, 1), abs=1 / 30)
+        assert len(written.times) == 30
+
+    def test_one_track_encoded_again_leaves_the_other_alone(self, tmp_path: Path) -> None:
+        source = clip(tmp_path / "in.mkv", sound=2, encode=("-c:a:0", "libvorbis", "-c:a:1", "ac3"))
+        assert sound_tracks(source) == {1: "vorbis", 2: "ac3"}
+        assert probe(copy_through(source, tmp_path / "out.mp4", 30)).audio_codecs == ("aac", "ac3")
+
+    def test_chapters_do_not_become_a_track(self, tmp_path: Path) -> None:
+        chapters = tmp_path / "chapters.txt"
+        chapters.write_text(";FFMETADATA1\n[CHAPTER]\nTIMEBASE=1/10\nSTART=0\nEND=5\ntitle=first\n")
+        source = tmp_path / "in.mp4"
+        made = clip(tmp_path / "made.mp4", sound=1)
+        ffmpeg("-i", made, "-i", chapters, "-map", "0", "-map_chapters", "1", "-c", "copy", source)
+        out = copy_through(source, tmp_path / "out.mp4", 30)
+        told = ffmpeg("-i", out, "-f", "null", "-").stderr.decode().split("Stream mapping")[0]
+        assert told.count("Stream #0:") == 2
+
+    def test_sound_longer_than_the_picture_is_kept_whole(self, tmp_path: Path) -> None:
+        source = clip(tmp_path / "in.mp4", seconds=0.5, sound=1)
+        longer = tmp_path / "longer.mp4"
+        tone = ("-f", "lavfi", "-i", "sine=duration=1.5")
+        ffmpeg("-i", source, *tone, "-map", "0:v", "-map", "1:a", "-c:v", "copy", longer)
+        told = probe(copy_through(longer, tmp_path / "out.mp4", 30))
+        assert len(told.times) == 15
+        assert told.sound_spans[0] == pytest.approx((0, 1.5), abs=1 / 30)
+
+    @pytest.mark.parametrize("audio", ["aac", "pcm_s16le"])
+    def test_sound_ends_with_a_picture_that_was_stopped_early(self, tmp_path: Path, audio: str) -> None:
+        source = clip(tmp_path / "in.mkv", seconds=3.0, sound=1, encode=("-c:a", audio))
+        told = probe(copy_through(source, tmp_path / "out.mp4", 30, frames=20))
+        assert len(told.times) == 20
+        assert told.sound_spans[0] == pytest.approx((0, 20 / 30), abs=1 / 30)
+
+    def test_span_of_a_clip(self, tmp_path: Path) -> None:
+        late = clip(tmp_path / "late.mkv", rate="10", sound=1, delay=0.5, encode=("-bf", "0"))
+        span = video_span(late)
+        assert span is not None
+        assert (span.start, span.last, span.end) == pytest.approx((0.5, 0.9, 1.0), abs=0.002)
+
+    def test_span_and_tracks_of_what_is_no_video(self, tmp_path: Path) -> None:
+        broken = truncated(tmp_path / "broken.mp4")
+        assert video_span(broken) is None
+        assert sound_tracks(broken) == {}
+
+    def test_pictures_that_are_decoded_but_not_shown_do_not_count(self, tmp_path: Path) -> None:
+        cut = tmp_path / "cut.mp4"
+        ffmpeg("-ss", "0.5", "-i", clip(tmp_path / "in.mp4", encode=("-bf", "0")), "-c", "copy", cut)
+        span = video_span(cut)
+        assert span is not None
+        assert (span.start, span.last, span.end) == pytest.approx((0, 0.5 - 1 / 30, 0.5), abs=1e-3)
+
+
+class InterruptedPipe:
+    """A pipe to ffmpeg on which Ctrl-C strikes in the middle of a picture."""
+
+    def __init__(self, pipe: IO[bytes]) -> None:
+        self._pipe = pipe
+        self.close = pipe.close
+
+    def write(self, picture: memoryview) -> None:
+        self._pipe.write(picture.cast("B")[: picture.nbytes // 2])
+        raise KeyboardInterrupt
+
+
+def fail_after(frames: int, sink: VideoWriter, error: BaseException) -> None:
+    """Write some frames, then fail outside of the sink."""
+    with sink:
+        put(sink, (i / 30 for i in range(frames)))
+        raise error
+
+
+class TestEnds:
+    def test_ctrl_c_finishes_the_file(self, tmp_path: Path) -> None:
+        path = tmp_path / "out.mp4"
+        with pytest.raises(KeyboardInterrupt):
+            fail_after(5, VideoWriter(path, 30), KeyboardInterrupt())
+        assert shown(path) == [0, 1, 2, 3, 4]
+        assert names(tmp_path) == ["out.mp4"]
+
+    @pytest.mark.parametrize(("before", "left"), [(5, ["out.mp4"]), (1, [])])
+    def test_ctrl_c_in_the_middle_of_a_picture_loses_only_that_picture(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: int, left: list[str]
+    ) -> None:
+        path = tmp_path / "out.mp4"
+        sink = VideoWriter(path, 30)
+        put(sink, (i / 30 for i in range(before)))
+        assert sink._encoder is not None
+        pipe = sink._encoder._process.stdin
+        assert pipe is not None
+        monkeypatch.setattr(sink._encoder._process, "stdin", InterruptedPipe(pipe))
+        last = Frame(before, before / 30, numbered(before))
+        with pytest.raises(KeyboardInterrupt), sink:
+            sink.write(last, last.image, NOTHING)
+        assert names(tmp_path) == left
+        if left:
+            assert shown(path) == [0, 1, 2, 3]
+
+    def test_ctrl_c_of_a_terminal_reaches_us_but_not_ffmpeg(self, tmp_path: Path) -> None:
+        path = tmp_path / "out.mp4"
+        program = f"""
+            import itertools, pathlib, numpy as np
+            from live_seg.structures import Frame, Instances
+            from live_seg.video_writer import VideoWriter
+            image = np.zeros((480, 640, 3), np.uint8)
+            with VideoWriter(pathlib.Path({str(path)!r}), 30) as sink:
+                for index in itertools.count():
+                    sink.write(Frame(index, index / 30, image), image, Instances.empty())
+                    if index == 20:
+                        print("running", flush=True)
+        """
+        command = [sys.executable, "-c", textwrap.dedent(program)]
+        with subprocess.Popen(
+            command,
+            cwd=ROOT,
+            process_group=0,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"running\n"
+            signal_group(process.pid)
+            _, told = process.communicate()
+        assert told.decode().rstrip().endswith("KeyboardInterrupt")
+        assert names(tmp_path) == ["out.mp4"]
+        assert len(probe(path).times) >= 20
+
+    @pytest.mark.parametrize("sound", [0, 1])
+    def test_after_a_failed_run_what_there_is_plays_under_its_partial_name(
+        self, tmp_path: Path, sound: int, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        source = clip(tmp_path / "in.mp4", sound=sound)
+        with pytest.raises(ZeroDivisionError):
+            fail_after(5, VideoWriter(tmp_path / "out.mp4", 30, sound=source), ZeroDivisionError())
+        partial = tmp_path / "out.partial.mp4"
+        assert names(tmp_path) == ["in.mp4", "out.partial.mp4"]
+        assert shown(partial) == [0, 1, 2, 3, 4]
+        assert len(probe(partial).audio_codecs) == sound
+        assert str(partial) in caplog.text
+
+    def test_a_frame_of_another_size_is_refused_and_the_rest_plays(self, tmp_path: Path) -> None:
+        sink = VideoWriter(tmp_path / "out.mp4", 30)
+        put(sink, [0.0])
+        with pytest.raises(SinkError, match=r"Frame 1 has the shape \(48, 66, 3\).*one size"), sink:
+            sink.write(Frame(1, 0.1, numbered(1)), numbered(1, width=66), NOTHING)
+        assert shown(tmp_path / "out.partial.mp4") == [0]
+
+    def test_closing_twice_is_closing_once_and_writing_afterwards_an_error(self, tmp_path: Path) -> None:
+        sink = VideoWriter(tmp_path / "out.mp4", 30)
+        put(sink, [0.0])
+        sink.close()
+        sink.close(complete=False)
+        with pytest.raises(SinkError, match="closed"):
+            put(sink, [0.0])
+        assert names(tmp_path) == ["out.mp4"]
+
+
+def signal_group(group: int) -> None:
+    """What the terminal does on Ctrl-C: SIGINT to every process of the group."""
+    os.killpg(group, signal.SIGINT)
+
+
+@pytest.fixture
+def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with an ffmpeg that begins its output, reads a little and fails."""
+    fake = tmp_path / "ffmpeg"
+    fake.write_text(
+        "#!/bin/sh\nfor last; do :; done\n"
+        ': >"$last"\nhead -c 5000 >/dev/null\necho "boom, said ffmpeg" >&2\nexit 1\n'
+    )
+    fake.chmod(0o755)
+    monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", lambda: str(fake))
+    return tmp_path
+
+
+class TestFailures:
+    def test_an_encoder_that_dies_is_quoted_at_once_and_nothing_is_left(self, broken: Path) -> None:
+        sink = VideoWriter(broken / "out.mp4", 30)
+        with pytest.raises(SinkError, match=r"(?s)out\.partial\.mp4.*boom"):
+            put(sink, (i / 30 for i in range(20)))
+        sink.close()
+        assert names(broken) == ["ffmpeg"]
+
+    def test_an_encoder_that_fails_at_the_end_is_quoted_and_nothing_is_left(self, broken: Path) -> None:
+        sink = VideoWriter(broken / "out.mp4", 30)
+        put(sink, [0.0])
+        with pytest.raises(SinkError, match=r"(?s)out\.partial\.mp4.*boom"):
+            sink.close()
+        sink.close()
+        assert names(broken) == ["ffmpeg"]
+
+    @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+    def test_a_full_disk(self, tmp_path: Path, suffix: str) -> None:
+        if not Path("/dev/full").exists():
+            pytest.skip("no /dev/full here")
+        (tmp_path / f"out.partial{suffix}").symlink_to("/dev/full")
+        noise = np.random.default_rng(0).integers(0, 256, (240, 320, 3), np.uint8)
+        sink = VideoWriter(tmp_path / f"out{suffix}", 30)
+        with pytest.raises(SinkError, match="No space left on device"):  # noqa: PT012, at once or at the end
+            for index in range(30):
+                sink.write(Frame(index, index / 30, noise), np.roll(noise, index), NOTHING)
+            sink.close()
+        assert names(tmp_path) == []
+
+    def test_sound_that_cannot_be_added_leaves_the_picture(self, tmp_path: Path) -> None:
+        if not Path("/dev/full").exists():
+            pytest.skip("no /dev/full here")
+        source = clip(tmp_path / "in.mp4", sound=1)
+        (tmp_path / "out.sound.partial.mp4").symlink_to("/dev/full")
+        with pytest.raises(
+            SinkError, match=r"(?s)No space left.*without its sound is in .*out\.partial\.mp4"
+        ):
+            copy_through(source, tmp_path / "out.mp4", 30)
+        assert names(tmp_path) == ["in.mp4", "out.partial.mp4"]
+        assert len(probe(tmp_path / "out.partial.mp4").times) == 30
+
+    def test_an_error_at_the_end_does_not_hide_the_first_one(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        if not Path("/dev/full").exists():
+            pytest.skip("no /dev/full here")
+        (tmp_path / "out.partial.mp4").symlink_to("/dev/full")
+        with pytest.raises(ZeroDivisionError):
+            fail_after(1, VideoWriter(tmp_path / "out.mp4", 30), ZeroDivisionError())
+        assert "No space left on device" in caplog.text
+
+    def test_no_ffmpeg(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def none() -> str:
+            raise RuntimeError("No ffmpeg exe could be found.")
+
+        monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", none)
+        with pytest.raises(SinkError, match="No ffmpeg"):
+            VideoWriter(tmp_path / "out.mp4", 30)
+
+
+class TestRefusals:
+    def test_an_existing_file_is_refused_and_stays(self, tmp_path: Path) -> None:
+        path = tmp_path / "out.mp4"
+        path.write_text("precious")
+        with pytest.raises(SinkError, match="--overwrite"):
+            VideoWriter(path, 30)
+        assert path.read_text() == "precious"
+
+    def test_overwrite_replaces_it_once_complete(self, tmp_path: Path) -> None:
+        path = tmp_path / "out.mp4"
+        path.write_text("old")
+        with VideoWriter(path, 30, overwrite=True) as sink:
+            put(sink, [0.0])
+            assert path.read_text() == "old"
+        assert shown(path) == [0]
+
+    @pytest.mark.parametrize("name", ["out.avi", "out", "out.txt"])
+    def test_other_endings(self, tmp_path: Path, name: str) -> None:
+        with pytest.raises(SinkError, match=r"\.mp4, \.m4v, \.mov, \.mkv"):
+            VideoWriter(tmp_path / name, 30)
+
+    @pytest.mark.parametrize("crf", [-1, 52])
+    def test_no_such_quality(self, tmp_path: Path, crf: int) -> None:
+        with pytest.raises(UsageError, match=f"crf.*Got {crf}"):
+            VideoWriter(tmp_path / "out.mp4", 30, crf=crf)
+
+    def test_a_name_that_ffmpeg_would_take_for_an_address_or_option(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        for name in ("12:30.mp4", "-größe %03d.mp4"):
+            with VideoWriter(Path(name), 30) as sink:
+                put(sink, [0.0])
+            assert shown(tmp_path / name) == [0]
