@@ -2,25 +2,22 @@
 
 import contextlib
 import functools
-import inspect
 import logging
 import os
 import sys
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
-from enum import StrEnum
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from live_seg.errors import LiveSegError, SinkError, SourceError, UsageError, WeightsError
+from live_seg.options import Options, Policy, with_options
 
 if TYPE_CHECKING:
-    from live_seg.segmenter import Segmenter
+    from live_seg.session import Tally
     from live_seg.sinks import Sink
-    from live_seg.sources import Source
+    from live_seg.structures import Source
 
 INTERRUPTED = 130
 """What a shell reports for a program that Ctrl-C ended: 128 + SIGINT."""
@@ -38,51 +35,6 @@ app = typer.Typer(
 )
 weights_app = typer.Typer(help="List, download and verify the known weights.", no_args_is_help=True)
 app.add_typer(weights_app, name="weights")
-
-
-class Layout(StrEnum):
-    """How a frame is laid into the network's input."""
-
-    FIT = "fit"
-    SQUARE = "square"
-
-
-class Policy(StrEnum):
-    """What to do with frames that come faster than they are segmented."""
-
-    ALL = "all"
-    LATEST = "latest"
-
-
-
-@dataclass(frozen=True)
-class Options:
-    """What every command that segments takes, apart from its source and its output."""
-
-    model: Annotated[str, typer.Option(help="person, coco, or a weights file.")] = "person"
-    classes: Annotated[str | None, typer.Option(help="Only these: person,dog.")] = None
-    conf: Annotated[float | None, typer.Option(min=0, max=1, help="Least score of a detection.")] = None
-    size: Annotated[int | None, typer.Option(help="Longest side of the network's input, pixels.")] = None
-    batch: Annotated[int, typer.Option(min=1, help="Most frames segmented at once.")] = 4
-    layout: Annotated[Layout, typer.Option(help="square: Matterport's; fit: hardly any padding.")] = Layout.FIT
-    labels: Annotated[bool, typer.Option(help="Write class, score and id.")] = True
-    boxes: Annotated[bool, typer.Option(help="Draw boxes.")] = True
-    alpha: Annotated[float, typer.Option(min=0, max=1, help="Share of colour in a mask.")] = 0.45
-    json: Annotated[Path | None, typer.Option(help="Write one JSON object per frame here.")] = None
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False
-    quiet: Annotated[bool, typer.Option("--quiet", help="Neither progress nor summary.")] = False
-
-    def load(self) -> "Segmenter":
-        """Load the model. Raises UsageError and WeightsError."""
-        from live_seg.segmenter import load
-
-        return load(
-            self.model,
-            layout=self.layout.value,
-            size=self.size,
-            min_score=self.conf,
-            classes=self.classes.split(",") if self.classes else None,
-        )
 
 
 Crf = Annotated[int, typer.Option(min=0, max=51, help="Quality of H.264: 0 best, 51 smallest.")]
@@ -118,29 +70,6 @@ def _reported(command: Callable[..., None]) -> Callable[..., None]:
     return wrapper
 
 
-def _with_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give `command`, whose last parameter is `options`, the fields of Options as parameters of its own."""
-    signature = inspect.signature(command)
-    hints = get_type_hints(Options, include_extras=True)
-    own = [parameter for name, parameter in signature.parameters.items() if name != "options"]
-    shared = [
-        inspect.Parameter(
-            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
-        )
-        for field in fields(Options)
-    ]
-
-    @functools.wraps(command)
-    def wrapper(**arguments: Any) -> None:
-        options = Options(**{parameter.name: arguments.pop(parameter.name) for parameter in shared})
-        command(**arguments, options=options)
-
-    parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own] + shared
-    wrapper.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-    wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return wrapper
-
-
 @app.command()
 @_reported
 def demo(
@@ -159,7 +88,7 @@ def demo(
 
 @app.command()
 @_reported
-@_with_options
+@with_options
 def image(
     inputs: Annotated[list[str], typer.Argument(metavar="IN...", help="Images, folders, globs.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="An image, or a folder for several.")],
@@ -167,7 +96,7 @@ def image(
 ) -> None:
     """Segment images."""
     from live_seg.sinks import Images
-    from live_seg.sources import open_images
+    from live_seg.stills import open_images
 
     with open_images(inputs) as source:
         names = [path.stem for path in source.paths]
@@ -179,14 +108,14 @@ def image(
 
 @app.command()
 @_reported
-@_with_options
+@with_options
 def video(
     source: Annotated[str, typer.Argument(metavar="IN", help="A video file, URL, or folder of frames.")],
     options: Options,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="The video to write.")] = None,
     show: Annotated[bool, typer.Option("--show", help="Show a window, too.")] = False,
     crf: Crf = 23,
-    policy: Annotated[Policy | None, typer.Option(help="Default: all for files, latest if live.")] = None,
+    policy: Annotated[Policy | None, typer.Option(help="Default: latest if live, else all.")] = None,
 ) -> None:
     """Segment a video; its sound and its time line are kept."""
     if output is None and options.json is None and not show:
@@ -196,7 +125,7 @@ def video(
 
 @app.command()
 @_reported
-@_with_options
+@with_options
 def webcam(
     options: Options,
     source: Annotated[str, typer.Option(help="Camera number or URL.")] = "0",
@@ -213,7 +142,14 @@ def webcam(
 
 
 def _watch(
-    spec: str, options: Options, output: Path | None, crf: int, *, show: bool, **how: Any
+    spec: str,
+    options: Options,
+    output: Path | None,
+    crf: int,
+    *,
+    show: bool,
+    policy: Policy | None,
+    **how: Any,
 ) -> None:
     """Segment the source `spec` into a video file, a window, or both."""
     from live_seg.sinks import Window
@@ -227,7 +163,7 @@ def _watch(
             sinks.append(VideoWriter(output, source.fps, sound=source.sound, crf=crf, overwrite=overwrite))
         if show:
             sinks.append(Window(f"live-seg {source.name}"))
-        _process(source, sinks, options, goal=output or options.json, **how)
+        _process(source, sinks, options, goal=output or options.json, policy=policy and policy.value, **how)
 
 
 def _process(
@@ -236,37 +172,79 @@ def _process(
     options: Options,
     *,
     goal: Path | None,
-    track: bool = True,
-    policy: Policy | None = None,
     limit: float = float("inf"),
+    **how: Any,
 ) -> None:
-    """Run `source` through the model into `sinks`, with a progress bar and a summary that names `goal`."""
+    """Run `source` through the model into `sinks`, with a progress bar and a summary that names `goal`.
+
+    `limit` is in seconds of source time; `how` goes to `session.run`.
+    """
     from tqdm import tqdm
 
-    from live_seg.render import draw
     from live_seg.session import Tally, run, show
     from live_seg.sinks import JsonLines, claim
 
-    if options.json is not None:
-        claim(options.json, overwrite=options.overwrite)  # before the model is loaded, which takes seconds
     tally = Tally()
-    began = time.monotonic()
+    with _summary(tally, goal, quiet=options.quiet), contextlib.ExitStack() as stack:
+        outlets = [stack.enter_context(sink) for sink in sinks]
+        if options.json is not None:
+            claim(
+                options.json, overwrite=options.overwrite
+            )  # told before the model loads, which takes seconds
+        segment = options.load()
+        if options.json is not None:
+            lines = JsonLines(options.json, segment.class_names, overwrite=options.overwrite)
+            outlets.append(stack.enter_context(lines))
+        results = run(source, segment, batch=options.batch, **how)
+        stack.enter_context(contextlib.closing(results))
+        silent = True if options.quiet else None  # None: also where stderr is no terminal
+        bar = stack.enter_context(tqdm(total=source.frames, unit=" frames", disable=silent))
+        for _ in show(results, options.drawing(segment), outlets, tally, limit=limit):
+            bar.update()
+
+
+@contextlib.contextmanager
+def _summary(tally: "Tally", goal: Path | None, *, quiet: bool) -> Iterator[None]:
+    """Print what was done, in one line, once the outputs are closed; also after Ctrl-C."""
+    interrupted = False
     try:
-        with contextlib.ExitStack() as stack:
-            opened = [stack.enter_context(sink) for sink in sinks]
-            segment = options.load()
-            names = segment.class_names
-            if options.json is not None:
-                opened.append(stack.enter_context(JsonLines(options.json, names, overwrite=options.overwrite)))
-            picture = lambda frame, found: draw(  # noqa: E731
-                frame.image, found, names, alpha=options.alpha, labels=options.labels, boxes=options.boxes
-            )
-            results = run(source, segment, batch=options.batch, policy=policy and policy.value, track=track)
-            stack.enter_context(contextlib.closing(results))
-            bar = stack.enter_context(
-                tqdm(total=source.frames, unit="frames", disable=True if options.quiet else None)
-            )
-            for tally in show(results, picture, opened, limit=limit):
-                bar.update()
+        yield
+    except KeyboardInterrupt:
+        interrupted = True
+        raise
     finally:
-        pass
+        if not quiet and (sys.exc_info()[0] is None or interrupted):
+            print(
+                f"{'Interrupted: ' if interrupted else ''}{tally.frames} frames in {tally.seconds:.1f} s "
+                f"({tally.fps:.1f} fps), {tally.instances} instances"
+                + (f" -> {goal}" if goal and tally.frames else "")
+            )
+
+
+@weights_app.command("list")
+@_reported
+def list_weights() -> None:
+    """Show the known weights and where they are."""
+    from live_seg.weights import WEIGHTS, status
+
+    for name, weights in WEIGHTS.items():
+        size = f"{weights.size / 1e6:.0f} MB" if weights.size else ""
+        print(f"{name:8} {len(weights.classes) - 1:3} classes  {size:>7}  {status(name)}; {weights.origin}")
+
+
+@weights_app.command("download")
+@_reported
+def download_weights(name: Annotated[str, typer.Argument(help="As shown by `weights list`.")]) -> None:
+    """Download weights into the cache folder, or go on where a download broke off."""
+    from live_seg.weights import download
+
+    print(download(name))
+
+
+@weights_app.command("verify")
+@_reported
+def verify_weights(name: Annotated[str, typer.Argument(help="As shown by `weights list`.")]) -> None:
+    """Check size and hash of weights that are here."""
+    from live_seg.weights import verify
+
+    print(f"{verify(name)} is sound.")

@@ -1,13 +1,14 @@
 """A clip that needs no file of the user's: portraits of different sizes gliding over a wall."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import cv2
 import numpy as np
 from matplotlib import cbook
 
-from live_seg.sources import Source
-from live_seg.structures import Frame, Image
+from live_seg.stills import read_image
+from live_seg.structures import Frame, Image, Source
 
 SIZE = (960, 540)
 """Width and height of the clip, pixels."""
@@ -16,12 +17,11 @@ FPS = 25.0
 SECONDS = 6.0
 
 PORTRAITS = ((0.13, 0.55, 0.62, 1.0), (0.42, 0.62, 1.0, 1.5), (0.8, 0.52, 0.78, 0.7))
-"""Each portrait: where its middle rests (shares of width and height), its height (share of the frame's), and how
-fast it sways (turns a clip)."""
+"""Each portrait: x, y of its resting place and its height, as shares of the frame; turns it sways a clip."""
 
 
 class DemoClip(Source):
-    """A short clip made of Matplotlib's sample image: Grace Hopper, a public-domain portrait by the US Navy."""
+    """A short clip of Grace Hopper, Matplotlib's sample image: a public-domain portrait by the US Navy."""
 
     name = "the demo clip"
     fps = FPS
@@ -29,11 +29,8 @@ class DemoClip(Source):
     frames = round(FPS * SECONDS)
 
     def __init__(self) -> None:
-        with cbook.get_sample_data("grace_hopper.jpg") as file:
-            data = np.frombuffer(file.read(), np.uint8)
-        portrait = cv2.imdecode(data, cv2.IMREAD_COLOR)
-        assert portrait is not None  # it is part of Matplotlib's wheel
-        self._portraits = [_scaled(np.asarray(portrait, np.uint8), share) for _, _, share, _ in PORTRAITS]
+        portrait = read_image(Path(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)))
+        self._portraits = [_scaled(portrait, share) for _, _, share, _ in PORTRAITS]
         self._portraits[1] = np.ascontiguousarray(self._portraits[1][:, ::-1])
 
     def __iter__(self) -> Iterator[Frame]:
@@ -46,8 +43,8 @@ class DemoClip(Source):
     def _picture(self, progress: float) -> Image:
         """Paint the frame at `progress`, 0..1 of the clip."""
         width, height = SIZE
-        shade = np.linspace(150, 70, height, dtype=np.float32)[:, None, None]
-        canvas = np.broadcast_to(shade * np.float32([0.9, 0.85, 0.75]), (height, width, 3)).astype(np.uint8)
+        shade = np.linspace(150, 70, height)[:, None, None] * np.array([0.9, 0.85, 0.75])
+        canvas = np.broadcast_to(shade, (height, width, 3)).astype(np.uint8)
         for (x, y, _, turns), portrait in zip(PORTRAITS, self._portraits, strict=True):
             angle = 2 * np.pi * turns * progress
             middle = (width * (x + 0.06 * np.sin(angle)), height * (y + 0.05 * np.cos(angle)))

@@ -156,26 +156,24 @@ def _draw_labels(canvas: Image, captions: list[str], regions: list[Region], colo
 def _place(region: Region, width: int, height: int, frame: tuple[int, int], taken: list[Plate]) -> Plate:
     """Find a place in a `frame` (height, width) for a plate: above the box at `region`, else down inside it.
 
-    It clears the plates already `taken`, piled at most STACK high; where that fails it covers some.
+    It clears the plates `taken`, all as high as this one, by at most STACK rows, or else covers some.
     """
     left = max(0, min(region[1].start, frame[1] - width))
+    near = [plate for plate in taken if left < plate[2] and plate[0] < left + width]
     above, inside = region[0].start - height, region[0].start
-    upwards = sorted({above, *(plate[1] - height for plate in taken)}, reverse=True)
-    downwards = sorted({inside, *(plate[3] for plate in taken)})
+    upwards = sorted({above, *(plate[1] - height for plate in near)}, reverse=True)
+    downwards = sorted({inside, *(plate[3] for plate in near)})
     tops = [top for top in upwards if max(0, above - STACK * height) <= top <= above]
     tops += [top for top in downwards if inside <= top <= min(inside + STACK * height, frame[0] - height)]
-    places = [(left, top, left + width, top + height) for top in tops or [0]]
-    free = (place for place in places if not any(_meet(place, other) for other in taken))
-    return next(free, places[0])
-
-
-def _meet(a: Plate, b: Plate) -> bool:
-    return max(a[0], b[0]) < min(a[2], b[2]) and max(a[1], b[1]) < min(a[3], b[3])
+    tops = tops or [0]
+    free = (top for top in tops if all(abs(top - plate[1]) >= height for plate in near))
+    top = next(free, tops[0])
+    return left, top, left + width, top + height
 
 
 def _ink(paint: Colour) -> Colour:
     """Black or white, whichever contrasts more with `paint` (WCAG 2.2, relative luminance and contrast)."""
-    share = np.divide(paint, 255)
-    linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
-    luminance = linear @ (0.0722, 0.7152, 0.2126)
+    shares = [value / 255 for value in paint]
+    blue, green, red = (x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in shares)
+    luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
     return (0, 0, 0) if (luminance + 0.05) ** 2 > 1.05 * 0.05 else (255, 255, 255)

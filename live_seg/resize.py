@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 def _edge_weights(length: int, target: int) -> NDArray[np.float64]:
     """How much of each resized position lies on the picture rather than on the black around it. (target,)"""
     centres = (np.arange(target) + 0.5) * (length / target) - 0.5
-    return np.minimum(1.0, np.minimum(1.0 + centres, length - centres))
+    weights: NDArray[np.float64] = np.minimum(1.0, np.minimum(1.0 + centres, length - centres))
+    return weights
 
 
 def resize_on_black(image: NDArray[Any], height: int, width: int) -> NDArray[Any]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from live_seg import weights
 from live_seg.classes import BACKGROUND, COCO_CLASSES, choose
@@ -101,7 +102,8 @@ def _instances(
     """Network's boxes to frame pixels; those without a whole pixel go, as in Matterport's code."""
     found = Instances(placement.to_frame(boxes), masks, class_ids, scores)
     corners = np.rint(found.boxes)
-    return found[(corners[:, 2:] > corners[:, :2]).all(axis=1)]
+    whole: NDArray[np.bool_] = np.all(corners[:, 2:] > corners[:, :2], axis=1)
+    return found[whole]
 
 
 def load(
@@ -116,10 +118,10 @@ def load(
 ) -> Segmenter:
     """Make a Segmenter from a model by name ("person", "coco") or from a weights file.
 
-    A file is either Matterport's layout (`.h5`; backbone and number of classes, background included, are read
-    from it where not given) or ours (`.weights.h5` with a JSON card of the same stem beside it). `size` is the
-    longest side of the network's input in pixels; `min_score`, 0..1, the least score of a detection; `classes`
-    names the only ones wanted.
+    A file is either in Matterport's layout (`.h5`; backbone and number of classes, background included, are
+    read from it where not given) or ours (`.weights.h5`, with a JSON card of the same stem beside it). `size`
+    is the longest side of the network's input in pixels; `min_score`, 0..1, the least score of a detection;
+    `classes` names the only ones wanted.
 
     Raises WeightsError when the weights are unknown, missing, damaged or do not fit, UsageError for an
     impossible option.
@@ -178,7 +180,9 @@ def _read_card(path: Path) -> dict[str, Any]:
 def _load_own(path: Path, card: dict[str, Any], options: dict[str, Any]) -> MaskRCNN:
     if "config" not in card:
         raise WeightsError(f"{path} needs its model card {_card_of(path).name} beside it, with the config.")
-    settings = {key: tuple(value) if isinstance(value, list) else value for key, value in card["config"].items()}
+    settings: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in card["config"].items()
+    }
     try:
         model = MaskRCNN(replace(MaskRCNNConfig(**settings), **options))
         model.load_weights(path)

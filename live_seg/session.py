@@ -2,14 +2,14 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from live_seg.pipeline import Pipeline, Policy
 from live_seg.sinks import Sink
-from live_seg.sources import Source, open_source
-from live_seg.structures import Frame, Image, Instances, Segment
+from live_seg.sources import open_source
+from live_seg.structures import Frame, Image, Instances, Segment, Source
 from live_seg.track import Tracker
 
 
@@ -20,7 +20,7 @@ def run(
     batch: int = 4,
     policy: Policy | None = None,
     track: bool = True,
-) -> Iterator[tuple[Frame, Instances]]:
+) -> Generator[tuple[Frame, Instances]]:
     """Segment every frame of `source` in the background and yield (frame, its instances) in order.
 
     `source` is anything `open_source` takes, or an open Source, which is then left open. Up to `batch` frames
@@ -46,7 +46,7 @@ class Tally:
     frames: int = 0
     instances: int = 0
     seconds: float = 0.0
-    """Wall clock, from the first call of `show` on."""
+    """Wall clock since `show` began."""
 
     @property
     def fps(self) -> float:
@@ -58,15 +58,16 @@ def show(
     results: Iterator[tuple[Frame, Instances]],
     draw: Callable[[Frame, Instances], Image],
     sinks: Sequence[Sink],
+    tally: Tally,
     *,
     limit: float = float("inf"),
-) -> Iterator[Tally]:
-    """Draw each result and write it to every sink; yield the running Tally after each frame.
+) -> Iterator[Frame]:
+    """Draw each result, write it to every sink, count it in `tally`; then yield its frame.
 
-    Ends with `results`, when a sink asks to stop, or with the first frame at or past `limit` seconds of source
-    time, which is left out. Raises SinkError.
+    Ends with `results`, when a sink asks to stop, or before the first frame at or past `limit` seconds of
+    source time. Raises SinkError.
     """
-    tally, begun = Tally(), time.monotonic()
+    begun = time.monotonic()
     for frame, instances in results:
         if frame.seconds >= limit:
             return
@@ -76,6 +77,6 @@ def show(
         tally.frames += 1
         tally.instances += len(instances)
         tally.seconds = time.monotonic() - begun
-        yield tally
+        yield frame
         if not all(wanted):
             return

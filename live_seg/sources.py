@@ -1,6 +1,5 @@
 """Where pictures come from: video files, cameras, network streams and still images, read by OpenCV."""
 
-import contextlib
 import itertools
 import logging
 import os
@@ -9,15 +8,14 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol, Self
 
 import cv2
 import numpy as np
 
 from live_seg.errors import SourceError
 from live_seg.mp4 import why_unreadable
-from live_seg.stills import access, find_images, quiet, read_image
-from live_seg.structures import Frame, Image
+from live_seg.stills import ImageFiles, access, expanded, find_images, quiet
+from live_seg.structures import Frame, Image, Source
 
 logger = logging.getLogger(__name__)
 
@@ -36,39 +34,6 @@ CLOCK_JITTER = 0.5
 STREAM_SCHEMES = ("http", "https", "rtmp", "rtmps", "rtsp", "rtsps", "tcp", "udp")
 
 
-class Source(Protocol):
-    """A row of pictures, read from front to back by one `for` loop, in any thread.
-
-    Iterating yields Frames: `index` from 0, `image` (height, width, 3) uint8 BGR, upright, `seconds` never
-    decreasing and 0.0 for the first: the container's own time, or capture time when live. A source that
-    breaks, and one that is iterated a second time (still images start again), raise SourceError.
-    """
-
-    name: str
-    """For messages; holds no password."""
-    fps: float
-    """Declared frames per second: positive and finite, though the true times may differ."""
-    size: tuple[int, int]
-    """(width, height) as delivered, after rotation; of the first picture where still images differ."""
-    live: bool = False
-    """Whether pictures come at their own pace and are lost when not read in time."""
-    frames: int | None = None
-    """Declared number of pictures, often off by a few; None when unknown or endless."""
-    sound: Path | None = None
-    """The file whose sound, if any, belongs to these pictures; 0.0 s is its first video frame."""
-
-    def __iter__(self) -> Iterator[Frame]: ...
-
-    def close(self) -> None:
-        """End the reading and let go of device or file; waits for a read in progress. May be repeated."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
-
-
 def open_source(spec: str | int | Path) -> Source:
     """Open whatever `spec` names; close it when done (a `with` block does).
 
@@ -83,9 +48,7 @@ def open_source(spec: str | int | Path) -> Source:
         return Camera(int(camera[1]))
     if isinstance(spec, str) and "://" in spec:
         return Stream(spec)
-    path = Path(spec)
-    with contextlib.suppress(RuntimeError):  # a name may begin with ~ and mean no home
-        path = path.expanduser()
+    path = expanded(spec)
     images = find_images(path)
     return ImageFiles(str(path), images) if images else VideoFile(path)
 
@@ -259,35 +222,6 @@ class Stream(_Captured):
                 "Check the sender and the network, then open it again."
             )
         super()._ended(count, seconds)
-
-
-class ImageFiles(Source):
-    """Still images, one second each, in the order given; they may differ in size.
-
-    Gray, transparent (alpha is dropped) and 16-bit images become BGR uint8; EXIF rotation is applied.
-    Raises SourceError, naming the file, for one that cannot be read.
-    """
-
-    fps = 1.0
-
-    def __init__(self, name: str, paths: Sequence[Path]) -> None:
-        self.name = name
-        self.paths = tuple(paths)
-        """The file behind each Frame, by its index."""
-        self.frames = len(self.paths)
-        height, width = read_image(self.paths[0]).shape[:2]
-        self.size = (width, height)
-        self._closed = False
-
-    def __iter__(self) -> Iterator[Frame]:
-        for index, path in enumerate(self.paths):
-            if self._closed:
-                return
-            yield Frame(index, index / self.fps, read_image(path))
-
-    def close(self) -> None:
-        """End the reading before the next image."""
-        self._closed = True
 
 
 def redacted(url: str) -> str:

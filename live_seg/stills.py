@@ -3,19 +3,69 @@
 import contextlib
 import glob
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from live_seg.errors import SourceError
-from live_seg.structures import Image
+from live_seg.structures import Frame, Image, Source
 
 IMAGE_ENDINGS = (
     *(".bmp", ".jfif", ".jp2", ".jpeg", ".jpg", ".pbm"),
     *(".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"),
 )
+
+
+def open_images(specs: Sequence[str | Path]) -> "ImageFiles":
+    """Open the still images that `specs` (images, folders, globs) stand for, in their order.
+
+    Raises SourceError when one of them is no image or holds none.
+    """
+    paths: list[Path] = []
+    for spec in specs:
+        found = find_images(expanded(spec))
+        if not found:
+            raise SourceError(f"{spec} is no image, folder or glob. For a video: live-seg video {spec}")
+        paths.extend(found)
+    return ImageFiles(", ".join(map(str, specs)), paths)
+
+
+class ImageFiles(Source):
+    """Still images, one second each, in the order given; they may differ in size.
+
+    Gray, transparent (alpha is dropped) and 16-bit images become BGR uint8; EXIF rotation is applied.
+    Raises SourceError, naming the file, for one that cannot be read.
+    """
+
+    fps = 1.0
+
+    def __init__(self, name: str, paths: Sequence[Path]) -> None:
+        self.name = name
+        self.paths = tuple(paths)
+        """The file behind each Frame, by its index."""
+        self.frames = len(self.paths)
+        height, width = read_image(self.paths[0]).shape[:2]
+        self.size = (width, height)
+        self._closed = False
+
+    def __iter__(self) -> Iterator[Frame]:
+        for index, path in enumerate(self.paths):
+            if self._closed:
+                return
+            yield Frame(index, index / self.fps, read_image(path))
+
+    def close(self) -> None:
+        """End the reading before the next image."""
+        self._closed = True
+
+
+def expanded(spec: str | Path) -> Path:
+    """Put the user's home for a leading ~."""
+    with contextlib.suppress(RuntimeError):  # a name may begin with ~ and mean no home
+        return Path(spec).expanduser()
+    return Path(spec)
 
 
 @contextlib.contextmanager

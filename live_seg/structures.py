@@ -1,8 +1,9 @@
-"""What travels through the program: a Frame, and the Instances found in it."""
+"""What travels through the program, a Frame and the Instances found in it, and where it comes from."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,3 +128,36 @@ class Instances:
 
 Segment = Callable[[list[Image]], list[Instances]]
 """All the rest of the program knows of a model: pictures in, one Instances for each."""
+
+
+class Source(Protocol):
+    """A row of pictures, read from front to back by one `for` loop, in any thread.
+
+    Iterating yields Frames: `index` from 0, `image` (height, width, 3) uint8 BGR, upright, `seconds` never
+    decreasing and 0.0 for the first: the container's own time, or capture time when live. A source that
+    breaks, and one that is iterated a second time (still images start again), raise SourceError.
+    """
+
+    name: str
+    """For messages; holds no password."""
+    fps: float
+    """Declared frames per second: positive and finite, though the true times may differ."""
+    size: tuple[int, int]
+    """(width, height) as delivered, after rotation; of the first picture where still images differ."""
+    live: bool = False
+    """Whether pictures come at their own pace and are lost when not read in time."""
+    frames: int | None = None
+    """Declared number of pictures, often off by a few; None when unknown or endless."""
+    sound: Path | None = None
+    """The file whose sound, if any, belongs to these pictures; 0.0 s is its first video frame."""
+
+    def __iter__(self) -> Iterator[Frame]: ...
+
+    def close(self) -> None:
+        """End the reading and let go of device or file; waits for a read in progress. May be repeated."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()

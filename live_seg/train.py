@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from live_seg.maskrcnn.boxes import Tensor, to_normalised
 from live_seg.maskrcnn.model import MaskRCNN
 from live_seg.maskrcnn.training import Sampling, Truth, losses
+from live_seg.stills import read_image
 from live_seg.structures import Image
 
 MASK_GRID = 56
@@ -28,7 +29,7 @@ class Annotated:
     path: Path
     boxes: NDArray[np.float32]  # (N, 4)
     class_ids: NDArray[np.int32]  # (N,), negative for a crowd
-    polygons: list[list[NDArray[np.float32]]]  # for each object its rings, (P, 2) x y; empty: only the box is known
+    polygons: list[list[NDArray[np.float32]]]  # of each object, (P, 2) x y; empty: only its box is known
 
 
 def read_coco(images: Path, annotations: Path) -> list[Annotated]:
@@ -91,18 +92,22 @@ class Batches(keras.utils.PyDataset):
         return columns, np.zeros(len(examples), np.float32)
 
     def _example(self, photo: Annotated, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
-        pixels = cv2.imread(str(photo.path))
+        pixels = read_image(photo.path)
         scale = rng.uniform(*self.jitter.scale) * self.side / max(pixels.shape[:2])
         flip = rng.random() < 0.5
         view = _view(pixels.shape[:2], scale, flip, self.side, rng)
         canvas = cv2.warpAffine(pixels, view, (self.side, self.side), flags=cv2.INTER_LINEAR)
-        picture = _recolour(canvas[..., ::-1], self.jitter.colour, rng) - self.mean_pixel
+        picture = (
+            _recolour(np.asarray(canvas[..., ::-1], np.uint8), self.jitter.colour, rng) - self.mean_pixel
+        )
         return {"pictures": picture, **self._truth(photo, view)}
 
     def _truth(self, photo: Annotated, view: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
         """The photo's objects as they lie on the canvas; those nearly cut off are left out."""
         whole = _transform(photo.boxes.reshape(-1, 2), view).reshape(-1, 4)
-        whole = np.concatenate([np.minimum(whole[:, :2], whole[:, 2:]), np.maximum(whole[:, :2], whole[:, 2:])], 1)
+        whole = np.concatenate(
+            [np.minimum(whole[:, :2], whole[:, 2:]), np.maximum(whole[:, :2], whole[:, 2:])], 1
+        )
         boxes = whole.clip(0, self.side)
         sides, whole_sides = boxes[:, 2:] - boxes[:, :2], whole[:, 2:] - whole[:, :2]
         seen = sides.prod(1) / np.maximum(whole_sides.prod(1), 1e-6)
@@ -173,7 +178,14 @@ class Trainer(keras.Model):
         truth = Truth(batch["class_ids"], batch["boxes"], batch["masks"], batch["masked"])
         return losses(self.model, batch["pictures"], truth, self.sampling, self.seeds)
 
-    def compute_loss(self, x: Any, y: Any, y_pred: dict[str, Tensor], *_: Any, **__: Any) -> Tensor:
+    def compute_loss(
+        self,
+        x: Any,  # noqa: ARG002
+        y: Any,  # noqa: ARG002
+        y_pred: dict[str, Tensor],
+        *_: Any,
+        **__: Any,
+    ) -> Tensor:
         """Sum the losses, each with weight 1 (Mask R-CNN, section 3), and keep their running means."""
         for name, tracker in self.trackers.items():
             tracker.update_state(y_pred[name])
@@ -181,7 +193,7 @@ class Trainer(keras.Model):
 
 
 def load_backbone(model: MaskRCNN, path: Path) -> None:
-    """Start a MobileNetV2 model from ImageNet weights of `keras.applications.MobileNetV2(include_top=False)`."""
+    """Start from ImageNet weights of `keras.applications.MobileNetV2(include_top=False)`."""
     whole = keras.applications.MobileNetV2(include_top=False, weights=None, input_shape=(None, None, 3))
     whole.load_weights(path)
     trunk = model.backbone.layers[-1]
@@ -191,7 +203,7 @@ def load_backbone(model: MaskRCNN, path: Path) -> None:
 
 
 class Averages(keras.callbacks.Callback):
-    """Keep the averaged weights of the inner model on disk: what will be shipped, at the end of each epoch."""
+    """Write the averaged weights of the inner model at the end of each epoch: what will be shipped."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()

@@ -165,17 +165,14 @@ class VideoWriter(Sink):
         are copied, not decoded: flat memory, and as fast as the disk.
         """
         both = partial_name(self._path.with_stem(f"{self._path.stem}.sound"))
-        codecs: list[str] = []
-        for number, codec in enumerate(self._tracks.values()):
-            if self._container.holds is None or codec in self._container.holds:
-                codecs += [f"-c:a:{number}", "copy"]
-            else:
-                codecs += [f"-c:a:{number}", "aac", f"-filter:a:{number}", "atrim=start=0"]
+        tracks: list[str] = []
+        for number, (stream, codec) in enumerate(self._tracks.items()):
+            held = self._container.holds is None or codec in self._container.holds
+            tracks += ["-map", f"1:{stream}", f"-c:a:{number}", "copy" if held else "aac"]
         try:
             run(
                 *("-y", "-copyts", "-i", self._partial, "-itsoffset", f"{-picture_start:.6f}", "-i", source),
-                *("-map", "0:v", *(word for track in self._tracks for word in ("-map", f"1:{track}"))),
-                *("-map_chapters", "-1", "-c:v", "copy", *codecs, "-bsf:a", FROM_ZERO),
+                *("-map", "0:v", "-c:v", "copy", *tracks, "-map_chapters", "-1", "-bsf:a", FROM_ZERO),
                 *(("-t", f"{float(seconds):.6f}") if seconds is not None else ()),
                 *(*self._faststart(), "-f", self._container.format),
                 to=both,

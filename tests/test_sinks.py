@@ -96,13 +96,13 @@ class TestEverySink:
 
     @ALL
     def test_a_folder_that_does_not_exist(self, tmp_path: Path, make: Make) -> None:
-        with pytest.raises(SinkError, match="There is no folder .*missing"):
+        with pytest.raises(SinkError, match=r"There is no folder .*missing"):
             make(tmp_path / "missing" / "out")
 
     @ALL
     def test_a_folder_that_is_a_file(self, tmp_path: Path, make: Make) -> None:
         (tmp_path / "file").write_text("")
-        with pytest.raises(SinkError, match="There is no folder .*file"):
+        with pytest.raises(SinkError, match=r"There is no folder .*file"):
             make(tmp_path / "file" / "out")
 
     @ALL

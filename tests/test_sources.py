@@ -23,8 +23,9 @@ from hypothesis import strategies as st
 
 from live_seg import sources
 from live_seg.errors import SourceError
-from live_seg.sources import Camera, ImageFiles, Source, Stream, VideoFile, open_source, redacted
-from live_seg.structures import Image
+from live_seg.sources import Camera, Stream, VideoFile, open_source, redacted
+from live_seg.stills import ImageFiles
+from live_seg.structures import Image, Source
 from tests.clips import clip, pictures, probe, text_as_mp4, truncated, variable_clip, zero_frames
 
 FRAMES, WIDTH, HEIGHT = 6, 160, 120

@@ -1,0 +1,94 @@
+"""Options that the commands share: declared once, given to each."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import typer
+
+if TYPE_CHECKING:
+    from live_seg.segmenter import Segmenter
+    from live_seg.structures import Frame, Image, Instances
+
+
+class Layout(StrEnum):
+    """How a frame is laid into the network's input."""
+
+    FIT = "fit"
+    SQUARE = "square"
+
+
+class Policy(StrEnum):
+    """What to do with frames that come faster than they are segmented."""
+
+    ALL = "all"
+    LATEST = "latest"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What every command that segments takes, apart from its source and its output."""
+
+    model: Annotated[str, typer.Option(help="person, coco, or a weights file.")] = "person"
+    classes: Annotated[str | None, typer.Option(help="Only these: person,dog.")] = None
+    conf: Annotated[float | None, typer.Option(min=0, max=1, help="Least score of a detection.")] = None
+    size: Annotated[int | None, typer.Option(help="Longest side of the network's input, pixels.")] = None
+    batch: Annotated[int, typer.Option(min=1, help="Most frames segmented at once.")] = 4
+    layout: Annotated[Layout, typer.Option(help="square: Matterport's; fit: hardly any padding.")] = (
+        Layout.FIT
+    )
+    labels: Annotated[bool, typer.Option(help="Write class, score and id.")] = True
+    boxes: Annotated[bool, typer.Option(help="Draw boxes.")] = True
+    alpha: Annotated[float, typer.Option(min=0, max=1, help="Share of colour in a mask.")] = 0.45
+    json: Annotated[Path | None, typer.Option(help="Write one JSON object per frame here.")] = None
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False
+    quiet: Annotated[bool, typer.Option("--quiet", help="Neither progress nor summary.")] = False
+
+    def load(self) -> "Segmenter":
+        """Load the model. Raises UsageError and WeightsError."""
+        from live_seg.segmenter import load
+
+        return load(
+            self.model,
+            layout=self.layout.value,
+            size=self.size,
+            min_score=self.conf,
+            classes=self.classes.split(",") if self.classes else None,
+        )
+
+    def drawing(self, segment: "Segmenter") -> "Callable[[Frame, Instances], Image]":
+        """Make the function that draws what `segment` found."""
+        from live_seg.render import draw
+
+        def picture(frame: "Frame", instances: "Instances") -> "Image":
+            names = segment.class_names
+            return draw(frame.image, instances, names, alpha=self.alpha, labels=self.labels, boxes=self.boxes)
+
+        return picture
+
+
+def with_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give `command`, whose last parameter is `options`, the fields of Options as parameters of its own."""
+    signature = inspect.signature(command)
+    hints = get_type_hints(Options, include_extras=True)
+    own = [parameter for name, parameter in signature.parameters.items() if name != "options"]
+    shared = [
+        inspect.Parameter(
+            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
+        )
+        for field in fields(Options)
+    ]
+
+    @functools.wraps(command)
+    def wrapper(**arguments: Any) -> None:
+        options = Options(**{parameter.name: arguments.pop(parameter.name) for parameter in shared})
+        command(**arguments, options=options)
+
+    parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own] + shared
+    wrapper.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return wrapper
