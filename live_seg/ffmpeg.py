@@ -109,5 +109,4 @@ def sound_tracks(path: Path) -> dict[int, str]:
     )
     told = done.stderr.decode(errors="replace")
     found = re.findall(r"^ *Stream #0:(\d+).*?: Audio: (\w+)", told, re.MULTILINE)
-    tracks = {int(number): codec for number, codec in found if codec != "none"}
-    return dict(sorted(tracks.items()))
+    return {int(number): codec for number, codec in found if codec != "none"}

@@ -1,8 +1,10 @@
 """Options that the commands share: declared once, given to each."""
 
+import contextlib
 import functools
 import inspect
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from pathlib import Path
@@ -50,8 +52,8 @@ class Options:
 
     def load(self) -> "Segmenter":
         """Load the model. Raises UsageError and WeightsError."""
-        from live_seg.segmenter import load
-
+        with _stderr_silenced():
+            from live_seg.segmenter import load
         return load(
             self.model,
             layout=self.layout.value,
@@ -69,6 +71,19 @@ class Options:
             return draw(frame.image, instances, names, alpha=self.alpha, labels=self.labels, boxes=self.boxes)
 
         return picture
+
+
+@contextlib.contextmanager
+def _stderr_silenced() -> Iterator[None]:
+    """Send what is written to stderr nowhere: TensorFlow's C++ side tells of itself there at any log level."""
+    saved = os.dup(2)
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+            yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
 
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:

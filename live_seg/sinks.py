@@ -164,13 +164,14 @@ class JsonLines(Sink):
 class Images(Sink):
     """The drawn pictures: one file when `path` ends like a picture, else a folder of 000012.png by index.
 
-    The folder is made with the first picture. Each picture is complete before it gets its name.
+    With `names`, files in the folder are called by these, one for each frame index, without ending. The folder is made with the first picture. Each picture is complete before it gets its name.
     Raises SinkError when `path` cannot be written, or is a file or a folder with something in it and
     `overwrite` is False. A second picture for a single file is a SinkError too.
     """
 
-    def __init__(self, path: Path, *, overwrite: bool = False) -> None:
+    def __init__(self, path: Path, *, names: Sequence[str] | None = None, overwrite: bool = False) -> None:
         self._path = path
+        self._names = names
         self._single = path.suffix.lower() in IMAGE_SUFFIXES
         self._written = False
         if self._single:
@@ -188,7 +189,8 @@ class Images(Sink):
         """Write one picture. Always True. Raises SinkError."""
         if self._single and self._written:
             raise SinkError(f"{self._path} holds one picture and a second one came. Give a folder instead.")
-        path = self._path if self._single else self._path / f"{frame.index:06d}.png"
+        name = f"{frame.index:06d}" if self._names is None else self._names[frame.index]
+        path = self._path if self._single else self._path / f"{name}.png"
         partial = partial_name(path)
         try:
             path.parent.mkdir(exist_ok=True)

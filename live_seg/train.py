@@ -1,8 +1,9 @@
 """Fitting a Mask R-CNN to photos annotated in COCO's format."""
 
+import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -248,3 +249,19 @@ def fit(
         keras.callbacks.TerminateOnNaN(),
     ]
     trainer.fit(batches, epochs=epochs, callbacks=callbacks, verbose=2)
+
+
+def save(model: MaskRCNN, class_names: Sequence[str], path: Path, facts: dict[str, Any]) -> None:
+    """Write `path`, NAME.weights.h5, and its card NAME.json beside it, as `live_seg.load` takes them.
+
+    `facts` (origin, licence, measured AP, ...) go into the card as they are.
+    """
+    model.save_weights(path)
+    card = {
+        "class_names": list(class_names),
+        "config": asdict(model.config),
+        **facts,
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+    }
+    text = json.dumps(card, indent=2, ensure_ascii=False) + "\n"
+    path.with_name(path.name.replace(".weights.h5", ".json")).write_text(text, encoding="utf-8")

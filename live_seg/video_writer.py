@@ -133,7 +133,7 @@ class VideoWriter(Sink):
         try:
             span = video_span(self._source) if self._source else None
             # Read to its end, a source keeps its length; interrupted, it ends here, and its sound with it.
-            at_end = span is not None and not encoder.torn and self._latest + 1 / self._rate >= span.last
+            at_end = span is not None and self._latest + 1 / self._rate >= span.last
             encoder.finish(slot(span.end - self._first, self._rate) if span and at_end else 0)
         except BaseException:
             self._discard(encoder)

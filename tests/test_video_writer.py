@@ -365,10 +365,14 @@ class TestSound:
         assert told.sound_spans[0] == pytest.approx((0, 20 / 30), abs=1 / 30)
 
     def test_span_of_a_clip(self, tmp_path: Path) -> None:
-        late = clip(tmp_path / "late.mkv", rate="10", sound=1, delay=0.5, encode=("-bf", "0"))
+        made = clip(tmp_path / "made.mkv", rate="10", sound=1, encode=("-bf", "0"))
+        late = tmp_path / "late.mkv"
+        ffmpeg(
+            "-i", made, "-itsoffset", "0.517", "-i", made, "-map", "0:a", "-map", "1:v", "-c", "copy", late
+        )
         span = video_span(late)
         assert span is not None
-        assert (span.start, span.last, span.end) == pytest.approx((0.5, 0.9, 1.0), abs=0.002)
+        assert (span.start, span.last, span.end) == pytest.approx((0.517, 0.9, 1.0), abs=0.002)
 
     def test_span_and_tracks_of_what_is_no_video(self, tmp_path: Path) -> None:
         broken = truncated(tmp_path / "broken.mp4")
@@ -378,9 +382,15 @@ class TestSound:
     def test_pictures_that_are_decoded_but_not_shown_do_not_count(self, tmp_path: Path) -> None:
         cut = tmp_path / "cut.mp4"
         ffmpeg("-ss", "0.5", "-i", clip(tmp_path / "in.mp4", encode=("-bf", "0")), "-c", "copy", cut)
+        data = bytearray(cut.read_bytes())
+        per_second, duration = data.index(b"mvhd") + 16, data.index(b"elst") + 12
+        units = int.from_bytes(data[per_second : per_second + 4], "big")
+        data[duration : duration + 4] = (units * 9 // 30).to_bytes(4, "big")  # ends the first edit earlier
+        cut.write_bytes(data)
+        assert len(probe(cut).times) == 9
         span = video_span(cut)
         assert span is not None
-        assert (span.start, span.last, span.end) == pytest.approx((0, 0.5 - 1 / 30, 0.5), abs=1e-3)
+        assert (span.start, span.last, span.end) == pytest.approx((0, 8 / 30, 9 / 30), abs=1e-3)
 
 
 class InterruptedPipe:

@@ -40,7 +40,9 @@ class Placement:
         Matterport `MaskRCNN.unmold_detections`, less its rounding.
         """
         window = self.normalised_window()
-        shift, scale = np.tile(window[:2], 2), np.tile(window[2:] - window[:2], 2)
+        # A window one pixel high or wide has no length in normalised units.
+        lengths = np.maximum(window[2:] - window[:2], 1e-9)
+        shift, scale = np.tile(window[:2], 2), np.tile(lengths, 2)
         return to_pixels((boxes - shift) / scale, self.frame)[:, [1, 0, 3, 2]]
 
 

@@ -26,13 +26,10 @@ def nms(boxes: Tensor, scores: Tensor, limit: int, threshold: float) -> tuple[Te
     if tf is None:
         return nms_by_overlap(iou(boxes, boxes), scores, limit, threshold)
 
-    def one(image: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        kept, count = tf.image.non_max_suppression_padded(
-            image[0], image[1], limit, threshold, score_threshold=LOWEST, pad_to_max_output_size=True
-        )
-        return kept, count
+    def keep(boxes: Tensor, scores: Tensor) -> Tensor:
+        return tf.image.non_max_suppression(boxes, scores, limit, threshold, LOWEST)
 
-    return _per_image(one, (boxes, scores), limit)
+    return _per_image(keep, (boxes, scores), limit)
 
 
 def nms_by_overlap(overlaps: Tensor, scores: Tensor, limit: int, threshold: float) -> tuple[Tensor, Tensor]:
@@ -40,21 +37,26 @@ def nms_by_overlap(overlaps: Tensor, scores: Tensor, limit: int, threshold: floa
     if tf is None:
         return _greedy(overlaps, scores, limit, threshold)
 
-    def one(image: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        kept = tf.image.non_max_suppression_overlaps(image[0], image[1], limit, threshold, LOWEST)
-        count = tf.shape(kept)[0]
-        return tf.pad(kept, [[0, limit - count]]), count
+    def keep(overlaps: Tensor, scores: Tensor) -> Tensor:
+        return tf.image.non_max_suppression_overlaps(overlaps, scores, limit, threshold, LOWEST)
 
-    return _per_image(one, (overlaps, scores), limit)
+    return _per_image(keep, (overlaps, scores), limit)
 
 
 LOWEST = -1e30
 """Scores below take no part in NMS: TensorFlow's kernels want a finite bound."""
 
 
-def _per_image(one: Callable[..., Any], inputs: tuple[Tensor, ...], limit: int) -> tuple[Tensor, Tensor]:
+def _per_image(keep: Callable[..., Tensor], inputs: tuple[Tensor, ...], limit: int) -> tuple[Tensor, Tensor]:
+    """Run `keep`, which gives the indices kept in one image, on each; fill them up to `limit`."""
+
+    def padded(image: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        kept = keep(*image)
+        count = tf.shape(kept)[0]
+        return tf.pad(kept, [[0, limit - count]]), count
+
     kept, count = tf.map_fn(
-        one, inputs, fn_output_signature=(tf.TensorSpec((limit,), tf.int32), tf.TensorSpec((), tf.int32))
+        padded, inputs, fn_output_signature=(tf.TensorSpec((limit,), tf.int32), tf.TensorSpec((), tf.int32))
     )
     return kept, tf.range(limit)[None] < count[:, None]
 

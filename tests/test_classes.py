@@ -1,0 +1,33 @@
+import pytest
+
+from live_seg.classes import BACKGROUND, COCO_CLASSES, choose, nearest
+from live_seg.errors import UsageError
+
+
+def test_cocos_names_stand_at_the_ids_of_the_published_weights() -> None:
+    assert len(COCO_CLASSES) == len(set(COCO_CLASSES)) == 81
+    known = {0: BACKGROUND, 1: "person", 17: "dog", 40: "bottle", 63: "tv", 80: "toothbrush"}
+    assert {class_id: COCO_CLASSES[class_id] for class_id in known} == known
+
+
+def test_classes_are_chosen_by_name_whatever_the_case() -> None:
+    assert choose(["person", "DOG", " Hot Dog "], COCO_CLASSES) == {1, 17, 53}
+    assert choose(["Cat"], ["background", "dog", "CAT"]) == {2}
+    assert choose(["dog", "dog"], COCO_CLASSES) == {17}
+    assert choose([], COCO_CLASSES) == frozenset()
+
+
+def test_a_misspelt_class_suggests_the_nearest() -> None:
+    with pytest.raises(UsageError, match=r"no class 'persn'\. Did you mean person\?"):
+        choose(["dog", "persn"], COCO_CLASSES)
+
+
+@pytest.mark.parametrize("name", ["", " ", "qqqqqq", BACKGROUND])
+def test_what_is_like_no_class_lists_them_all(name: str) -> None:
+    with pytest.raises(UsageError, match=r"Known: person, dog\."):
+        choose([name], [BACKGROUND, "person", "dog"])
+
+
+def test_nearest_names_come_best_first() -> None:
+    assert nearest("Skateboards", COCO_CLASSES).startswith("Did you mean skateboard")
+    assert nearest("cot", iter(["cat", "cow"])) == "Did you mean cow or cat?"
