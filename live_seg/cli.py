@@ -100,7 +100,7 @@ def image(
 
     with open_images(inputs) as source:
         names = [path.stem for path in source.paths]
-        if len(set(names)) < len(names):
+        if len({name.casefold() for name in names}) < len(names):  # macOS tells no case apart
             names = [f"{index:06d}_{name}" for index, name in enumerate(names)]
         sinks = [Images(output, names=names, overwrite=options.overwrite)]
         _process(source, sinks, options, goal=output, track=False)

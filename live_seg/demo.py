@@ -16,7 +16,7 @@ SIZE = (960, 540)
 FPS = 25.0
 SECONDS = 6.0
 
-PORTRAITS = ((0.13, 0.55, 0.62, 1.0), (0.42, 0.62, 1.0, 1.5), (0.8, 0.52, 0.78, 0.7))
+PORTRAITS = ((0.22, 0.52, 0.82, 1.0), (0.58, 0.55, 0.52, 1.5), (0.87, 0.5, 0.34, 2.0))
 """Each portrait: x, y of its resting place and its height, as shares of the frame; turns it sways a clip."""
 
 
@@ -44,10 +44,10 @@ class DemoClip(Source):
         """Paint the frame at `progress`, 0..1 of the clip."""
         width, height = SIZE
         shade = np.linspace(150, 70, height)[:, None, None] * np.array([0.9, 0.85, 0.75])
-        canvas = np.broadcast_to(shade, (height, width, 3)).astype(np.uint8)
+        canvas = np.broadcast_to(shade, (height, width, 3)).astype(np.uint8, order="C")
         for (x, y, _, turns), portrait in zip(PORTRAITS, self._portraits, strict=True):
             angle = 2 * np.pi * turns * progress
-            middle = (width * (x + 0.06 * np.sin(angle)), height * (y + 0.05 * np.cos(angle)))
+            middle = (width * (x + 0.015 * np.sin(angle)), height * (y + 0.06 * np.cos(angle)))
             _lay(canvas, portrait, middle)
         return canvas
 

@@ -26,8 +26,8 @@ def evaluate(segment: Segmenter, images: Path, annotations: Path) -> dict[str, d
     """Segment the photos in the folder `images` one by one and score them against a COCO instances file.
 
     Returns FIGURES for "box" and for "mask", each 0..1 or -1 where there is nothing to measure. Classes are
-    matched by name; detections of classes that the file does not have are left out. The least score is that of
-    `segment`: COCO's figures are meant for a low one, such as 0.05.
+    matched by name; those that only the model or only the file has are left out. The least score is the
+    segmenter's own: COCO's figures are meant for a low one, such as 0.05.
 
     Raises UsageError when the model knows none of the file's classes, SourceError for an unreadable photo.
     """
@@ -35,7 +35,8 @@ def evaluate(segment: Segmenter, images: Path, annotations: Path) -> dict[str, d
         truth = COCO(str(annotations))
     categories = _categories(segment, truth)
     detections = list(_detections(segment, images, truth, categories))
-    return {"box": _score(truth, detections, "bbox"), "mask": _score(truth, detections, "segm")}
+    kinds = {"box": "bbox", "mask": "segm"}
+    return {name: _score(truth, detections, kind, categories) for name, kind in kinds.items()}
 
 
 def _categories(segment: Segmenter, truth: Any) -> dict[int, int]:
@@ -72,15 +73,24 @@ def _detections(
                 }
 
 
-def _score(truth: Any, detections: list[dict[str, Any]], kind: str) -> dict[str, float]:
-    if not detections:
-        return dict.fromkeys(FIGURES, 0.0)
+def _score(
+    truth: Any, detections: list[dict[str, Any]], kind: str, categories: dict[int, int]
+) -> dict[str, float]:
     with contextlib.redirect_stdout(io.StringIO()):
         # Without boxes, or loadRes would sort masks into small, medium and large by the area of their boxes.
         left_out = {"bbox"} if kind == "segm" else set()
-        results = truth.loadRes([{k: v for k, v in d.items() if k not in left_out} for d in detections])
-        judge = COCOeval(truth, results, kind)
+        rows = [{k: v for k, v in d.items() if k not in left_out} for d in detections]
+        judge = COCOeval(truth, truth.loadRes(rows) if rows else _without_objects(truth), kind)
+        judge.params.catIds = sorted(set(categories.values()))
         judge.evaluate()
         judge.accumulate()
         judge.summarize()
     return dict(zip(FIGURES, (float(figure) for figure in judge.stats), strict=True))
+
+
+def _without_objects(truth: Any) -> Any:
+    """The same photos with no detection at all, which `loadRes` cannot express."""
+    results = COCO()
+    results.dataset = {**truth.dataset, "annotations": []}
+    results.createIndex()
+    return results

@@ -52,10 +52,13 @@ class Options:
 
     def load(self) -> "Segmenter":
         """Load the model. Raises UsageError and WeightsError."""
+        from live_seg.weights import find
+
+        path = find(self.model, quiet=self.quiet)  # a misspelt name is told before TensorFlow loads
         with _stderr_silenced():
             from live_seg.segmenter import load
         return load(
-            self.model,
+            path,
             layout=self.layout.value,
             size=self.size,
             min_score=self.conf,
@@ -75,7 +78,7 @@ class Options:
 
 @contextlib.contextmanager
 def _stderr_silenced() -> Iterator[None]:
-    """Send what is written to stderr nowhere: TensorFlow's C++ side tells of itself there at any log level."""
+    """Send stderr nowhere: TensorFlow's C++ side tells of itself there at any log level."""
     saved = os.dup(2)
     try:
         with Path(os.devnull).open("wb") as nowhere:

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from live_seg import weights
-from live_seg.classes import BACKGROUND, COCO_CLASSES, choose
+from live_seg.classes import BACKGROUND, COCO_CLASSES, choose, nearest
 from live_seg.errors import UsageError, WeightsError
 from live_seg.maskrcnn import matterport
-from live_seg.maskrcnn.backbone import BackboneName
+from live_seg.maskrcnn.backbone import BACKBONES, BackboneName
 from live_seg.maskrcnn.images import Layout, Placement, mould, place_fit, place_square
 from live_seg.maskrcnn.model import MaskRCNN, MaskRCNNConfig
 from live_seg.maskrcnn.ops import compiled
@@ -48,8 +48,11 @@ class Segmenter:
         self._masks = compiled(model.masks, model)
 
     def __call__(self, images: Sequence[Image]) -> list[Instances]:
-        """Segment BGR `images`, each (H, W, 3) uint8 -> one Instances for each, in their order."""
-        placements = [self._place(image.shape[:2]) for image in images]
+        """Segment BGR `images`, each (H, W, 3) uint8 -> one Instances for each, in their order.
+
+        Raises UsageError for anything else.
+        """
+        placements = [self._place(_checked_picture(image).shape[:2]) for image in images]
         found: list[Instances] = [Instances.empty()] * len(images)
         for canvas in dict.fromkeys(placement.canvas for placement in placements):
             chosen = [i for i, placement in enumerate(placements) if placement.canvas == canvas]
@@ -129,8 +132,8 @@ def load(
     path = weights.find(str(model))
     card = _read_card(path)
     options = {
-        "backbone": backbone,
-        "num_classes": num_classes,
+        "backbone": _checked_backbone(backbone),
+        "num_classes": _checked_count(num_classes),
         "size": _checked_size(size, layout),
         "min_score": _checked_score(min_score),
     }
@@ -139,8 +142,29 @@ def load(
         network = _load_own(path, card, given)
     else:
         network = _load_matterport(path, given)
-    names = card.get("class_names") or _default_names(network.config.num_classes)
+    count = network.config.num_classes
+    names = card.get("class_names") or _default_names(count)
+    if len(names) != count:
+        raise WeightsError(f"{_card_of(path)} names {len(names)} classes, but {path} has {count}.")
     return Segmenter(network, names, layout=layout, classes=classes)
+
+
+def _checked_picture(image: Image) -> Image:
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+        raise UsageError(f"Expected BGR pictures (H, W, 3) uint8. Got {image.shape} {image.dtype}.")
+    return image
+
+
+def _checked_backbone(backbone: BackboneName | None) -> BackboneName | None:
+    if backbone is not None and backbone not in BACKBONES:
+        raise UsageError(f"Unknown backbone {backbone!r}. {nearest(backbone, BACKBONES)}")
+    return backbone
+
+
+def _checked_count(num_classes: int | None) -> int | None:
+    if num_classes is not None and num_classes < 2:
+        raise UsageError(f"A network has at least 2 classes, background included. Got {num_classes}.")
+    return num_classes
 
 
 def _checked_size(size: int | None, layout: Layout) -> int | None:
@@ -170,15 +194,15 @@ def _read_card(path: Path) -> dict[str, Any]:
         return {}
     try:
         content = json.loads(card.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise WeightsError(f"The model card {card} is not valid JSON: {error}.") from error
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"Cannot read the model card {card} as JSON: {error}.") from error
     if not isinstance(content, dict):
         raise WeightsError(f"The model card {card} holds no JSON object.")
     return content
 
 
 def _load_own(path: Path, card: dict[str, Any], options: dict[str, Any]) -> MaskRCNN:
-    if "config" not in card:
+    if not isinstance(card.get("config"), dict):
         raise WeightsError(f"{path} needs its model card {_card_of(path).name} beside it, with the config.")
     settings: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in card["config"].items()
@@ -187,7 +211,7 @@ def _load_own(path: Path, card: dict[str, Any], options: dict[str, Any]) -> Mask
         model = MaskRCNN(replace(MaskRCNNConfig(**settings), **options))
         model.load_weights(path)
     except (TypeError, ValueError, KeyError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise WeightsError(f"{path} does not fit the network of its model card: {reason}") from error
     return model
 

@@ -164,7 +164,8 @@ class JsonLines(Sink):
 class Images(Sink):
     """The drawn pictures: one file when `path` ends like a picture, else a folder of 000012.png by index.
 
-    With `names`, files in the folder are called by these, one for each frame index, without ending. The folder is made with the first picture. Each picture is complete before it gets its name.
+    With `names`, files in the folder are called by these, one for each frame index, without ending.
+    The folder is made with the first picture. Each picture is complete before it gets its name.
     Raises SinkError when `path` cannot be written, or is a file or a folder with something in it and
     `overwrite` is False. A second picture for a single file is a SinkError too.
     """

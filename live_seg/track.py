@@ -11,7 +11,8 @@ from live_seg.errors import UsageError
 from live_seg.structures import Instances
 
 GRID = 32
-"""Samples along each side of the box around two masks: enough for an IoU within 0.03 of full-size masks'."""
+"""Samples along each side of the box around two masks: their IoU is mostly within 0.02 of that of full-size
+masks, at worst 0.05."""
 
 
 class Tracker:

@@ -193,18 +193,25 @@ class Trainer(keras.Model):
         return ops.sum(ops.stack(list(y_pred.values())))
 
 
-def load_backbone(model: MaskRCNN, path: Path) -> None:
-    """Start from ImageNet weights of `keras.applications.MobileNetV2(include_top=False)`."""
+def load_backbone(model: MaskRCNN, path: Path, *, freeze_until: str) -> None:
+    """Start from ImageNet weights of `keras.applications.MobileNetV2(include_top=False)`.
+
+    The layers up to the one called `freeze_until` keep them: early features need little change, and much of
+    the time of training is spent there.
+    """
     whole = keras.applications.MobileNetV2(include_top=False, weights=None, input_shape=(None, None, 3))
     whole.load_weights(path)
     trunk = model.backbone.layers[-1]
-    for layer in trunk.layers:
+    last = trunk.layers.index(trunk.get_layer(freeze_until))
+    for position, layer in enumerate(trunk.layers):
         if layer.weights:
             layer.set_weights(whole.get_layer(layer.name).get_weights())
+        if position <= last:
+            layer.trainable = False
 
 
 class Averages(keras.callbacks.Callback):
-    """Write the averaged weights of the inner model at the end of each epoch: what will be shipped."""
+    """Write the inner model's averaged weights at the end of each epoch: what will be shipped."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -212,16 +219,14 @@ class Averages(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
         """Write the averages beside the final name, then rename."""
-        trained = {variable.path: variable for variable in self.model.trainable_variables}
-        averages = self.model.optimizer._model_variables_moving_average
-        current = {name: variable.numpy() for name, variable in trained.items()}
-        for variable, average in zip(self.model.trainable_variables, averages, strict=True):
-            variable.assign(average)
+        variables = self.model.trainable_variables
+        current = [variable.numpy() for variable in variables]
+        self.model.optimizer.finalize_variable_values(variables)
         partial = self.path.with_name(f"partial.{self.path.name}")
         self.model.model.save_weights(partial)
         partial.replace(self.path)
-        for name, variable in trained.items():
-            variable.assign(current[name])
+        for variable, value in zip(variables, current, strict=True):
+            variable.assign(value)
 
 
 def fit(

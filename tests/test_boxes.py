@@ -77,7 +77,8 @@ def test_deltas_invert_each_other(seed: int) -> None:
 def test_iou_by_hand() -> None:
     boxes = np.array([[0, 0, 4, 4], [0, 0, 0, 0]], np.float32)
     others = np.array([[0, 0, 4, 4], [0, 0, 4, 2], [2, 2, 6, 6], [4, 0, 8, 4], [5, 5, 6, 6]], np.float32)
-    np.testing.assert_allclose(numpy(iou(boxes, others)), [[1, 0.5, 4 / 28, 0, 0], [0] * 5], atol=1e-6)
+    expected = np.array([[1, 0.5, 4 / 28, 0, 0], [0] * 5])
+    np.testing.assert_allclose(numpy(iou(boxes, others)), expected, atol=1e-6)
     np.testing.assert_array_equal(numpy(overlap(boxes, others)), [[16, 8, 4, 0, 0], [0] * 5])
     np.testing.assert_array_equal(numpy(area(others)), [16, 8, 16, 16, 1])
 
@@ -106,11 +107,9 @@ def test_iou_pairs_boxes_within_each_picture_of_a_batch() -> None:
 def test_clip_cuts_each_box_to_its_window() -> None:
     boxes = np.array([[[-1, -1, 2, 2], [0.3, 0.4, 0.5, 0.6]], [[0.9, 0.9, 3, 3], [0, 0, 1, 1]]], np.float32)
     windows = np.array([[[0, 0.25, 1, 0.75]], [[0.1, 0.2, 0.8, 0.7]]], np.float32)
-    expected = [
-        [[0, 0.25, 1, 0.75], [0.3, 0.4, 0.5, 0.6]],
-        [[0.8, 0.7, 0.8, 0.7], [0.1, 0.2, 0.8, 0.7]],
-    ]
-    np.testing.assert_allclose(numpy(clip(boxes, windows)), expected, atol=1e-7)
+    first = [[0, 0.25, 1, 0.75], [0.3, 0.4, 0.5, 0.6]]
+    second = [[0.8, 0.7, 0.8, 0.7], [0.1, 0.2, 0.8, 0.7]]
+    np.testing.assert_allclose(numpy(clip(boxes, windows)), np.array([first, second]), atol=1e-7)
 
 
 def anchors_in_pixels(size: tuple[int, int], **pyramid: tuple[float, ...]) -> NDArray[np.float32]:
@@ -131,7 +130,7 @@ def test_anchors_come_by_level_row_column_ratio() -> None:
         22: [-20, 44, 20, 84],
     }
     for place, box in expected.items():
-        np.testing.assert_allclose(pixels[place], box, atol=1e-4, err_msg=str(place))
+        np.testing.assert_allclose(pixels[place], np.array(box), atol=1e-4, err_msg=str(place))
 
 
 def test_anchors_keep_their_area_whatever_the_ratio() -> None:

@@ -123,22 +123,20 @@ def test_both_crops_agree(side: int, cut: bool) -> None:
     assert not outside.all()
 
 
-def test_crop_samples_from_edge_to_edge() -> None:
+@pytest.mark.parametrize("form", [crop, ops._gathered_crop])
+def test_crop_samples_from_edge_to_edge(form: Any) -> None:
     ramp = np.arange(5, dtype=np.float32)[None, None, :, None] + 10 * np.arange(3)[None, :, None, None]
-    feature_map, *_ = tensors(ramp.astype(np.float32))
     box = np.array([[0, 0, 1, 1], [0, 0.25, 0.5, 0.5]], np.float32)
     zeros = np.zeros(2, np.int32)
-    for form in (crop, ops._gathered_crop):
-        crops = numpy(form([feature_map], *tensors(zeros, box, zeros), 3))[..., 0]
-        np.testing.assert_allclose(crops[0], [[0, 2, 4], [10, 12, 14], [20, 22, 24]], atol=1e-5)
-        np.testing.assert_allclose(crops[1], [[1, 1.5, 2], [6, 6.5, 7], [11, 11.5, 12]], atol=1e-5)
+    crops = numpy(form(tensors(ramp.astype(np.float32)), *tensors(zeros, box, zeros), 3))[..., 0]
+    np.testing.assert_allclose(crops[0], [[0, 2, 4], [10, 12, 14], [20, 22, 24]], atol=1e-5)
+    np.testing.assert_allclose(crops[1], [[1, 1.5, 2], [6, 6.5, 7], [11, 11.5, 12]], atol=1e-5)
 
 
-def test_no_boxes_give_no_crops() -> None:
-    feature_map, *_ = tensors(np.ones((2, 4, 4, 3), np.float32))
+@pytest.mark.parametrize("form", [crop, ops._gathered_crop])
+def test_no_boxes_give_no_crops(form: Any) -> None:
     none = tensors(np.zeros(0, np.int32), np.zeros((0, 4), np.float32), np.zeros(0, np.int32))
-    for form in (crop, ops._gathered_crop):
-        assert numpy(form([feature_map], *none, 7)).shape == (0, 7, 7, 3)
+    assert numpy(form(tensors(np.ones((2, 4, 4, 3), np.float32)), *none, 7)).shape == (0, 7, 7, 3)
 
 
 def test_one_graph_serves_every_number_of_pictures() -> None:

@@ -17,11 +17,11 @@ NORM_EPSILON = 1e-3
 """Keras' default, with which Matterport's weights were trained."""
 
 MOBILENET_MAPS = ("block_3_expand_relu", "block_6_expand_relu", "block_13_expand_relu", "block_16_project_BN")
-"""C2 to C5 of MobileNetV2: the widest map before each stride; the last without the classifier's 1280 channels."""
+"""C2 to C5: the widest map before each stride, and the last before the classifier's 1280 channels."""
 
 
 def frozen_norm(name: str) -> layers.BatchNormalization:
-    """Batch normalisation by its stored statistics, also while training: batches are too small for their own."""
+    """Normalise by stored statistics, also while training: batches are too small for their own."""
     return layers.BatchNormalization(epsilon=NORM_EPSILON, trainable=False, name=name)
 
 
@@ -36,7 +36,7 @@ def build_backbone(name: BackboneName) -> keras.Model:
 
 
 def _mobilenet() -> keras.Model:
-    """MobileNetV2 (arXiv 1801.04381); its input is scaled to -1..1 once the mean pixel, 127.5, is taken off."""
+    """MobileNetV2 (arXiv 1801.04381) takes -1..1: the input, less its mean pixel 127.5, is scaled."""
     base = keras.applications.MobileNetV2(include_top=False, weights=None, input_shape=(None, None, 3))
     trunk = keras.Model(base.input, [base.get_layer(layer).output for layer in MOBILENET_MAPS])
     for layer in trunk.layers:

@@ -93,7 +93,8 @@ class MaskRCNN(keras.Model):
     def features(self, pictures: Tensor) -> list[Tensor]:
         """Pictures -> pyramid maps (B, h, w, C), finest first, the half-sized last included."""
         first = self.config.first_level - 2
-        return self.pyramid(self.backbone(pictures)[first:])
+        pyramid: list[Tensor] = self.pyramid(self.backbone(pictures)[first:])
+        return pyramid
 
     def detect(self, pictures: Tensor, window: Tensor) -> tuple[list[Tensor], Detections]:
         """Find instances. window (B, 4): where on the canvas the picture lies -> (pyramid, Detections)."""
@@ -133,14 +134,12 @@ class MaskRCNN(keras.Model):
         classes = self.config.num_classes
         return ops.reshape(logits, (-1, count, classes)), ops.reshape(deltas, (-1, count, classes, 4))
 
-    def mask_logits(
-        self, pyramid: list[Tensor], boxes: Tensor, rows: Tensor, class_ids: Tensor
-    ) -> Tensor:
-        """Masks of K boxes (K, 4) in pictures `rows` (K,), of classes `class_ids` (K,) -> logits (K, 28, 28)."""
+    def mask_logits(self, pyramid: list[Tensor], boxes: Tensor, rows: Tensor, class_ids: Tensor) -> Tensor:
+        """Masks of boxes (K, 4) in pictures `rows` (K,), of classes `class_ids` (K,) -> (K, 28, 28)."""
         return self.mask_head(self._pool(pyramid, boxes, rows, MASK_POOL), class_ids)
 
     def masks(self, pyramid: list[Tensor], boxes: Tensor, rows: Tensor, class_ids: Tensor) -> Tensor:
-        """Do the same -> probabilities (K, 28, 28)."""
+        """The same as chances, 0..1."""
         return ops.sigmoid(self.mask_logits(pyramid, boxes, rows, class_ids))
 
     def _pool(self, pyramid: list[Tensor], boxes: Tensor, rows: Tensor, side: int) -> Tensor:
