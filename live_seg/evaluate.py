@@ -11,7 +11,7 @@ from pycocotools.cocoeval import COCOeval
 from tqdm import tqdm
 
 from live_seg.classes import nearest
-from live_seg.errors import UsageError
+from live_seg.errors import SourceError, UsageError
 from live_seg.segmenter import Segmenter
 from live_seg.stills import read_image
 
@@ -29,14 +29,22 @@ def evaluate(segment: Segmenter, images: Path, annotations: Path) -> dict[str, d
     matched by name; those that only the model or only the file has are left out. The least score is the
     segmenter's own: COCO's figures are meant for a low one, such as 0.05.
 
-    Raises UsageError when the model knows none of the file's classes, SourceError for an unreadable photo.
+    Raises UsageError when the model knows none of the file's classes, SourceError for an unreadable photo or
+    file.
     """
-    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
-        truth = COCO(str(annotations))
+    truth = _read(annotations)
     categories = _categories(segment, truth)
     detections = list(_detections(segment, images, truth, categories))
     kinds = {"box": "bbox", "mask": "segm"}
     return {name: _score(truth, detections, kind, categories) for name, kind in kinds.items()}
+
+
+def _read(annotations: Path) -> Any:
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
+            return COCO(str(annotations))
+    except (OSError, ValueError) as error:
+        raise SourceError(f"Cannot read the annotations {annotations}: {error}.") from error
 
 
 def _categories(segment: Segmenter, truth: Any) -> dict[int, int]:

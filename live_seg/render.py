@@ -109,7 +109,7 @@ def _draw_mask(canvas: Image, region: Region, bits: NDArray[np.bool_], paint: Co
     view = canvas[region]
     flat = np.empty_like(view)
     cv2.rectangle(flat, (0, 0), (flat.shape[1], flat.shape[0]), paint, cv2.FILLED)
-    cv2.copyTo(cv2.addWeighted(view, 1 - alpha, flat, alpha, 0), mask, view)
+    cv2.copyTo(cv2.addWeighted(view, 1 - alpha, flat, alpha, 0, dst=flat), mask, view)
     corner = (region[1].start, region[0].start)
     contours, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE, offset=corner)
     curves = [_curve(np.asarray(contour)) for contour in contours]

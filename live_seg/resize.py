@@ -23,5 +23,7 @@ def resize_on_black(image: NDArray[Any], height: int, width: int) -> NDArray[Any
     """
     rows, columns = _edge_weights(image.shape[0], height), _edge_weights(image.shape[1], width)
     resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
-    weights = (rows[:, None] * columns).astype(image.dtype)
-    return np.asarray(resized * (weights if image.ndim == 2 else weights[..., None]))
+    resized = resized.reshape(height, width, *image.shape[2:])  # OpenCV drops a last axis of 1
+    weights = np.outer(rows.astype(image.dtype), columns.astype(image.dtype))
+    resized *= weights.reshape(height, width, *[1] * (image.ndim - 2))
+    return resized

@@ -1,6 +1,7 @@
 """The door between the two rooms: BGR frames in, Instances out."""
 
 import json
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -211,7 +212,7 @@ def _load_own(path: Path, card: dict[str, Any], options: dict[str, Any]) -> Mask
         model = MaskRCNN(replace(MaskRCNNConfig(**settings), **options))
         model.load_weights(path)
     except (TypeError, ValueError, KeyError, OSError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = textwrap.shorten(str(error) or type(error).__name__, 300)
         raise WeightsError(f"{path} does not fit the network of its model card: {reason}") from error
     return model
 

@@ -1,7 +1,6 @@
 """The network against Matterport's: by an independent reference in NumPy, and by Matterport's own numbers."""
 
 import importlib.util
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -19,16 +18,50 @@ from live_seg.maskrcnn.model import MaskRCNN, MaskRCNNConfig
 from live_seg.segmenter import Segmenter
 from live_seg.structures import Image, Instances
 from tests.matterport_weights import write
-from tests.numpy_reference import Reference, Result, Settings
+from tests.numpy_reference import MEAN_PIXEL, Reference, Result, Settings, resize_image
 
 CLASSES = 6
-SIZES = {"as it is": (256, 256), "enlarged": (96, 128), "shrunk, tall": (400, 300)}
+SIZES = {"as it is": (256, 256), "enlarged, black around": (100, 110), "shrunk, tall": (400, 300)}
+MOST = 40
+"""Detections a picture: each of these has more to offer."""
 
 
-def picture(height: int, width: int) -> Image:
-    """Smooth blobs of colour, eight pixels wide."""
-    coarse = np.random.default_rng(height).integers(0, 256, (height // 8, width // 8, 3), np.uint8)
-    return np.asarray(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
+@dataclass(frozen=True)
+class Expected:
+    """What Matterport's code finds in one picture."""
+
+    boxes: NDArray[Any]  # (N, 4) y1 x1 y2 x2, whole pixels
+    class_ids: NDArray[Any]  # (N,)
+    scores: NDArray[Any]  # (N,)
+    masks: NDArray[Any]  # (N or fewer, 28, 28)
+    rles: list[dict[str, Any]]  # N at the size of the picture
+
+
+def partners(found: Instances, expected: Expected) -> list[int]:
+    """Find for each expected detection the one of ours: same class, box within a pixel, score within 1e-3."""
+    left, matched = list(range(len(found))), []
+    boxes = np.rint(found.boxes)[:, [1, 0, 3, 2]]
+    for box, class_id, score in zip(expected.boxes, expected.class_ids, expected.scores, strict=True):
+        alike = [
+            (float(np.abs(boxes[i] - box).max()), i)
+            for i in left
+            if found.class_ids[i] == class_id and abs(found.scores[i] - score) < 1e-3
+        ]
+        distance, nearest = min(alike, default=(np.inf, -1))
+        assert distance <= 1, f"class {class_id}, score {score:.4f}, {box}: nearest of ours {distance} away"
+        left.remove(nearest)
+        matched.append(nearest)
+    assert not left, f"{len(left)} detections too many"
+    return matched
+
+
+def check(found: Instances, size: tuple[int, int], expected: Expected) -> None:
+    order = partners(found, expected)
+    masks = found.masks[order[: len(expected.masks)]]
+    np.testing.assert_allclose(masks, expected.masks, atol=1e-3)
+    for ours, theirs in zip(found[order].rles(size), expected.rles, strict=True):
+        if coco_mask.area(theirs) or coco_mask.area(ours):
+            assert coco_mask.iou([ours], [theirs], [0])[0, 0] > 0.98
 
 
 def make_segmenter(path: Path, config: MaskRCNNConfig) -> Segmenter:
@@ -38,40 +71,111 @@ def make_segmenter(path: Path, config: MaskRCNNConfig) -> Segmenter:
     return Segmenter(model, names, layout="square")
 
 
+def feature_maps(segmenter: Segmenter, molded: NDArray[np.float32]) -> list[NDArray[Any]]:
+    return [np.asarray(ops.convert_to_numpy(level))[0] for level in segmenter.model.features(molded[None])]
+
+
+def picture(height: int, width: int) -> Image:
+    """Smooth blobs of colour, eight pixels wide."""
+    coarse = np.random.default_rng(height).integers(0, 256, (height // 8, width // 8, 3), np.uint8)
+    return np.asarray(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
+
+
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("parity") / "small.h5"
-    return write(path, seed=11, classes=CLASSES, backbone="resnet50")
+    return write(path, seed=5, classes=CLASSES, backbone="resnet50")
 
 
 @pytest.fixture(scope="module")
-def ours(weights: Path) -> Segmenter:
-    config = MaskRCNNConfig(
-        num_classes=CLASSES,
-        backbone="resnet50",
-        size=256,
-        min_side=200,
-        candidates=1000,
-        proposals=200,
-        detections=40,
-    )
-    return make_segmenter(weights, config)
+def segmenter(weights: Path) -> Segmenter:
+    small = MaskRCNNConfig(num_classes=CLASSES, backbone="resnet50", size=256, min_side=200)
+    fast = {"candidates": 1000, "proposals": 200, "detections": MOST}
+    return make_segmenter(weights, MaskRCNNConfig(**vars(small) | fast))
 
 
 @pytest.fixture(scope="module")
-def reference(weights: Path) -> Reference:
+def found(segmenter: Segmenter) -> dict[str, Instances]:
+    """All pictures in one batch."""
+    return dict(zip(SIZES, segmenter([picture(*size) for size in SIZES.values()]), strict=True))
+
+
+@pytest.fixture(scope="module")
+def references(weights: Path) -> dict[str, Result]:
     settings = Settings(
         backbone="resnet50",
         image_max_dim=256,
         image_min_dim=200,
         pre_nms_limit=1000,
         post_nms_rois_inference=200,
-        detection_max_instances=40,
+        detection_max_instances=MOST,
     )
-    return Reference(weights, settings)
+    reference = Reference(weights, settings)
+    return {name: reference.detect(picture(*size)[..., ::-1]) for name, size in SIZES.items()}
 
 
-@pytest.fixture(scope="module", params=SIZES.values(), ids=SIZES.keys())
-def both(request: pytest.FixtureRequest, ours: Segmenter, reference: Reference) -> tuple[Image, Result]:
-    image = picture(*request.param)
-    return image, reference.detect(image[..., ::-1])
+@pytest.mark.parametrize("name", SIZES)
+def test_feature_maps_are_the_references(
+    name: str, segmenter: Segmenter, references: dict[str, Result]
+) -> None:
+    reference = references[name]
+    ours = feature_maps(segmenter, reference.molded)
+    assert [level.shape for level in ours] == [level.shape for level in reference.pyramid]
+    for mine, theirs in zip(ours, reference.pyramid, strict=True):
+        assert np.abs(theirs).mean() > 0.05
+        np.testing.assert_allclose(mine, theirs, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_detections_are_the_references(
+    name: str, found: dict[str, Instances], references: dict[str, Result]
+) -> None:
+    reference = references[name]
+    assert len(reference.boxes) > 30
+    assert len(np.unique(reference.class_ids)) >= 4
+    rles = [coco_mask.encode(np.asfortranarray(bitmap.astype(np.uint8))) for bitmap in reference.bitmaps]
+    expected = Expected(reference.boxes, reference.class_ids, reference.scores, reference.masks, rles)
+    check(found[name], SIZES[name], expected)
+
+
+PARITY = Path(__file__).parents[2] / "shared" / "parity"
+"""Matterport's own numbers at full size: not part of the package."""
+
+
+def import_path(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.skipif(
+    not (PARITY / "reference_seed0.npz").exists(), reason=f"needs {PARITY / 'reference_seed0.npz'}"
+)
+def test_full_size_detections_are_matterports(tmp_path: Path) -> None:
+    import_path(PARITY / "make_weights.py").write(tmp_path / "full.h5", seed=0)
+    segmenter = make_segmenter(tmp_path / "full.h5", MaskRCNNConfig())
+    numbers = np.load(PARITY / "reference_seed0.npz")
+    for name in ("wide", "photo", "square", "vga"):
+        image = np.asarray(cv2.imread(str(PARITY / "images" / f"{name}.png")), np.uint8)
+        own = {key.removeprefix(f"{name}/"): numbers[key] for key in numbers if key.startswith(f"{name}/")}
+        check_full_size(segmenter, image, own)
+
+
+def check_full_size(segmenter: Segmenter, image: Image, numbers: dict[str, NDArray[Any]]) -> None:
+    square, window = resize_image(image[..., ::-1], min_dim=800, max_dim=1024)
+    np.testing.assert_array_equal(window, numbers["window"])
+    molded = (square - MEAN_PIXEL).astype(np.float32)
+    np.testing.assert_allclose(molded[::8, ::8], numbers["molded_8x8"], atol=1e-4)
+    for level, features in enumerate(feature_maps(segmenter, molded)[:-1], start=2):
+        step = 64 // 2**level
+        np.testing.assert_allclose(features[::step, ::step, ::16], numbers[f"fpn_p{level}"], atol=1e-4)
+    size = (image.shape[0], image.shape[1])
+    count = len(numbers["boxes"])
+    rles = [{"size": list(size), "counts": numbers[f"rle/{i:03d}"].tobytes()} for i in range(count)]
+    columns = (numbers[key] for key in ("boxes", "class_ids", "scores", "mask_28"))
+    check(segmenter([image])[0], size, Expected(*columns, rles))

@@ -161,6 +161,21 @@ def test_labels_make_way_for_each_other(top: int) -> None:
     assert plate_of(found(*boxes), 200, 300).sum() == apart
 
 
+def test_labels_keep_their_order_while_sizes_change() -> None:
+    boxes: list[Box] = [(50, 100, 150, 180), (50, 100, 160, 190)]
+    first = draw(grey(200, 300), found(*boxes, tracks=[1, 2]), COCO_CLASSES)
+    later = draw(grey(200, 300), found(*boxes[::-1], tracks=[1, 2]), COCO_CLASSES)
+    np.testing.assert_array_equal(first[:98], later[:98])
+    assert touched(grey(200, 300), first)[:98].any()
+
+
+def test_a_label_without_room_of_its_own_covers_another_rather_than_leave_the_frame() -> None:
+    box = (10.0, 0.0, 90.0, 25.0)
+    height, width = extent(plate_of(found(box), 25, 200))
+    assert 2 * height > 25
+    assert extent(plate_of(found(box, box), 25, 200)) == (height, width)
+
+
 def test_a_crowd_larger_than_the_frame_has_labels_still() -> None:
     boxes: list[Box] = [(5, 5, 30, 30)] * 30
     assert plate_of(found(*boxes), 40, 60).any()

@@ -30,7 +30,7 @@ def slow_resize(image: NDArray[Any], height: int, width: int) -> NDArray[Any]:
 @given(
     size=st.tuples(sides, sides),
     target=st.tuples(sides, sides),
-    channels=st.sampled_from([(), (3,)]),
+    channels=st.sampled_from([(), (1,), (3,)]),
     dtype=st.sampled_from([np.float32, np.float64]),
     seed=st.integers(0, 2**32 - 1),
 )

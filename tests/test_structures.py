@@ -2,7 +2,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
@@ -115,11 +115,19 @@ def test_every_way_to_ask_for_masks_agrees(boxes: list[tuple[float, ...]], side:
         np.testing.assert_array_equal(coco_mask.decode(rle), bitmap)
 
 
-@given(box=corners, seed=st.integers(0, 99))
+@given(
+    corner=st.tuples(st.floats(-50, 50), st.floats(-50, 50)),
+    size=st.tuples(st.floats(1, 60), st.floats(1, 60)),
+    seed=st.integers(0, 99),
+)
 @settings(max_examples=60, deadline=None)
-def test_a_frame_shows_the_part_of_a_mask_that_lies_on_it(box: tuple[float, ...], seed: int) -> None:
-    around = 100  # wide enough for the whole box; even, as halves are rounded to even
-    whole = found([tuple(np.add(box, around))], seed=seed)
+@example(corner=(-10, -20), size=(30, 40), seed=0)
+@example(corner=(25, 15), size=(50, 60), seed=0)
+def test_a_frame_shows_the_part_of_a_mask_that_lies_on_it(
+    corner: tuple[float, float], size: tuple[float, float], seed: int
+) -> None:
+    around = 128  # wide enough for the whole box; even, as halves are rounded to even
+    whole = found([(*np.add(corner, around), *np.add(np.add(corner, size), around))], seed=seed)
     [roomy] = whole.bitmaps((FRAME[0] + 2 * around, FRAME[1] + 2 * around))
     shifted = Instances(**{**vars(whole), "boxes": whole.boxes - np.float32(around)})
     [cut] = shifted.bitmaps(FRAME)

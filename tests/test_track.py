@@ -81,6 +81,15 @@ def test_mask_iou_looks_at_masks_not_at_boxes() -> None:
     assert mask_iou(left, left) == 0, "nothing overlaps nothing"
 
 
+def test_mask_iou_knows_where_a_cell_lies_in_its_box() -> None:
+    left_half = found((0, 0, 100, 100), side=2)
+    left_half.masks[:, :, 1] = 0
+    narrow = found((0, 0, 50, 100))
+    expected = full_size_iou(left_half, narrow)
+    assert expected > 0.8  # less than 1, as the corners of so coarse a mask fade
+    np.testing.assert_allclose(mask_iou(left_half, narrow), expected, atol=0.05)
+
+
 def test_mask_iou_of_masks_of_different_sides() -> None:
     box = (10.5, 20.25, 90, 70)
     assert mask_iou(found(box, side=28), found(box, side=14)) > 0.95

@@ -1,0 +1,368 @@
+"""The door on a tiny network with random weights: what it promises whatever the network has learned."""
+
+import functools
+import json
+import warnings
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib import cbook
+
+import live_seg
+from live_seg.classes import COCO_CLASSES
+from live_seg.errors import UsageError, WeightsError
+from live_seg.maskrcnn.model import MaskRCNN
+from live_seg.segmenter import Segmenter, load
+from live_seg.stills import read_image
+from live_seg.structures import Image, Instances
+from live_seg.train import save
+from tests import matterport_weights
+from tests.stand_ins import tiny_network
+
+# keras.src converts TensorFlow's variables in NumPy 1's way.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"
+)
+
+NAMES = ("background", "cat", "dog")
+SIZES = ((48, 64), (64, 48), (60, 60), (48, 64), (20, 90))
+"""Height and width of five pictures; the fit layout lays them on three different canvases."""
+
+
+def picture(height: int, width: int, seed: int = 0) -> Image:
+    """A picture of coloured squares of 8 pixels."""
+    rng = np.random.default_rng([seed, height, width])
+    squares = rng.integers(0, 256, (-(-height // 8), -(-width // 8), 3), np.uint8)
+    return squares.repeat(8, axis=0).repeat(8, axis=1)[:height, :width].copy()
+
+
+PICTURES = [picture(*size, seed) for seed, size in enumerate(SIZES)]
+
+
+def assert_same(one: Instances, other: Instances) -> None:
+    assert one.class_ids.tolist() == other.class_ids.tolist()
+    for column in ("boxes", "masks", "scores"):
+        np.testing.assert_allclose(getattr(one, column), getattr(other, column), atol=1e-4, err_msg=column)
+
+
+@pytest.fixture(scope="module")
+def network() -> MaskRCNN:
+    return tiny_network()
+
+
+@pytest.fixture(scope="module")
+def segment(network: MaskRCNN) -> Segmenter:
+    return Segmenter(network, NAMES)
+
+
+@pytest.fixture(scope="module")
+def square(network: MaskRCNN) -> Segmenter:
+    return Segmenter(network, NAMES, layout="square")
+
+
+@pytest.fixture(scope="module")
+def alone(segment: Segmenter) -> list[Instances]:
+    """What is found in each picture when it comes by itself."""
+    return [segment([image])[0] for image in PICTURES]
+
+
+class TestPictures:
+    def test_no_picture(self, segment: Segmenter) -> None:
+        assert segment([]) == []
+
+    def test_something_is_found_in_each(self, alone: list[Instances]) -> None:
+        assert all(len(instances) for instances in alone)
+        assert {class_id for found in alone for class_id in found.class_ids.tolist()} == {1, 2}
+
+    def test_what_is_found_is_well_formed(self, alone: list[Instances]) -> None:
+        for found, (height, width) in zip(alone, SIZES, strict=True):
+            assert np.all(found.boxes >= 0)
+            assert np.all(found.boxes[:, 2:] <= [width, height])
+            assert np.all(np.rint(found.boxes[:, 2:]) > np.rint(found.boxes[:, :2]))
+            assert np.all(np.diff(found.scores) <= 0)
+            assert np.all((found.scores > 0) & (found.scores <= 1))
+            assert np.all((found.masks >= 0) & (found.masks <= 1))
+            assert found.masks.shape[1:] == (28, 28)
+            types = [getattr(found, c).dtype for c in ("boxes", "masks", "class_ids", "scores")]
+            assert types == [np.float32, np.float32, np.int32, np.float32]
+            assert found.bitmaps((height, width)).shape == (len(found), height, width)
+
+    def test_mixed_sizes_come_back_in_order(self, segment: Segmenter, alone: list[Instances]) -> None:
+        for found, by_itself in zip(segment(PICTURES), alone, strict=True):
+            assert_same(found, by_itself)
+
+    @pytest.mark.parametrize("order", [(3, 0), (0, 3), (0, 0, 3), (3, 0, 0, 3)])
+    def test_companions_change_nothing(
+        self, segment: Segmenter, alone: list[Instances], order: tuple[int, ...]
+    ) -> None:
+        for found, position in zip(segment([PICTURES[i] for i in order]), order, strict=True):
+            assert_same(found, alone[position])
+
+    def test_pictures_are_left_as_they_are(self, segment: Segmenter) -> None:
+        image = PICTURES[0].copy()
+        image.flags.writeable = False
+        segment([image])
+
+    def test_one_graph_for_each_canvas_not_for_each_number(
+        self, network: MaskRCNN, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        traced: list[tuple[int, ...]] = []
+        detect = network.detect
+
+        def traced_detect(pictures: Any, window: Any) -> Any:
+            traced.append(tuple(pictures.shape[1:3]))
+            return detect(pictures, window)
+
+        monkeypatch.setattr(network, "detect", traced_detect)
+        segment = Segmenter(network, NAMES)
+        for count in (2, 1, 3, 1, 2):
+            assert len(segment([PICTURES[0]] * count)) == count
+        assert traced == [(64, 64)]
+
+    @pytest.mark.parametrize(
+        "image",
+        [
+            np.zeros((10, 10), np.uint8),
+            np.zeros((10, 10, 4), np.uint8),
+            np.zeros((10, 10, 3), np.float32),
+            np.zeros((0, 10, 3), np.uint8),
+            np.zeros((1, 10, 10, 3), np.uint8),
+        ],
+        ids=lambda image: f"{image.shape} {image.dtype}",
+    )
+    def test_what_is_no_picture(self, segment: Segmenter, image: Any) -> None:
+        with pytest.raises(UsageError, match=r"BGR pictures \(H, W, 3\) uint8"):
+            segment([PICTURES[0], image])
+
+    @settings(max_examples=10, deadline=None)
+    @given(height=st.integers(1, 200), width=st.integers(1, 200))
+    def test_square_takes_any_size(self, square: Segmenter, height: int, width: int) -> None:
+        found = square([picture(height, width)])[0]
+        assert np.all(found.boxes >= 0)
+        assert np.all(found.boxes[:, 2:] <= [width, height])
+
+    @pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 2), (2000, 1500)])
+    def test_fit_takes_any_shape(self, segment: Segmenter, size: tuple[int, int]) -> None:
+        found = segment([picture(*size)])[0]
+        assert np.all(found.boxes[:, 2:] <= [size[1], size[0]])
+
+
+class TestLayouts:
+    def test_square_pads_where_fit_does_not(self, square: Segmenter, segment: Segmenter) -> None:
+        assert square._place((20, 90)).canvas == (64, 64)
+        assert segment._place((20, 90)).canvas == (32, 64)
+
+    def test_layouts_agree_on_a_square_picture_of_the_networks_size(
+        self, square: Segmenter, segment: Segmenter
+    ) -> None:
+        image = picture(64, 64)
+        assert_same(square([image])[0], segment([image])[0])
+
+
+class TestClasses:
+    def test_only_those_wanted(self, network: MaskRCNN, alone: list[Instances]) -> None:
+        dogs = Segmenter(network, NAMES, classes=["Dog"])
+        for found, everything in zip(dogs(PICTURES[:2]), alone, strict=False):
+            assert_same(found, everything[everything.class_ids == 2])
+
+    def test_none_wanted(self, network: MaskRCNN) -> None:
+        assert len(Segmenter(network, NAMES, classes=[])(PICTURES[:1])[0]) == 0
+
+    def test_a_misspelt_one(self, network: MaskRCNN) -> None:
+        with pytest.raises(UsageError, match=r"no class 'dgo'. Did you mean dog\?"):
+            Segmenter(network, NAMES, classes=["dgo"])
+
+
+@pytest.fixture(scope="module")
+def saved(network: MaskRCNN, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("models") / "pets.weights.h5"
+    with warnings.catch_warnings():  # a fixture of the module is made outside of the marks
+        warnings.simplefilter("ignore")
+        save(network, NAMES, path, {"origin": "a test"})
+    return path
+
+
+@pytest.fixture
+def copied(saved: Path, tmp_path: Path) -> Path:
+    """A copy to be damaged: the weights; their card is `card(copied)`."""
+    for file in (saved, card(saved)):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    return tmp_path / saved.name
+
+
+def card(path: Path) -> Path:
+    return path.with_name("pets.json")
+
+
+def change_card(path: Path, **changes: Any) -> None:
+    card(path).write_text(json.dumps(json.loads(card(path).read_text()) | changes))
+
+
+build_once = functools.cache(MaskRCNN)
+"""Building the layers takes seconds. Weights left by one test are replaced by the next one's."""
+
+
+@pytest.fixture
+def _built_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("live_seg.segmenter.MaskRCNN", build_once)
+
+
+@pytest.mark.usefixtures("_built_once")
+class TestLoad:
+    def test_what_was_saved_finds_the_same_above_the_least_score(
+        self, saved: Path, alone: list[Instances]
+    ) -> None:
+        everything = alone[0]
+        least = float(everything.scores[1:3].mean())
+        segment = load(saved, min_score=least)
+        assert segment.class_names == NAMES
+        found = segment(PICTURES[:1])[0]
+        assert len(found) == 2
+        assert_same(found, everything[:2])
+
+    def test_options_override_the_card(self, saved: Path) -> None:
+        segment = load(str(saved), size=128, min_score=0.25, layout="square", classes=["cat"])
+        assert (segment.model.config.size, segment.model.config.min_score) == (128, 0.25)
+        assert segment.layout == "square"
+
+    @pytest.mark.parametrize(
+        ("options", "told"),
+        [
+            ({"size": 63}, "63 pixels is too small: at least 64"),
+            ({"size": 0}, "too small"),
+            ({"size": 100, "layout": "square"}, "multiple of 64. Got 100"),
+            ({"layout": "round"}, "Unknown layout 'round': expected fit or square"),
+            ({"min_score": 1.01}, "between 0 and 1. Got 1.01"),
+            ({"min_score": -0.1}, "between 0 and 1"),
+            ({"min_score": float("nan")}, "between 0 and 1"),
+            ({"backbone": "resnet10"}, r"Unknown backbone 'resnet10'. Did you mean resnet101"),
+            ({"num_classes": 1}, "at least 2 classes, background included. Got 1"),
+            ({"classes": ["car"]}, r"no class 'car'. Did you mean cat\?"),
+        ],
+    )
+    def test_impossible_options(self, saved: Path, options: dict[str, Any], told: str) -> None:
+        with pytest.raises(UsageError, match=told):
+            load(saved, **options)
+
+    def test_the_fit_layout_takes_a_size_that_is_no_multiple_of_64(self, saved: Path) -> None:
+        assert load(saved, size=100)._place((48, 64)).canvas == (96, 128)
+
+    def test_an_unknown_model(self) -> None:
+        with pytest.raises(WeightsError, match=r"called 'persn'. Did you mean person\?"):
+            load("persn")
+
+    def test_no_card(self, copied: Path) -> None:
+        card(copied).unlink()
+        with pytest.raises(WeightsError, match=r"needs its model card pets\.json beside it"):
+            load(copied)
+
+    @pytest.mark.parametrize("text", [b"{broken", b"", b"\xff\xfe\x00"])
+    def test_a_card_that_is_no_json(self, copied: Path, text: bytes) -> None:
+        card(copied).write_bytes(text)
+        with pytest.raises(WeightsError, match=r"Cannot read the model card .*pets\.json as JSON"):
+            load(copied)
+
+    def test_a_card_that_cannot_be_read(self, copied: Path) -> None:
+        card(copied).unlink()
+        card(copied).mkdir()
+        with pytest.raises(WeightsError, match=r"Cannot read the model card .*pets\.json"):
+            load(copied)
+
+    def test_a_card_that_holds_a_list(self, copied: Path) -> None:
+        card(copied).write_text("[1, 2]")
+        with pytest.raises(WeightsError, match="holds no JSON object"):
+            load(copied)
+
+    @pytest.mark.parametrize("config", [None, "small", [1]])
+    def test_a_card_whose_config_is_none(self, copied: Path, config: Any) -> None:
+        change_card(copied, config=config)
+        with pytest.raises(WeightsError, match=r"needs its model card .* with the config"):
+            load(copied)
+
+    @pytest.mark.parametrize(
+        ("change", "told"),
+        [
+            ({"depth": 3}, "depth"),
+            ({"backbone": "vgg"}, "vgg"),
+            ({"box_units": 33}, r"does not fit the network of its model card: "),
+        ],
+    )
+    def test_a_card_of_another_network(
+        self, copied: Path, network: MaskRCNN, change: dict[str, Any], told: str
+    ) -> None:
+        change_card(copied, config=asdict(network.config) | change)
+        with pytest.raises(WeightsError, match=told) as error:
+            load(copied)
+        assert str(copied) in str(error.value)
+
+    def test_a_card_that_names_other_classes_than_there_are(self, copied: Path) -> None:
+        change_card(copied, class_names=["background", "cat"])
+        with pytest.raises(WeightsError, match=r"pets\.json names 2 classes, but .* has 3"):
+            load(copied)
+
+    @pytest.mark.parametrize("damage", ["text", "empty", "half", "hole"])
+    def test_damaged_weights(self, copied: Path, damage: str) -> None:
+        content = copied.read_bytes()
+        half = len(content) // 2
+        damaged = {
+            "text": b"This is no HDF5.",
+            "empty": b"",
+            "half": content[:half],
+            "hole": content[:2000] + bytes(2000) + content[4000:],
+        }
+        copied.write_bytes(damaged[damage])
+        with pytest.raises(WeightsError, match=r"pets\.weights\.h5"):
+            load(copied)
+
+
+@pytest.fixture(scope="module")
+def matterports(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("matterport") / "balloon.h5"
+    return matterport_weights.write(path, seed=1, classes=4, backbone="resnet50")
+
+
+@pytest.mark.usefixtures("_built_once")
+class TestMatterportsFiles:
+    def test_backbone_and_classes_are_read_from_the_file(self, matterports: Path) -> None:
+        segment = load(matterports)
+        assert segment.model.config.backbone == "resnet50"
+        assert segment.class_names == ("background", "class 1", "class 2", "class 3")
+
+    def test_given_they_must_be_the_files(self, matterports: Path) -> None:
+        assert load(matterports, backbone="resnet50", num_classes=4).model.config.num_classes == 4
+        with pytest.raises(WeightsError, match="5 classes"):
+            load(matterports, num_classes=5)
+
+    def test_a_card_beside_it_names_the_classes(self, matterports: Path, tmp_path: Path) -> None:
+        (tmp_path / "balloon.h5").symlink_to(matterports)
+        names = ["background", "red", "green", "blue"]
+        (tmp_path / "balloon.json").write_text(json.dumps({"class_names": names}))
+        assert load(tmp_path / "balloon.h5", classes=["green"]).class_names == tuple(names)
+
+    def test_no_hdf5(self, tmp_path: Path) -> None:
+        path = tmp_path / "model.h5"
+        path.write_text("This is no HDF5.")
+        with pytest.raises(WeightsError, match=r"model\.h5"):
+            load(path)
+
+    def test_81_classes_are_cocos(self, monkeypatch: pytest.MonkeyPatch, saved: Path) -> None:
+        network = tiny_network(num_classes=81)
+        monkeypatch.setattr("live_seg.segmenter._load_own", lambda *_: network)
+        monkeypatch.setattr("live_seg.segmenter._read_card", lambda _: {})
+        assert load(saved).class_names == COCO_CLASSES
+
+
+class TestPersonModel:
+    def test_finds_grace_hopper(self) -> None:
+        portrait = read_image(Path(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)))
+        height, width = portrait.shape[:2]
+        segment = live_seg.load("person", size=320, min_score=0.2)
+        assert segment.class_names == ("background", "person")
+        found = segment([portrait])[0]
+        sides = np.minimum(found.boxes[:, 2:], [width, height]) - np.maximum(found.boxes[:, :2], 0)
+        assert (sides.prod(axis=1) / (width * height)).max(initial=0) > 0.5

@@ -1,0 +1,232 @@
+"""A sitting without a network: what is opened is closed, what comes is handed on."""
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from live_seg import session, sources
+from live_seg.errors import SinkError, SourceError
+from live_seg.session import Tally, run, show
+from live_seg.sinks import Sink
+from live_seg.structures import Frame, Image, Instances, Source
+from tests.clips import clip, variable_clip
+from tests.stand_ins import StandIn, left_half
+
+
+def frame(index: int, seconds: float | None = None) -> Frame:
+    return Frame(index, index / 10 if seconds is None else seconds, np.full((12, 16, 3), index, np.uint8))
+
+
+class Row(Source):
+    """Gives `count` pictures; tells whether it was closed."""
+
+    name = "a row"
+    fps = 10.0
+    size = (16, 12)
+
+    def __init__(self, count: int, *, live: bool = False) -> None:
+        self.frames = count
+        self.live = live
+        self.closed = False
+        self.given = threading.Event()
+
+    def __iter__(self) -> Iterator[Frame]:
+        for index in range(self.frames or 0):
+            yield frame(index)
+        self.given.set()
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Notes(Sink):
+    """Remembers what it was given; asks to stop at frame `until`."""
+
+    def __init__(self, until: int = -1) -> None:
+        self.until = until
+        self.noted: list[tuple[int, int, int]] = []
+
+    def write(self, frame: Frame, image: Image, instances: Instances) -> bool:
+        self.noted.append((frame.index, int(image[0, 0, 0]), len(instances)))
+        return frame.index != self.until
+
+    def close(self, complete: bool = True) -> None:
+        raise AssertionError("whoever opened a sink closes it")
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[Source]:
+    """Every source that `run` opens by itself."""
+    seen: list[Source] = []
+
+    def open_source(spec: str | int | Path) -> Source:
+        assert spec == "a row"
+        seen.append(Row(5))
+        return seen[-1]
+
+    monkeypatch.setattr(session, "open_source", open_source)
+    return seen
+
+
+class TestRun:
+    def test_every_frame_with_what_is_in_it(self) -> None:
+        results = list(run(Row(5), StandIn()))
+        assert [f.index for f, _ in results] == [0, 1, 2, 3, 4]
+        for f, instances in results:
+            assert f.image[0, 0, 0] == f.index
+            assert instances.boxes.tolist() == left_half(f.image).boxes.tolist()
+
+    def test_ids_stay_over_time(self) -> None:
+        ids = [instances.track_ids for _, instances in run(Row(3), StandIn())]
+        assert [None if i is None else i.tolist() for i in ids] == [[1], [1], [1]]
+
+    def test_untracked(self) -> None:
+        assert [instances.track_ids for _, instances in run(Row(2), StandIn(), track=False)] == [None, None]
+
+    @pytest.mark.parametrize("batch", [1, 3])
+    def test_at_most_a_batch_at_once(self, batch: int) -> None:
+        segment = StandIn()
+        assert len(list(run(Row(10), segment, batch=batch))) == 10
+        assert sum(segment.batches) == 10
+        assert max(segment.batches) <= batch
+
+    def test_what_it_opened_is_closed_at_the_end(self, opened: list[Source]) -> None:
+        assert len(list(run("a row", StandIn()))) == 5
+        assert [isinstance(source, Row) and source.closed for source in opened] == [True]
+
+    def test_what_it_opened_is_closed_on_leaving_early(self, opened: list[Source]) -> None:
+        results = run("a row", StandIn())
+        next(results)
+        results.close()
+        assert [isinstance(source, Row) and source.closed for source in opened] == [True]
+
+    def test_what_it_opened_is_closed_after_an_error(self, opened: list[Source]) -> None:
+        def fail(images: list[Image]) -> list[Instances]:
+            raise ZeroDivisionError(len(images))
+
+        with pytest.raises(ZeroDivisionError):
+            list(run("a row", fail))
+        assert [isinstance(source, Row) and source.closed for source in opened] == [True]
+
+    def test_an_open_source_is_left_open(self) -> None:
+        source = Row(3)
+        list(run(source, StandIn()))
+        assert not source.closed
+
+    def test_nothing_is_opened_before_the_first_frame_is_asked_for(self, opened: list[Source]) -> None:
+        run("a row", StandIn())
+        assert opened == []
+
+    @pytest.mark.parametrize("kind", [str, Path])
+    def test_a_real_file(self, tmp_path: Path, kind: Callable[[Path], str | Path]) -> None:
+        path = variable_clip(tmp_path / "in.mp4")
+        times = [f.seconds for f, _ in run(kind(path), StandIn())]
+        assert len(times) == 40
+        assert times[:3] == pytest.approx([0.0, 0.1, 0.2], abs=1e-3)
+
+    def test_a_source_that_is_not_there(self) -> None:
+        with pytest.raises(SourceError, match=r"nowhere\.mp4"):
+            next(run("nowhere.mp4", StandIn()))
+
+    def test_a_number_is_a_camera(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        asked: list[object] = []
+
+        def none_there(target: object, *_: object) -> cv2.VideoCapture:
+            asked.append(target)
+            return cv2.VideoCapture()
+
+        monkeypatch.setattr(sources, "open_capture", none_there)
+        with pytest.raises(SourceError, match="camera 3"):
+            next(run(3, StandIn()))
+        assert asked == [3]
+
+    def test_a_file_waits_for_the_model(self) -> None:
+        source = Row(30)
+        assert [f.index for f, _ in run(source, WaitsFor(source, frames=0))] == list(range(30))
+
+    def test_a_live_source_does_not(self) -> None:
+        source = Row(30, live=True)
+        indices = [f.index for f, _ in run(source, WaitsFor(source), batch=2)]
+        assert indices[-2:] == [28, 29]
+        assert len(indices) <= 4  # of the first batch at most two, of the rest the newest two
+
+    def test_either_policy_can_be_chosen(self) -> None:
+        source = Row(30)
+        assert len(list(run(source, WaitsFor(source), batch=2, policy="latest"))) <= 4
+        source = Row(30, live=True)
+        assert len(list(run(source, StandIn(), policy="all"))) == 30
+
+
+class WaitsFor(StandIn):
+    """Takes so long for its first batch that `source` has given its last picture, if `frames` is not 0."""
+
+    def __init__(self, source: Row, frames: int = 1) -> None:
+        super().__init__()
+        self.source, self.left = source, frames
+
+    def __call__(self, images: list[Image]) -> list[Instances]:
+        if self.left:
+            self.source.given.wait()
+        return super().__call__(images)
+
+
+def results_of(count: int) -> Iterator[tuple[Frame, Instances]]:
+    for index in range(count):
+        f = frame(index)
+        yield f, left_half(f.image)
+
+
+def brighter(f: Frame, instances: Instances) -> Image:
+    assert len(instances) == 1
+    return f.image + np.uint8(100)
+
+
+class TestShow:
+    def test_every_sink_gets_every_drawn_frame(self) -> None:
+        sinks, tally = [Notes(), Notes()], Tally()
+        shown = [f.index for f in show(results_of(3), brighter, sinks, tally)]
+        assert shown == [0, 1, 2]
+        assert [sink.noted for sink in sinks] == [[(0, 100, 1), (1, 101, 1), (2, 102, 1)]] * 2
+        assert (tally.frames, tally.instances) == (3, 3)
+        assert tally.seconds > 0
+        assert tally.fps == pytest.approx(3 / tally.seconds)
+
+    def test_no_frame(self) -> None:
+        tally = Tally()
+        assert list(show(results_of(0), brighter, [Notes()], tally)) == []
+        assert (tally.frames, tally.instances, tally.seconds, tally.fps) == (0, 0, 0.0, 0.0)
+
+    @pytest.mark.parametrize("asks", [0, 1])
+    def test_ends_when_one_asks_to_stop_after_all_got_the_frame(self, asks: int) -> None:
+        sinks = [Notes(), Notes()]
+        sinks[asks].until = 1
+        tally = Tally()
+        assert [f.index for f in show(results_of(5), brighter, sinks, tally)] == [0, 1]
+        assert [len(sink.noted) for sink in sinks] == [2, 2]
+        assert tally.frames == 2
+
+    @pytest.mark.parametrize(("limit", "expected"), [(0.0, 0), (0.05, 1), (0.3, 3), (0.31, 4), (99.0, 5)])
+    def test_the_limit_is_in_seconds_of_the_source(self, limit: float, expected: int) -> None:
+        sink, tally = Notes(), Tally()
+        assert len(list(show(results_of(5), brighter, [sink], tally, limit=limit))) == expected
+        assert (len(sink.noted), tally.frames) == (expected, expected)
+
+    def test_a_sink_that_fails(self) -> None:
+        class Full(Notes):
+            def write(self, frame: Frame, image: Image, instances: Instances) -> bool:  # noqa: ARG002
+                raise SinkError("No space left")
+
+        tally = Tally()
+        with pytest.raises(SinkError, match="No space"):
+            list(show(results_of(2), brighter, [Full()], tally))
+        assert tally.frames == 0
+
+    def test_from_source_to_sink(self, tmp_path: Path) -> None:
+        sink, tally = Notes(), Tally()
+        results = run(clip(tmp_path / "in.mp4", rate="10"), StandIn())
+        shown = list(show(results, lambda f, _: f.image, [sink], tally))
+        assert len(shown) == len(sink.noted) == tally.frames == tally.instances == 10
