@@ -60,6 +60,8 @@ def _reported(command: Callable[..., None]) -> Callable[..., None]:
         except LiveSegError as error:
             print(f"live-seg: {error}", file=sys.stderr)
             raise typer.Exit(EXIT_CODES.get(type(error), 1)) from None
+        except BrokenPipeError:
+            raise  # typer ends quietly: whoever read what was printed wants no more
         except Exception as error:
             if os.environ.get("LIVE_SEG_DEBUG"):
                 raise

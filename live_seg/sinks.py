@@ -23,6 +23,11 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 LARGEST_WINDOW = (1280, 720)
 """Width and height a new window is shrunk to fit, so that it and its frame fit a laptop's screen."""
 
+WITHOUT_WINDOW = "Write to a file instead: video -o without --show, webcam --record with --no-show."
+    "Write to a file instead: video with -o and without --show, webcam with --record and --no-show."
+)
+"""The way out where no window can be shown."""
+
 ESCAPE = 27
 """Key code of Esc, as `cv2.waitKey` tells it."""
 
@@ -231,14 +236,14 @@ class Window(Sink):
         self._ended = False
         # OpenCV's Qt ends the whole process when it finds no X server (XWayland is one): ask before it does.
         if sys.platform == "linux" and not os.environ.get("DISPLAY"):
-            raise SinkError("There is no display to show a window on. Write to a file with -o instead.")
+            raise SinkError(f"There is no display to show a window on. {WITHOUT_WINDOW}")
         try:
             cv2.namedWindow(title, cv2.WINDOW_NORMAL)
             cv2.destroyWindow(title)
         except cv2.error as error:
             raise SinkError(
-                "This OpenCV cannot show windows. Install opencv-python instead of opencv-python-headless, "
-                "or write to a file with -o."
+                "This OpenCV cannot show windows. Install opencv-python instead of opencv-python-headless. "
+                f"{WITHOUT_WINDOW}"
             ) from error
 
     def write(self, frame: Frame, image: Image, instances: Instances) -> bool:  # noqa: ARG002

@@ -43,6 +43,18 @@ class Row(Source):
         self.closed = True
 
 
+class WaitsFor(StandIn):
+    """Takes so long for its first batch that `source` has given its last picture by then."""
+
+    def __init__(self, source: Row) -> None:
+        super().__init__()
+        self.source = source
+
+    def __call__(self, images: list[Image]) -> list[Instances]:
+        self.source.given.wait()
+        return super().__call__(images)
+
+
 class Notes(Sink):
     """Remembers what it was given; asks to stop at frame `until`."""
 
@@ -54,7 +66,7 @@ class Notes(Sink):
         self.noted.append((frame.index, int(image[0, 0, 0]), len(instances)))
         return frame.index != self.until
 
-    def close(self, complete: bool = True) -> None:
+    def close(self, complete: bool = True) -> None:  # noqa: ARG002
         raise AssertionError("whoever opened a sink closes it")
 
 
@@ -146,7 +158,7 @@ class TestRun:
 
     def test_a_file_waits_for_the_model(self) -> None:
         source = Row(30)
-        assert [f.index for f, _ in run(source, WaitsFor(source, frames=0))] == list(range(30))
+        assert [f.index for f, _ in run(source, StandIn())] == list(range(30))
 
     def test_a_live_source_does_not(self) -> None:
         source = Row(30, live=True)
@@ -159,19 +171,6 @@ class TestRun:
         assert len(list(run(source, WaitsFor(source), batch=2, policy="latest"))) <= 4
         source = Row(30, live=True)
         assert len(list(run(source, StandIn(), policy="all"))) == 30
-
-
-class WaitsFor(StandIn):
-    """Takes so long for its first batch that `source` has given its last picture, if `frames` is not 0."""
-
-    def __init__(self, source: Row, frames: int = 1) -> None:
-        super().__init__()
-        self.source, self.left = source, frames
-
-    def __call__(self, images: list[Image]) -> list[Instances]:
-        if self.left:
-            self.source.given.wait()
-        return super().__call__(images)
 
 
 def results_of(count: int) -> Iterator[tuple[Frame, Instances]]:

@@ -1,0 +1,169 @@
+"""The floors of the house: who may import whom, where foreign calls may stand, how long things get."""
+
+import ast
+import graphlib
+import inspect
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import live_seg
+
+ROOT = Path(live_seg.__file__).parent
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts): path
+    for path in sorted(ROOT.rglob("*.py"))
+    if path != ROOT / "__init__.py"
+}
+
+FLOORS = (
+    {"errors", "structures", "classes", "resize"},
+    {"sources", "sinks", "render", "track", "pipeline", "weights"}
+    | {"stills", "ffmpeg", "mp4", "video_writer", "demo", "maskrcnn"},
+    {"segmenter", "session"},
+    {"evaluate", "train", "benchmark", "doctor"},
+    {"cli", "options"},
+)
+FLOOR = {name: height for height, names in enumerate(FLOORS) for name in names}
+
+KERAS_ROOMS = {"maskrcnn", "segmenter", "train", "engines"}
+NETWORK_DOORS = {"segmenter", "train"}
+CAPTURE_ROOMS = {"sources", "sinks"}
+CAPTURE_CALL = re.compile(r"Video\w+|imshow|waitKey\w*|pollKey|namedWindow|destroy\w*Window\w*|\w+Window\w*")
+MATTERPORT_NAME = re.compile(r"mrcnn_|fpn_c|fpn_p\d|rpn_class|rpn_bbox|rpn_conv|(res|bn)\d[a-w]?_|bn_conv1")
+
+
+def tree(module: str) -> ast.Module:
+    return ast.parse(MODULES[module].read_text(encoding="utf-8"))
+
+
+def room(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def imports(module: str, *, while_loading: bool = False) -> Iterator[str]:
+    """Full names of what a module imports, with functions' own imports unless only those `while_loading`."""
+    nodes = ast.walk(tree(module)) if not while_loading else iter(tree(module).body)
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module}: relative import"
+            yield str(node.module)
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def own_imports(module: str, *, while_loading: bool = False) -> set[str]:
+    """Modules of this package that `module` imports."""
+    names = {name.removeprefix("live_seg.") for name in imports(module, while_loading=while_loading)}
+    return {name for name in names if name in MODULES}
+
+
+def foreign_imports(module: str) -> set[str]:
+    return {name.partition(".")[0] for name in imports(module)} - {"live_seg"}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_go_downward(module: str) -> None:
+    assert room(module) in FLOOR, f"give {module} a floor"
+    for imported in own_imports(module):
+        assert FLOOR[room(imported)] <= FLOOR[room(module)], f"{module} imports {imported}, which is above it"
+        if room(imported) == "maskrcnn":
+            assert room(module) in NETWORK_DOORS | {"maskrcnn"}, f"{module} goes past the door to {imported}"
+        if room(module) == "maskrcnn":
+            assert room(imported) == "maskrcnn" or FLOOR[room(imported)] == 0, f"{module} imports {imported}"
+
+
+def test_imports_make_no_circle() -> None:
+    graph = {module: own_imports(module, while_loading=True) for module in MODULES}
+    assert len(list(graphlib.TopologicalSorter(graph).static_order())) == len(MODULES)
+
+
+def test_nothing_imports_the_command_line() -> None:
+    assert [module for module in MODULES if "cli" in own_imports(module)] == []
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_foreign_packages_stay_in_their_rooms(module: str) -> None:
+    foreign = foreign_imports(module)
+    if room(module) not in KERAS_ROOMS:
+        assert not foreign & {"keras", "tensorflow", "jax"}
+    if module == "pipeline":
+        assert foreign <= set(sys.stdlib_module_names)
+        assert own_imports(module) <= {"structures", "errors"}
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if module not in CAPTURE_ROOMS])
+def test_cameras_and_windows_are_opened_at_the_edges(module: str) -> None:
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "cv2":
+            assert not CAPTURE_CALL.fullmatch(node.attr), f"{module}:{node.lineno} uses cv2.{node.attr}"
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if module != "maskrcnn.matterport"])
+def test_matterports_layer_names_stay_in_one_module(module: str) -> None:
+    assert not MATTERPORT_NAME.search(MODULES[module].read_text(encoding="utf-8"))
+
+
+def test_the_pattern_knows_matterports_layer_names() -> None:
+    assert MATTERPORT_NAME.search(MODULES["maskrcnn.matterport"].read_text(encoding="utf-8"))
+    for name in ("res2a_branch2a", "bn4w_branch2c", "fpn_c5p5", "fpn_p2", "rpn_class_raw", "mrcnn_mask"):
+        assert MATTERPORT_NAME.search(name)
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if module != "cli"])
+def test_only_the_command_line_prints(module: str) -> None:
+    calls = [node for node in ast.walk(tree(module)) if isinstance(node, ast.Call)]
+    assert [c.lineno for c in calls if isinstance(c.func, ast.Name) and c.func.id == "print"] == []
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_modules_and_functions_stay_short(module: str) -> None:
+    assert len(MODULES[module].read_text(encoding="utf-8").splitlines()) <= 300
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            body = node.body[1:] if ast.get_docstring(node) else node.body
+            length = (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
+            assert length <= 40, f"{module}.{node.name} has {length} lines"
+
+
+def without_docstring(node: ast.Module | ast.ClassDef, prefix: str) -> Iterator[str]:
+    if not ast.get_docstring(node):
+        yield prefix
+    for child in node.body:
+        if not isinstance(child, ast.ClassDef | ast.FunctionDef) or child.name.startswith("_"):
+            continue
+        name = f"{prefix}.{child.name}"
+        if isinstance(child, ast.ClassDef):
+            yield from without_docstring(child, name)
+        elif not ast.get_docstring(child):
+            yield name
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_everything_public_has_a_docstring(module: str) -> None:
+    assert list(without_docstring(tree(module), module)) == []
+
+
+def test_every_export_resolves() -> None:
+    assert dir(live_seg) == sorted(live_seg.__all__)
+    for name in live_seg.__all__:
+        value = getattr(live_seg, name)
+        assert not isinstance(value, ModuleType)
+        assert inspect.getdoc(value), name
+        assert getattr(import_module(value.__module__), name) is value
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = live_seg.nonsense
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    heavy = ("tensorflow", "keras", "jax", "cv2", "h5py", "matplotlib")
+    program = f"import live_seg, sys; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.stdout.strip(), done.stderr) == ("[]", "")
