@@ -24,8 +24,6 @@ LARGEST_WINDOW = (1280, 720)
 """Width and height a new window is shrunk to fit, so that it and its frame fit a laptop's screen."""
 
 WITHOUT_WINDOW = "Write to a file instead: video -o without --show, webcam --record with --no-show."
-    "Write to a file instead: video with -o and without --show, webcam with --record and --no-show."
-)
 """The way out where no window can be shown."""
 
 ESCAPE = 27

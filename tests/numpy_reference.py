@@ -153,10 +153,8 @@ class Reference:
         confident = (class_ids > 0) & (scores >= s.detection_min_confidence)
         for class_id in np.unique(class_ids[confident]):
             of_class = np.flatnonzero(confident & (class_ids == class_id))
-            kept = nms(
-                boxes[of_class], scores[of_class], s.detection_nms_threshold, s.detection_max_instances
-            )
-            keep.extend(of_class[kept])
+            mine = boxes[of_class], scores[of_class]
+            keep.extend(of_class[nms(*mine, s.detection_nms_threshold, s.detection_max_instances)])
         top = np.array(sorted(keep, key=lambda i: -scores[i])[: s.detection_max_instances], int)
         return boxes[top], class_ids[top], scores[top]
 
@@ -195,15 +193,11 @@ def max_pool_3x3_stride_2(x: Array) -> Array:
 
 
 def norm_boxes(boxes: Array, size: tuple[int, int]) -> Array:
-    height, width = size
-    scale = np.array([height - 1, width - 1, height - 1, width - 1])
-    return ((boxes - np.array([0, 0, 1, 1])) / scale).astype(np.float32)
+    return ((boxes - np.array([0, 0, 1, 1])) / (np.array([*size, *size]) - 1)).astype(np.float32)
 
 
 def denorm_boxes(boxes: Array, size: tuple[int, int]) -> Array:
-    height, width = size
-    scale = np.array([height - 1, width - 1, height - 1, width - 1])
-    return np.around(boxes * scale + np.array([0, 0, 1, 1])).astype(np.int32)
+    return np.around(boxes * (np.array([*size, *size]) - 1) + np.array([0, 0, 1, 1])).astype(np.int32)
 
 
 def pyramid_anchors(size: tuple[int, int]) -> Array:
@@ -250,27 +244,23 @@ def pyramid_roi_align(pyramid: list[Array], boxes: Array, side: int) -> Array:
     """`PyramidROIAlign`: each box is read from P2 to P5 by its size. (N, side, side, channels)."""
     height, width = 4 * pyramid[0].shape[0], 4 * pyramid[0].shape[1]
     regions = np.zeros((len(boxes), side, side, pyramid[0].shape[-1]), np.float32)
-    for region, (y1, x1, y2, x2) in zip(regions, boxes, strict=True):
-        root = np.sqrt((y2 - y1) * (x2 - x1))
-        level = 2
-        if root > 0:
-            level = int(min(5, max(2, 4 + np.round(np.log2(root / (224 / np.sqrt(height * width)))))))
-        region[:] = crop_and_resize(pyramid[level - 2], (y1, x1, y2, x2), side)
+    for region, box in zip(regions, boxes, strict=True):
+        root = max(np.sqrt((box[2] - box[0]) * (box[3] - box[1])), 1e-9)
+        level = 4 + round(np.log2(root / (224 / np.sqrt(height * width))))
+        region[:] = crop_and_resize(pyramid[min(5, max(2, level)) - 2], box, side)
     return regions
 
 
-def crop_and_resize(x: Array, box: tuple[float, float, float, float], side: int) -> Array:
+def crop_and_resize(x: Array, box: Array, side: int) -> Array:
     """`tf.image.crop_and_resize`: points from edge to edge of the box, zero outside the map."""
-    height, width, _ = x.shape
-    one, cells = np.float32(1), np.arange(side, dtype=np.float32)
-    step_y = (box[2] - box[0]) * np.float32(height - one) / np.float32(side - one)
-    step_x = (box[3] - box[1]) * np.float32(width - one) / np.float32(side - one)
-    rows, columns = (
-        box[0] * np.float32(height - 1) + cells * step_y,
-        box[1] * np.float32(width - 1) + cells * step_x,
-    )
-    inside = ((rows >= 0) & (rows <= height - 1))[:, None] & ((columns >= 0) & (columns <= width - 1))
-    return np.where(inside[..., None], bilinear(x, rows.clip(0, height - 1), columns.clip(0, width - 1)), 0)
+    points, inside = [], []
+    for start, end, length in ((box[0], box[2], x.shape[0]), (box[1], box[3], x.shape[1])):
+        last = np.float32(length - 1)
+        step = (end - start) * last / np.float32(side - 1)
+        along = start * last + np.arange(side, dtype=np.float32) * step
+        points.append(along.clip(0, last))
+        inside.append((along >= 0) & (along <= last))
+    return np.where((inside[0][:, None] & inside[1])[..., None], bilinear(x, points[0], points[1]), 0)
 
 
 def bilinear(x: Array, rows: Array, columns: Array) -> Array:

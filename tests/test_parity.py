@@ -15,10 +15,11 @@ from pycocotools import mask as coco_mask
 
 from live_seg.maskrcnn import matterport
 from live_seg.maskrcnn.model import MaskRCNN, MaskRCNNConfig
+from live_seg.maskrcnn.roi import roi_align
 from live_seg.segmenter import Segmenter
 from live_seg.structures import Image, Instances
 from tests.matterport_weights import write
-from tests.numpy_reference import MEAN_PIXEL, Reference, Result, Settings, resize_image
+from tests.numpy_reference import MEAN_PIXEL, Reference, Result, Settings, pyramid_roi_align, resize_image
 
 CLASSES = 6
 SIZES = {"as it is": (256, 256), "enlarged, black around": (100, 110), "shrunk, tall": (400, 300)}
@@ -136,6 +137,21 @@ def test_detections_are_the_references(
     rles = [coco_mask.encode(np.asfortranarray(bitmap.astype(np.uint8))) for bitmap in reference.bitmaps]
     expected = Expected(reference.boxes, reference.class_ids, reference.scores, reference.masks, rles)
     check(found[name], SIZES[name], expected)
+
+
+@pytest.mark.parametrize("size", [(1024, 1024), (576, 1024)])
+def test_regions_are_read_from_the_references_levels(size: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    pyramid = [rng.standard_normal((size[0] >> n, size[1] >> n, 2), np.float32) for n in (2, 3, 4, 5, 6)]
+    sides = 2 ** rng.uniform(-8, 0, (200, 2))
+    corner = rng.uniform(0, 1 - sides)
+    boxes = np.concatenate([corner, corner + sides], axis=1).astype(np.float32)
+    boxes[0] = 0  # a place left empty
+    batch = [ops.convert_to_tensor(level[None]) for level in pyramid[:4]]
+    tensors = [ops.convert_to_tensor(values) for values in (boxes, np.zeros(200, np.int32))]
+    regions = roi_align(batch, tensors[0], tensors[1], 7, 2, float(size[0] * size[1]))
+    expected = pyramid_roi_align(pyramid, boxes, 7)
+    np.testing.assert_allclose(ops.convert_to_numpy(regions), expected, atol=1e-3)
 
 
 PARITY = Path(__file__).parents[2] / "shared" / "parity"

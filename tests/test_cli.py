@@ -1,0 +1,752 @@
+"""The command line as its user meets it: exit codes, messages, files; with a stand-in for the model."""
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import cv2
+import imageio_ffmpeg
+import numpy as np
+import psutil
+import pytest
+from pycocotools import mask as coco_mask
+from typer.testing import CliRunner, Result
+
+from live_seg import demo, sinks, sources
+from live_seg.cli import app
+from live_seg.errors import SinkError, SourceError, UsageError, WeightsError
+from live_seg.options import Options
+from live_seg.sinks import Sink
+from live_seg.structures import Frame, Image, Instances
+from live_seg.weights import WEIGHTS
+from tests.clips import clip, pictures, probe, text_as_mp4, variable_clip
+from tests.stand_ins import ROOT, StandIn
+
+COMMANDS = ("demo", "image", "video", "webcam")
+HEAVY = ("cv2", "keras", "matplotlib", "numpy", "pycocotools", "tensorflow", "tqdm")
+SUMMARY = re.compile(
+    r"(Interrupted: )?(\d+) frames in \d+\.\d s \(\d+\.\d fps\), (\d+) instances( -> (.+))?\n"
+)
+
+PROGRAM = """
+    import signal
+    from live_seg.cli import main
+    from live_seg.options import Options
+    from tests.stand_ins import StandIn
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
+    {model}
+    Options.load = load
+    main()
+"""
+"""The real program with `model`, which defines `load`, in place of its own."""
+
+STAND_IN = "load = lambda options: StandIn()"
+
+
+def invoke(*arguments: str | Path) -> Result:
+    result = CliRunner().invoke(app, [str(word) for word in arguments])
+    assert result.exception is None or isinstance(result.exception, SystemExit), repr(result.exception)
+    assert "Traceback" not in result.output
+    return result
+
+
+def program(model: str) -> list[str]:
+    return [sys.executable, "-c", textwrap.dedent(PROGRAM).format(model=textwrap.dedent(model))]
+
+
+def process(*arguments: str | Path, model: str | None = None, **environment: str) -> Any:
+    """Run the real program to its end; with `model`, a stand-in."""
+    real = [sys.executable, "-c", "from live_seg.cli import main; main()"]
+    command = [*(program(model) if model else real), *map(str, arguments)]
+    return subprocess.run(
+        command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, check=False
+    )
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def summary(result: Result) -> tuple[int, int, str]:
+    """Frames, instances and goal, as the one line on stdout tells."""
+    told = SUMMARY.fullmatch(result.stdout)
+    assert told, result.output
+    return int(told[2]), int(told[3]), told[5]
+
+
+def image_file(path: Path, grey: int = 100) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    cv2.imwrite(str(path), np.full((60, 80, 3), grey, np.uint8))
+    return path
+
+
+@pytest.fixture
+def model(monkeypatch: pytest.MonkeyPatch) -> StandIn:
+    stand_in = StandIn()
+    monkeypatch.setattr(Options, "load", lambda _: stand_in)
+    return stand_in
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A clip of ten frames, in a folder of its own."""
+    (tmp_path / "in").mkdir()
+    return clip(tmp_path / "in" / "street.mp4", rate="10")
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    (tmp_path / "out").mkdir()
+    return tmp_path / "out"
+
+
+class TestHelp:
+    @pytest.mark.parametrize("command", [(), *((c,) for c in COMMANDS), ("weights",), ("weights", "verify")])
+    def test_of_every_command(self, command: tuple[str, ...]) -> None:
+        for flag in ("-h", "--help"):
+            result = invoke(*command, flag)
+            assert result.exit_code == 0
+            assert result.stdout.startswith(
+                " ".join(["Usage:", app.info.name or "", *command]).replace("live-seg", "live-seg")
+            )
+            assert result.stderr == ""
+
+    def test_names_every_common_option(self) -> None:
+        for command in ("image", "video", "webcam"):
+            told = invoke(command, "--help").stdout
+            for option in (
+                "model",
+                "classes",
+                "conf",
+                "size",
+                "batch",
+                "layout",
+                "json",
+                "overwrite",
+                "quiet",
+            ):
+                assert f"--{option}" in told
+
+    def test_is_quick_and_loads_nothing_heavy(self) -> None:
+        look = (
+            "import sys; from live_seg.cli import main\n"
+            "try: main()\n"
+            f"finally: print(sorted(set({HEAVY}) & set(sys.modules)), file=sys.stderr)"
+        )
+        spent = []
+        for _ in range(3):
+            before = os.times()
+            told = subprocess.run(
+                [sys.executable, "-c", look, "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+            )
+            after = os.times()
+            assert told.stderr == "[]\n"
+            spent.append(after[2] + after[3] - before[2] - before[3])
+        assert min(spent) < 0.5  # of the processor, not of the clock: the machine may be busy
+
+
+class TestUsage:
+    @pytest.mark.parametrize(
+        ("arguments", "told"),
+        [
+            ([], "Usage"),
+            (["vide"], "vide"),
+            (["video"], "IN"),
+            (["video", "in.mp4"], "Nothing to do: give -o OUT.mp4, --json OUT.jsonl or --show."),
+            (["webcam", "--no-show"], "without a window give --record CLIP.mp4 or --json OUT.jsonl"),
+            (["video", "in.mp4", "-o", "out.mp4", "--speed", "3"], "--speed"),
+            (["video", "in.mp4", "-o", "out.mp4", "--conf", "1.5"], "--conf"),
+            (["video", "in.mp4", "-o", "out.mp4", "--conf", "high"], "--conf"),
+            (["video", "in.mp4", "-o", "out.mp4", "--batch", "0"], "--batch"),
+            (["video", "in.mp4", "-o", "out.mp4", "--crf", "52"], "--crf"),
+            (["video", "in.mp4", "-o", "out.mp4", "--alpha", "2"], "--alpha"),
+            (["video", "in.mp4", "-o", "out.mp4", "--layout", "round"], "--layout"),
+            (["video", "in.mp4", "-o", "out.mp4", "--policy", "some"], "--policy"),
+            (["webcam", "--seconds", "-1"], "--seconds"),
+            (["image", "in.png"], "--output"),
+        ],
+        ids=" ".join,
+    )
+    def test_wrong_arguments(self, arguments: list[str], told: str) -> None:
+        result = invoke(*arguments)
+        assert result.exit_code == 2
+        assert told in result.stderr
+
+    @pytest.mark.parametrize(
+        ("error", "code"), [(UsageError, 2), (SourceError, 3), (SinkError, 3), (WeightsError, 4)]
+    )
+    def test_each_kind_of_error_has_its_code(
+        self, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception], code: int
+    ) -> None:
+        def fail(_: Options) -> StandIn:
+            raise error("This and that. Try something else.")
+
+        monkeypatch.setattr(Options, "load", fail)
+        result = invoke("video", source, "-o", out / "a.mp4", "--json", out / "a.jsonl")
+        assert (result.exit_code, result.stdout) == (code, "")
+        assert result.stderr == "live-seg: This and that. Try something else.\n"
+        assert names(out) == []
+
+
+class TestSourcesAndSinks:
+    def test_no_such_source(self, out: Path) -> None:
+        result = invoke("video", out / "nowhere.mp4", "-o", out / "a.mp4")
+        assert (result.exit_code, names(out)) == (3, [])
+        assert re.fullmatch(r"live-seg: .*nowhere\.mp4.*\n", result.stderr)
+
+    def test_text_that_is_called_mp4(self, out: Path) -> None:
+        path = text_as_mp4(out / "text.mp4")
+        result = invoke("video", path, "-o", out / "a.mp4")
+        assert (result.exit_code, names(out)) == (3, ["text.mp4"])
+        assert "is not a video" in result.stderr
+
+    def test_no_image(self, out: Path, source: Path) -> None:
+        result = invoke("image", source, "-o", out / "a.png")
+        assert result.exit_code == 3
+        assert f"live-seg video {source}" in result.stderr
+
+    @pytest.mark.parametrize("taken", ["a.mp4", "a.jsonl"])
+    def test_what_exists_is_told_before_the_model_loads(
+        self, source: Path, out: Path, taken: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(Options, "load", lambda _: pytest.fail("the model was loaded"))
+        (out / taken).write_text("mine")
+        result = invoke("video", source, "-o", out / "a.mp4", "--json", out / "a.jsonl")
+        assert (result.exit_code, names(out)) == (3, [taken])
+        assert f"{taken} exists already. Choose another name or pass --overwrite." in result.stderr
+        assert (out / taken).read_text() == "mine"
+
+    @pytest.mark.usefixtures("model")
+    def test_overwrite(self, source: Path, out: Path) -> None:
+        for taken in ("a.mp4", "a.jsonl"):
+            (out / taken).write_text("mine")
+        result = invoke("video", source, "-o", out / "a.mp4", "--json", out / "a.jsonl", "--overwrite")
+        assert result.exit_code == 0
+        assert len(probe(out / "a.mp4").times) == len((out / "a.jsonl").read_text().splitlines()) == 10
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is always a display")
+    @pytest.mark.parametrize("command", ["video", "webcam"])
+    def test_no_display(self, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+        monkeypatch.delenv("DISPLAY", raising=False)
+        arguments = [source, "--show", "-o"] if command == "video" else ["--source", source, "--record"]
+        result = invoke(command, *arguments, out / "a.mp4")
+        assert (result.exit_code, names(out)) == (3, [])
+        assert "no display" in result.stderr
+
+
+@pytest.mark.usefixtures("model")
+class TestVideo:
+    def test_summary_and_file(self, source: Path, out: Path) -> None:
+        result = invoke("video", source, "-o", out / "a.mp4")
+        assert result.exit_code == 0
+        assert summary(result) == (10, 10, str(out / "a.mp4"))
+        assert result.stderr == ""
+        told = probe(out / "a.mp4")
+        assert (told.video_codec, told.size, len(told.times)) == ("h264", (160, 120), 10)
+
+    def test_sound_and_time_line_are_kept(self, tmp_path: Path, out: Path) -> None:
+        source = variable_clip(tmp_path / "in.mp4", sound=1)
+        assert invoke("video", source, "-o", out / "a.mp4").exit_code == 0
+        told = probe(out / "a.mp4")
+        assert told.duration == pytest.approx(2.0, abs=0.1)
+        assert told.audio_codecs == probe(source).audio_codecs
+
+    def test_quiet_prints_nothing(self, source: Path, out: Path) -> None:
+        result = invoke("video", source, "-o", out / "a.mp4", "--quiet")
+        assert (result.exit_code, result.output, names(out)) == (0, "", ["a.mp4"])
+
+    def test_json_alone(self, source: Path, out: Path) -> None:
+        result = invoke("video", source, "--json", out / "a.jsonl")
+        assert summary(result) == (10, 10, str(out / "a.jsonl"))
+        lines = [json.loads(line) for line in (out / "a.jsonl").read_text().splitlines()]
+        assert [line["index"] for line in lines] == list(range(10))
+        assert [line["seconds"] for line in lines] == pytest.approx([i / 10 for i in range(10)], abs=1e-3)
+        for line in lines:
+            assert line["size"] == [160, 120]
+            (person,) = line["instances"]
+            assert (person["class"], person["score"], person["track_id"]) == ("person", 0.9, 1)
+            bitmap = coco_mask.decode(person["mask"])
+            assert bitmap.shape == (120, 160)
+            assert bitmap[10:110, 10:70].all()
+            assert not bitmap[:, 90:].any()
+
+    def test_json_grows_as_frames_come(
+        self, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        lines: list[int] = []
+
+        class Looks(StandIn):
+            def __call__(self, images: list[Image]) -> list[Instances]:
+                lines.append((out / "a.partial.jsonl").read_bytes().count(b"\n"))
+                return super().__call__(images)
+
+        monkeypatch.setattr(Options, "load", lambda _: Looks())
+        assert invoke("video", source, "--json", out / "a.jsonl", "--batch", "1").exit_code == 0
+        # One result may wait and one be written while the next one is found.
+        assert all(count >= index - 2 for index, count in enumerate(lines))
+
+    def test_a_folder_of_frames(self, tmp_path: Path, out: Path) -> None:
+        for index in range(3):
+            image_file(tmp_path / "frames" / f"{index}.png")
+        assert summary(invoke("video", tmp_path / "frames", "-o", out / "a.mp4"))[0] == 3
+
+    def test_batch_limits_how_many_are_segmented_at_once(
+        self, source: Path, out: Path, model: StandIn
+    ) -> None:
+        assert invoke("video", source, "--json", out / "a.jsonl", "--batch", "2").exit_code == 0
+        assert max(model.batches) <= 2
+        assert sum(model.batches) == 10
+
+    def test_crf(self, source: Path, out: Path) -> None:
+        for crf in ("10", "40"):
+            assert invoke("video", source, "-o", out / f"{crf}.mp4", "--crf", crf).exit_code == 0
+        assert (out / "10.mp4").stat().st_size > (out / "40.mp4").stat().st_size
+
+    def test_the_window_ends_it(self, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        titles: list[str] = []
+
+        class Impatient(Sink):
+            def __init__(self, title: str) -> None:
+                titles.append(title)
+
+            def write(self, frame: Frame, image: Image, instances: Instances) -> bool:  # noqa: ARG002
+                return frame.index < 3
+
+            def close(self, complete: bool = True) -> None:
+                assert complete
+
+        monkeypatch.setattr(sinks, "Window", Impatient)
+        result = invoke("video", source, "--show", "-o", out / "a.mp4")
+        assert (result.exit_code, summary(result)[0]) == (0, 4)
+        assert len(probe(out / "a.mp4").times) == 4
+        assert titles == [f"live-seg {source}"]
+
+    def test_the_window_alone(self, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        class Patient(Sink):
+            def __init__(self, title: str) -> None: ...
+
+            def write(self, frame: Frame, image: Image, instances: Instances) -> bool:  # noqa: ARG002
+                return True
+
+            def close(self, complete: bool = True) -> None: ...
+
+        monkeypatch.setattr(sinks, "Window", Patient)
+        result = invoke("video", source, "--show")
+        assert re.fullmatch(r"10 frames in .* 10 instances\n", result.stdout)
+
+    def test_a_bar_on_a_terminal(self, source: Path, out: Path) -> None:
+        terminal, their_end = pty.openpty()
+        command = [*program(STAND_IN), "video", str(source), "-o", str(out / "a.mp4")]
+        told = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=their_end, check=True)
+        os.close(their_end)
+        bar = os.read(terminal, 1 << 16).decode()
+        os.close(terminal)
+        assert SUMMARY.fullmatch(told.stdout.decode())
+        assert re.search(r"10/10 .*frames/s", bar)
+
+
+@pytest.mark.usefixtures("model")
+class TestImage:
+    def test_one_to_one(self, tmp_path: Path, out: Path) -> None:
+        result = invoke("image", image_file(tmp_path / "cat.jpg"), "-o", out / "drawn.jpg")
+        assert summary(result) == (1, 1, str(out / "drawn.jpg"))
+        assert names(out) == ["drawn.jpg"]
+
+    @pytest.mark.parametrize("spec", ["photos", "photos/*.png"])
+    def test_a_folder_and_a_glob_keep_their_names(self, tmp_path: Path, out: Path, spec: str) -> None:
+        for name in ("b10.png", "b9.png", "a.png"):
+            image_file(tmp_path / "photos" / name)
+        result = invoke("image", tmp_path / spec, "-o", out / "drawn")
+        assert (result.exit_code, names(out / "drawn")) == (0, ["a.png", "b10.png", "b9.png"])
+
+    @pytest.mark.parametrize("second", ["cat", "CAT"])
+    def test_the_same_name_twice_is_numbered(self, tmp_path: Path, out: Path, second: str) -> None:
+        paths = [
+            image_file(tmp_path / "a" / "cat.png", 50),
+            image_file(tmp_path / "b" / f"{second}.jpg", 200),
+        ]
+        assert summary(invoke("image", *paths, "-o", out))[0] == 2
+        assert names(out) == ["000000_cat.png", f"000001_{second}.png"]
+        right = [int(cv2.imread(str(out / name))[30, 75, 0]) for name in names(out)]
+        assert right == [50, 200]
+
+    def test_several_for_one_file(self, tmp_path: Path, out: Path) -> None:
+        paths = [image_file(tmp_path / "in" / f"{i}.png") for i in range(2)]
+        result = invoke("image", *paths, "-o", out / "a.png")
+        assert result.exit_code == 3
+        assert "Give a folder instead" in result.stderr
+
+    def test_json_has_no_track_ids(self, tmp_path: Path, out: Path) -> None:
+        path = image_file(tmp_path / "cat.png")
+        assert invoke("image", path, "-o", out / "a.png", "--json", out / "a.jsonl").exit_code == 0
+        (person,) = json.loads((out / "a.jsonl").read_text())["instances"]
+        assert sorted(person) == ["box", "class", "mask", "score"]
+
+    def test_what_is_drawn_can_be_chosen(self, tmp_path: Path, out: Path) -> None:
+        path = image_file(tmp_path / "cat.png")
+        bare = ("--alpha", "0", "--no-labels", "--no-boxes")
+        for name, options in (("all", ()), ("bare", bare)):
+            assert invoke("image", path, "-o", out / f"{name}.png", *options).exit_code == 0
+        everything, hardly = (cv2.imread(str(out / f"{name}.png")) for name in ("all", "bare"))
+        assert everything is not None
+        assert hardly is not None
+        assert np.all(everything[45, 20] != 100)
+        assert np.all(hardly[10:50, 10:30] == 100)
+        assert np.all(everything[:, 75:] == 100)
+
+
+class Camera:
+    """Stands for cv2.VideoCapture: a picture every tenth of a second of its own clock, then unplugged."""
+
+    def __init__(self, count: int) -> None:
+        self.left, self.clock = count, 0.0
+        self.read_20 = threading.Event()
+
+    def isOpened(self) -> bool:  # noqa: N802
+        return True
+
+    def get(self, prop: int) -> float:
+        known = {cv2.CAP_PROP_FRAME_WIDTH: 80, cv2.CAP_PROP_FRAME_HEIGHT: 60, cv2.CAP_PROP_FPS: 10}
+        return known.get(prop, 0.0)
+
+    def read(self) -> tuple[bool, Image | None]:
+        delivered, self.left = self.left > 0, self.left - 1
+        self.clock += 0.1
+        if self.clock > 2.0:
+            self.read_20.set()
+        return delivered, np.zeros((60, 80, 3), np.uint8) if delivered else None
+
+    def release(self) -> None:
+        self.left = 0
+
+
+@pytest.fixture
+def camera(monkeypatch: pytest.MonkeyPatch) -> Camera:
+    fake = Camera(100)
+    monkeypatch.setattr(sources, "open_capture", lambda *_: fake)
+    monkeypatch.setattr(sources, "time", SimpleNamespace(monotonic=lambda: fake.clock))
+    return fake
+
+
+class TestWebcam:
+    @pytest.mark.usefixtures("model", "camera")
+    def test_some_seconds_of_it(self, out: Path) -> None:
+        record = ("--no-show", "--record", out / "a.mp4", "--json", out / "a.jsonl")
+        result = invoke("webcam", *record, "--seconds", "0.95", "--policy", "all")
+        assert summary(result) == (10, 10, str(out / "a.mp4"))
+        told = probe(out / "a.mp4")
+        assert told.times == pytest.approx([i / 10 for i in range(10)], abs=1e-3)
+        lines = [json.loads(line) for line in (out / "a.jsonl").read_text().splitlines()]
+        assert [line["seconds"] for line in lines] == pytest.approx([i / 10 for i in range(10)])
+
+    @pytest.mark.usefixtures("model", "camera")
+    def test_no_second_of_it(self, out: Path) -> None:
+        result = invoke("webcam", "--no-show", "--record", out / "a.mp4", "--seconds", "0")
+        assert re.fullmatch(r"0 frames in 0\.0 s \(0\.0 fps\), 0 instances\n", result.stdout)
+        assert (result.exit_code, names(out)) == (0, [])
+
+    @pytest.mark.usefixtures("model")
+    def test_one_that_is_unplugged(self, camera: Camera, out: Path) -> None:
+        camera.left = 5
+        result = invoke("webcam", "--no-show", "--record", out / "a.mp4", "--policy", "all")
+        assert (result.exit_code, result.stdout) == (3, "")
+        assert "camera 0 stopped delivering after 5 pictures" in result.stderr
+        assert names(out) == ["a.partial.mp4"]
+        assert len(probe(out / "a.partial.mp4").times) == 5
+
+    def test_old_frames_are_dropped_when_the_model_is_slow(
+        self, camera: Camera, out: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        class Slow(StandIn):
+            def __call__(self, images: list[Image]) -> list[Instances]:
+                camera.read_20.wait()
+                return super().__call__(images)
+
+        monkeypatch.setattr(Options, "load", lambda _: Slow())
+        camera.left = 30
+        result = invoke("webcam", "--no-show", "--json", out / "a.jsonl", "--batch", "2")
+        assert result.exit_code == 3  # unplugged in the end
+        lines = [json.loads(line) for line in (out / "a.partial.jsonl").read_text().splitlines()]
+        indices = [line["index"] for line in lines]
+        assert len(indices) < 20
+        assert indices[-1] == 29
+
+
+@pytest.mark.usefixtures("model")
+def test_demo(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo.DemoClip, "frames", 4)
+    assert summary(invoke("demo", "-o", out / "a.mp4")) == (4, 4, str(out / "a.mp4"))
+    assert len(probe(out / "a.mp4").times) == 4
+    again = invoke("demo", "-o", out / "a.mp4")
+    assert (again.exit_code, again.stdout) == (3, "")
+    assert invoke("demo", "-o", out / "a.mp4", "--overwrite", "--quiet").output == ""
+
+
+class TestWeights:
+    def test_list(self) -> None:
+        result = invoke("weights", "list")
+        assert result.exit_code == 0
+        assert [line.split()[0] for line in result.stdout.splitlines()] == list(WEIGHTS)
+
+    def test_verify_and_download_what_is_bundled(self) -> None:
+        assert re.fullmatch(
+            r".*person\.weights\.h5 is sound\.\n", invoke("weights", "verify", "person").stdout
+        )
+        assert Path(invoke("weights", "download", "person").stdout.strip()).is_file()
+
+    @pytest.mark.parametrize("command", ["verify", "download"])
+    def test_unknown(self, command: str) -> None:
+        result = invoke("weights", command, "cocoo")
+        assert result.exit_code == 4
+        assert "Did you mean coco?" in result.stderr
+
+
+class TestRealModel:
+    def test_an_unknown_one_is_told_without_tensorflow(self, source: Path, out: Path) -> None:
+        told = process("video", source, "-o", out / "a.mp4", "--model", "persn", PYTHONVERBOSE="")
+        assert (told.returncode, told.stdout, names(out)) == (4, "", [])
+        assert told.stderr == (
+            "live-seg: There is no model and no file called 'persn'. Did you mean person?\n"
+        )
+
+    def test_damaged_weights(self, tmp_path: Path, out: Path) -> None:
+        path = tmp_path / "mine.h5"
+        path.write_text("This is no HDF5.")
+        result = invoke("image", image_file(tmp_path / "a.png"), "-o", out / "a.png", "--model", path)
+        assert (result.exit_code, names(out)) == (4, [])
+        assert "mine.h5" in result.stderr
+
+    def test_a_card_that_cannot_be_read(self, tmp_path: Path, out: Path) -> None:
+        (tmp_path / "mine.weights.h5").touch()
+        (tmp_path / "mine.json").mkdir()
+        model = tmp_path / "mine.weights.h5"
+        result = invoke("image", image_file(tmp_path / "a.png"), "-o", out / "a.png", "--model", model)
+        assert (result.exit_code, names(out)) == (4, [])
+        assert "mine.json" in result.stderr
+
+    @pytest.mark.parametrize(
+        ("options", "told"),
+        [
+            (["--classes", "person,persn"], "no class 'persn'. Did you mean person?"),
+            (["--size", "10"], "too small"),
+            (["--layout", "square", "--size", "100"], "multiple of 64"),
+            (["--conf", "nan"], "between 0 and 1"),
+        ],
+        ids=" ".join,
+    )
+    def test_options_it_cannot_take(self, tmp_path: Path, out: Path, options: list[str], told: str) -> None:
+        result = invoke("image", image_file(tmp_path / "a.png"), "-o", out / "a.png", *options)
+        assert (result.exit_code, names(out)) == (2, [])
+        assert told in result.stderr
+
+    def test_quiet_is_quiet_tensorflow_included(self, tmp_path: Path, out: Path) -> None:
+        path = image_file(tmp_path / "a.png")
+        told = process(
+            "image", path, "-o", out / "a.png", "--quiet", "--size", "64", "--json", out / "a.jsonl"
+        )
+        assert (told.returncode, told.stdout, told.stderr) == (0, "", "")
+        assert names(out) == ["a.jsonl", "a.png"]
+
+
+class Failing(StandIn):
+    """Fails on its `fatal`th batch."""
+
+    def __init__(self, fatal: int) -> None:
+        super().__init__()
+        self.fatal = fatal
+
+    def __call__(self, images: list[Image]) -> list[Instances]:
+        if len(self.batches) == self.fatal:
+            raise ZeroDivisionError("no such number")
+        return super().__call__(images)
+
+
+UNEXPECTED = "live-seg: unexpected ZeroDivisionError: no such number\nLIVE_SEG_DEBUG=1 shows where.\n"
+
+
+class TestFaults:
+    @pytest.mark.parametrize(("fatal", "left"), [(0, []), (3, ["a.partial.jsonl", "a.partial.mp4"])])
+    def test_of_the_model(
+        self, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch, fatal: int, left: list[str]
+    ) -> None:
+        monkeypatch.setattr(Options, "load", lambda _: Failing(fatal))
+        outputs = ("-o", out / "a.mp4", "--json", out / "a.jsonl")
+        result = invoke("video", source, *outputs, "--batch", "1")
+        assert (result.exit_code, result.stdout, result.stderr) == (1, "", UNEXPECTED)
+        assert names(out) == left
+        if left:
+            assert len(pictures(out / "a.partial.mp4")) == fatal
+
+    def test_are_shown_whole_on_request(
+        self, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(Options, "load", lambda _: Failing(0))
+        monkeypatch.setenv("LIVE_SEG_DEBUG", "1")
+        result = CliRunner().invoke(app, ["video", str(source), "-o", str(out / "a.mp4")])
+        assert isinstance(result.exception, ZeroDivisionError)
+        assert result.exit_code == 1
+
+    def test_in_a_real_process(self, source: Path, out: Path) -> None:
+        broken = """
+            class Broken(StandIn):
+                def __call__(self, images):
+                    raise ZeroDivisionError("no such number")
+            load = lambda options: Broken()
+        """
+        arguments = ("video", source, "-o", out / "a.mp4")
+        told = process(*arguments, model=broken)
+        assert (told.returncode, told.stdout, told.stderr) == (1, "", UNEXPECTED)
+        told = process(*arguments, model=broken, LIVE_SEG_DEBUG="1")
+        assert told.returncode == 1
+        assert told.stderr.startswith("Traceback")
+        assert told.stderr.endswith("ZeroDivisionError: no such number\n")
+        assert names(out) == []
+
+    @pytest.mark.usefixtures("model")
+    def test_of_the_drawing(self, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail(*_: object, **__: object) -> Image:
+            raise ZeroDivisionError("no such number")
+
+        monkeypatch.setattr("live_seg.render.draw", fail)
+        result = invoke("video", source, "-o", out / "a.mp4")
+        assert (result.exit_code, result.stderr, names(out)) == (1, UNEXPECTED, [])
+
+    @pytest.mark.usefixtures("model")
+    def test_of_the_writer(self, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        fake = out / "ffmpeg"
+        fake.write_text('#!/bin/sh\nhead -c 5000 >/dev/null\necho "boom, said ffmpeg" >&2\nexit 1\n')
+        fake.chmod(0o755)
+        monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", lambda: str(fake))
+        result = invoke("video", source, "-o", out / "a.mp4")
+        assert (result.exit_code, result.stdout, names(out)) == (3, "", ["ffmpeg"])
+        assert "boom, said ffmpeg" in result.stderr
+
+    @pytest.mark.usefixtures("model")
+    @pytest.mark.parametrize("output", ["-o a.mp4 --crf 0", "--json a.jsonl"])
+    def test_of_a_full_disk(self, tmp_path: Path, output: str) -> None:
+        source = clip(tmp_path / "in.mp4", seconds=4, picture="mandelbrot")
+        with small_disk(tmp_path / "disk") as disk:
+            option, name, *more = output.split()
+            # Many a line, or large pictures: either is more than 64 KiB.
+            result = invoke("video", source, option, disk / name, *more)
+            assert (result.exit_code, result.stdout) == (3, "")
+            assert "No space left on device" in result.stderr
+            assert name not in names(disk)
+
+    def test_a_reader_of_the_output_that_goes_away(self) -> None:
+        shell = f"{sys.executable} -c 'from live_seg.cli import main; main()' weights list | true"
+        told = subprocess.run(["sh", "-c", shell], cwd=ROOT, capture_output=True, check=True)
+        assert told.stderr == b""
+
+
+@contextmanager
+def small_disk(folder: Path) -> Iterator[Path]:
+    """Mount a disk of 64 KiB at `folder`; where that is not allowed, skip the test."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("only root may mount a small disk")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+SLOW = """
+    import time
+    class Slow(StandIn):
+        def __call__(self, images):
+            time.sleep(0.02)
+            if len(self.batches) == 10:
+                print("running", flush=True)
+            return super().__call__(images)
+    load = lambda options: Slow()
+"""
+
+LOADING = """
+    def load(options):
+        print("running", flush=True)
+        signal.pause()
+"""
+
+
+def interrupted(model: str, *arguments: str | Path) -> tuple[int, str, str]:
+    """Run the program, send it SIGINT once it says "running". -> exit code, stdout, stderr."""
+    with subprocess.Popen(
+        [*program(model), *map(str, arguments)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "running\n"
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate()
+    assert psutil.Process().children(recursive=True) == []
+    return process.returncode, stdout, stderr
+
+
+class TestInterrupt:
+    def test_in_mid_video_what_was_written_is_finished(self, tmp_path: Path, out: Path) -> None:
+        source = clip(tmp_path / "in.mp4", seconds=10, sound=1)
+        outputs = ("-o", out / "a.mp4", "--json", out / "a.jsonl", "--batch", "1")
+        code, stdout, stderr = interrupted(SLOW, "video", source, *outputs)
+        assert (code, stderr) == (130, "")
+        told = SUMMARY.fullmatch(stdout)
+        assert told, stdout
+        frames = int(told[2])
+        assert (told[1], told[5]) == ("Interrupted: ", str(out / "a.mp4"))
+        assert 5 <= frames < 300
+        assert names(out) == ["a.jsonl", "a.mp4"]
+        # The signal may strike after a frame is written and before it is counted.
+        video = probe(out / "a.mp4")
+        assert frames - 1 <= len(video.times) <= frames + 1
+        assert video.duration == pytest.approx(frames / 30, abs=0.1)
+        assert len(pictures(out / "a.mp4")) == len(video.times)
+        ((_, sound_end),) = video.sound_spans
+        assert sound_end == pytest.approx(frames / 30, abs=0.1)
+        assert frames - 1 <= len((out / "a.jsonl").read_text().splitlines()) <= frames + 1
+
+    def test_before_the_first_frame(self, source: Path, out: Path) -> None:
+        outputs = ("-o", out / "a.mp4", "--json", out / "a.jsonl")
+        code, stdout, stderr = interrupted(LOADING, "video", source, *outputs)
+        assert (code, stderr, names(out)) == (130, "", [])
+        assert stdout == "Interrupted: 0 frames in 0.0 s (0.0 fps), 0 instances\n"
+
+
+MEASURED = """
+    import psutil
+    class Measured(StandIn):
+        most = 0
+        def __call__(self, images):
+            Measured.most = max(Measured.most, psutil.Process().memory_info().rss)
+            return super().__call__(images)
+    load = lambda options: Measured()
+    import atexit, sys
+    atexit.register(lambda: print(Measured.most, file=sys.stderr))
+"""
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_video(tmp_path: Path) -> None:
+    most = []
+    for frames in (300, 3000):
+        source = clip(tmp_path / f"{frames}.mp4", seconds=frames / 30)
+        outputs = ("-o", tmp_path / f"{frames}.out.mp4", "--json", tmp_path / f"{frames}.jsonl")
+        told = process("video", source, *outputs, model=MEASURED)
+        assert told.returncode == 0, told.stderr
+        assert told.stdout.startswith(f"{frames} frames")
+        most.append(int(told.stderr))
+    assert most[1] - most[0] < 50e6

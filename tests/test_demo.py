@@ -1,0 +1,59 @@
+import itertools
+
+import numpy as np
+import pytest
+
+from live_seg.demo import FPS, SIZE, DemoClip
+from live_seg.structures import Frame
+
+
+@pytest.fixture(scope="module")
+def frames() -> list[Frame]:
+    with DemoClip() as clip:
+        return list(clip)
+
+
+def test_is_as_long_as_it_says(frames: list[Frame]) -> None:
+    assert len(frames) == DemoClip.frames
+    assert [frame.index for frame in frames] == list(range(len(frames)))
+    assert [frame.seconds for frame in frames] == pytest.approx([i / FPS for i in range(len(frames))])
+
+
+def test_is_short_and_finite() -> None:
+    assert not DemoClip.live
+    assert 2 <= DemoClip.frames / DemoClip.fps <= 10
+
+
+def test_pictures_are_as_large_as_it_says(frames: list[Frame]) -> None:
+    for frame in frames:
+        assert frame.image.shape == (SIZE[1], SIZE[0], 3)
+        assert frame.image.dtype == np.uint8
+        assert frame.image.flags["C_CONTIGUOUS"]
+
+
+def test_it_moves_smoothly(frames: list[Frame]) -> None:
+    for one, other in itertools.pairwise(frames):
+        change = np.abs(one.image.astype(int) - other.image)
+        assert change.any()
+        assert change.mean() < 8
+
+
+def test_it_ends_where_it_begins(frames: list[Frame]) -> None:
+    """Played in a loop it does not jump: the step from the last to the first frame is one like the others."""
+    steps = [np.abs(a.image.astype(int) - b.image).mean() for a, b in itertools.pairwise(frames)]
+    assert np.abs(frames[-1].image.astype(int) - frames[0].image).mean() < 2 * max(steps)
+
+
+def test_three_portraits_side_by_side(frames: list[Frame]) -> None:
+    """The wall has one colour along a row: what differs from its edge is a portrait."""
+    for frame in (frames[0], frames[len(frames) // 2]):
+        row = np.abs(frame.image[SIZE[1] // 2].astype(int) - frame.image[SIZE[1] // 2, 0]).sum(axis=1) > 30
+        starts = np.flatnonzero(np.diff(row.astype(int)) == 1)
+        islands = 1 + np.count_nonzero(np.diff(starts) > 60)
+        assert islands >= 3
+        assert row.any(where=np.arange(len(row)) > 0.8 * len(row))
+
+
+def test_every_showing_is_the_same() -> None:
+    with DemoClip() as one, DemoClip() as other:
+        assert np.array_equal(next(iter(one)).image, next(iter(other)).image)

@@ -1,0 +1,135 @@
+"""The sample programs, run as a user runs them, with a stand-in for the model."""
+
+import runpy
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+import live_seg
+from live_seg import sinks, sources
+from live_seg.structures import Image, Instances
+from tests.clips import clip, pictures, probe, variable_clip
+from tests.stand_ins import ROOT, StandIn
+
+
+@pytest.fixture(autouse=True)
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Which models were asked for; each is a stand-in."""
+    models: list[Any] = []
+
+    def load(model: str) -> StandIn:
+        models.append(model)
+        return StandIn()
+
+    monkeypatch.setitem(vars(live_seg), "load", load)  # setattr would load TensorFlow first
+    return models
+
+
+@pytest.fixture
+def sample(monkeypatch: pytest.MonkeyPatch) -> Any:
+    def run(name: str, *arguments: str | Path) -> None:
+        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+        runpy.run_path(str(ROOT / "samples" / name), run_name="__main__")
+
+    return run
+
+
+def test_these_are_all() -> None:
+    names = {path.name for path in (ROOT / "samples").glob("*.py")}
+    assert names == {"process_video.py", "record_clip.py", "webcam_demo.py"}
+
+
+class TestProcessVideo:
+    def test_counts_second_by_second(
+        self, sample: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], asked: list[Any]
+    ) -> None:
+        sample("process_video.py", variable_clip(tmp_path / "in.mp4"))
+        assert capsys.readouterr().out == "     0 s  1 people\n     1 s  1 people\n"
+        assert asked == ["person"]
+
+    def test_a_second_without_anybody(
+        self,
+        sample: Any,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        def nobody(images: list[Image]) -> list[Instances]:
+            return [Instances.empty()] * len(images)
+
+        monkeypatch.setitem(vars(live_seg), "load", lambda _: nobody)
+        sample("process_video.py", clip(tmp_path / "in.mp4", seconds=0.5))
+        assert capsys.readouterr().out == "     0 s  0 people\n"
+
+
+class TestRecordClip:
+    def test_the_first_seconds_drawn(self, sample: Any, tmp_path: Path) -> None:
+        source = clip(tmp_path / "in.mp4", rate="10", seconds=2, picture="color=gray")
+        out = tmp_path / "out.mp4"
+        sample("record_clip.py", source, out, "0.55")
+        assert probe(out).times == pytest.approx([i / 10 for i in range(6)], abs=1e-3)
+        for before, after in zip(pictures(source)[:6], pictures(out), strict=True):
+            change = np.abs(before.astype(int) - after).max(axis=2)
+            assert change[40:110, 10:70].min() > 10  # the person's half
+            assert change[:, 130:].max() < 10
+
+    def test_ten_seconds_unless_told(self, sample: Any, tmp_path: Path) -> None:
+        out = tmp_path / "out.mp4"
+        sample("record_clip.py", clip(tmp_path / "in.mp4", rate="2", seconds=12), out)
+        assert len(probe(out).times) == 20
+
+    def test_what_exists_stays(self, sample: Any, tmp_path: Path) -> None:
+        out = tmp_path / "out.mp4"
+        out.write_text("mine")
+        with pytest.raises(live_seg.SinkError, match="exists already"):
+            sample("record_clip.py", clip(tmp_path / "in.mp4"), out)
+        assert out.read_text() == "mine"
+
+
+class Camera:
+    """Stands for cv2.VideoCapture: endless grey pictures."""
+
+    def isOpened(self) -> bool:  # noqa: N802
+        return True
+
+    def get(self, prop: int) -> float:
+        return {cv2.CAP_PROP_FRAME_WIDTH: 80, cv2.CAP_PROP_FRAME_HEIGHT: 60}.get(prop, 0.0)
+
+    def read(self) -> tuple[bool, Image]:
+        return True, np.full((60, 80, 3), 100, np.uint8)
+
+    def release(self) -> None: ...
+
+
+@pytest.mark.parametrize(("arguments", "number"), [((), 0), (("2",), 2)])
+def test_webcam_demo_shows_until_asked_to_stop(
+    sample: Any, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], number: int
+) -> None:
+    opened: list[object] = []
+    shown: list[Image] = []
+
+    class Window(sinks.Sink):
+        def __init__(self, title: str) -> None:
+            assert title == "live_seg"
+
+        def write(self, frame: Any, image: Image, instances: Instances) -> bool:  # noqa: ARG002
+            shown.append(image)
+            return len(shown) < 5
+
+        def close(self, complete: bool = True) -> None:
+            assert complete
+
+    def camera(target: object, *_: object) -> Camera:
+        opened.append(target)
+        return Camera()
+
+    monkeypatch.setattr(sinks, "Window", Window)
+    monkeypatch.setattr(sources, "open_capture", camera)
+    sample("webcam_demo.py", *arguments)
+    assert opened == [number]
+    assert len(shown) == 5
+    assert all(np.any(image != 100) for image in shown)
