@@ -193,11 +193,13 @@ def max_pool_3x3_stride_2(x: Array) -> Array:
 
 
 def norm_boxes(boxes: Array, size: tuple[int, int]) -> Array:
-    return ((boxes - np.array([0, 0, 1, 1])) / (np.array([*size, *size]) - 1)).astype(np.float32)
+    last = np.array([*size, *size]) - 1
+    return np.asarray((boxes - np.array([0, 0, 1, 1])) / last, np.float32)
 
 
 def denorm_boxes(boxes: Array, size: tuple[int, int]) -> Array:
-    return np.around(boxes * (np.array([*size, *size]) - 1) + np.array([0, 0, 1, 1])).astype(np.int32)
+    last = np.array([*size, *size]) - 1
+    return np.asarray(np.around(boxes * last + np.array([0, 0, 1, 1])), np.int32)
 
 
 def pyramid_anchors(size: tuple[int, int]) -> Array:

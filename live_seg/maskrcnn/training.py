@@ -107,7 +107,7 @@ def proposal_targets(proposals: Tensor, truth: Truth, noise: Tensor, sampling: S
     with_objects = ops.where(objects[:, None], overlaps, -1.0)
     best, owner = ops.max(with_objects, axis=2), ops.argmax(with_objects, axis=2)
     away = ops.max(ops.where(crowds[:, None], overlaps, 0.0), axis=2) < CROWD_IOU
-    positive = real & (best >= POSITIVE_PROPOSAL_IOU)
+    positive = best >= POSITIVE_PROPOSAL_IOU
     negative = real & (best < POSITIVE_PROPOSAL_IOU) & away
     places, valid = _places(positive, negative, noise, sampling)
     boxes = ops.take_along_axis(proposals, places[..., None], axis=1)
