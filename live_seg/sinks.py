@@ -180,6 +180,8 @@ class Images(Sink):
         self._written = False
         if self._single:
             claim(path, overwrite=overwrite)
+            if names is not None and len(names) > 1:
+                raise SinkError(f"{path} holds one picture and {len(names)} come. Give a folder instead.")
         elif path.is_dir():
             _check_folder(path)
             if not overwrite and any(path.iterdir()):

@@ -49,10 +49,11 @@ def read_coco(images: Path, annotations: Path) -> list[Annotated]:
 def _annotated(path: Path, objects: list[dict[str, Any]], ids: dict[int, int]) -> Annotated:
     boxes = np.array([o["bbox"] for o in objects], np.float32).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
-    signs = [-1 if o["iscrowd"] else 1 for o in objects]
+    signs = [-1 if o.get("iscrowd") else 1 for o in objects]
     class_ids = np.array([s * ids[o["category_id"]] for s, o in zip(signs, objects, strict=True)], np.int32)
-    rings = [o.get("segmentation") if not o["iscrowd"] else None for o in objects]
-    polygons = [[np.array(ring, np.float32).reshape(-1, 2) for ring in r or ()] for r in rings]
+    # Crowds are RLE; an RLE of a single object counts as not known, as only polygons can be followed.
+    rings = [o["segmentation"] if isinstance(o.get("segmentation"), list) else [] for o in objects]
+    polygons = [[np.array(ring, np.float32).reshape(-1, 2) for ring in r] for r in rings]
     return Annotated(path, boxes, class_ids, polygons)
 
 
@@ -97,7 +98,9 @@ class Batches(keras.utils.PyDataset):
         scale = rng.uniform(*self.jitter.scale) * self.side / max(pixels.shape[:2])
         flip = rng.random() < 0.5
         view = _view(pixels.shape[:2], scale, flip, self.side, rng)
-        canvas = cv2.warpAffine(pixels, view, (self.side, self.side), flags=cv2.INTER_LINEAR)
+        # The view maps edges, where the middle of pixel 0 lies at 0.5; OpenCV maps middles, from 0 on.
+        middles = view + np.array([[0, 0, 1]]) * (view[:, :2].sum(1, keepdims=True) - 1) / 2
+        canvas = cv2.warpAffine(pixels, middles, (self.side, self.side), flags=cv2.INTER_LINEAR)
         picture = (
             _recolour(np.asarray(canvas[..., ::-1], np.uint8), self.jitter.colour, rng) - self.mean_pixel
         )

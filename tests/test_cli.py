@@ -471,7 +471,7 @@ class TestWebcam:
     ) -> None:
         class Slow(StandIn):
             def __call__(self, images: list[Image]) -> list[Instances]:
-                camera.read_20.wait()
+                assert camera.read_20.wait(20)
                 return super().__call__(images)
 
         monkeypatch.setattr(Options, "load", lambda _: Slow())

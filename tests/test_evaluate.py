@@ -157,6 +157,21 @@ def test_boxes_and_masks_are_judged_apart(write: Write) -> None:
     assert figures["mask"]["ap50"] == 0.0  # half of the box: IoU just below 0.5
 
 
+def test_masks_are_small_or_large_by_their_own_area(write: Write) -> None:
+    """A false alarm with a small mask in a medium box: no false alarm among the medium masks."""
+
+    class Quarter(Knows):
+        def __call__(self, images: list[Image]) -> list[Instances]:
+            (found,) = super().__call__(images)
+            found.masks[1:, 14:] = found.masks[1:, :, 14:] = 0
+            return [found]
+
+    model = Quarter({1: [(1, MEDIUM, 0.5), (1, (100, 100, 140, 140), 0.9)]})
+    figures = judged(model, write(annotation(1, PERSON, MEDIUM)))
+    assert figures["mask"]["ap_medium"] == pytest.approx(1.0)
+    assert figures["box"]["ap_medium"] == pytest.approx(0.5)
+
+
 class TestClasses:
     categories = ((PERSON, "person"), (DOG, "Dog"), (CAT, "cat"))
 
@@ -165,6 +180,8 @@ class TestClasses:
         model = Knows({1: [(1, LARGE, 0.9), (2, SMALL, 0.9)]}, ("background", "dog", "Person"))
         figures = judged(model, truth)
         assert figures["box"]["ap"] == figures["mask"]["ap"] == pytest.approx(1.0)
+        model.found = {1: [(1, LARGE, 0.9)]}
+        assert judged(model, truth)["box"]["ap"] == pytest.approx(0.5)
 
     def test_those_that_only_one_side_has_are_left_out(self, write: Write) -> None:
         truth = write(annotation(1, PERSON, SMALL), annotation(1, CAT, LARGE), categories=self.categories)

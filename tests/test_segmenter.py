@@ -2,7 +2,6 @@
 
 import functools
 import json
-import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,10 +24,6 @@ from tests import matterport_weights
 from tests.stand_ins import tiny_network
 
 # keras.src converts TensorFlow's variables in NumPy 1's way.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"
-)
-
 NAMES = ("background", "cat", "dog")
 SIZES = ((48, 64), (64, 48), (60, 60), (48, 64), (20, 90))
 """Height and width of five pictures; the fit layout lays them on three different canvases."""
@@ -181,9 +176,7 @@ class TestClasses:
 @pytest.fixture(scope="module")
 def saved(network: MaskRCNN, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("models") / "pets.weights.h5"
-    with warnings.catch_warnings():  # a fixture of the module is made outside of the marks
-        warnings.simplefilter("ignore")
-        save(network, NAMES, path, {"origin": "a test"})
+    save(network, NAMES, path, {"origin": "a test"})
     return path
 
 

@@ -51,7 +51,7 @@ class WaitsFor(StandIn):
         self.source = source
 
     def __call__(self, images: list[Image]) -> list[Instances]:
-        self.source.given.wait()
+        assert self.source.given.wait(20)
         return super().__call__(images)
 
 

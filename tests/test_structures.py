@@ -94,7 +94,6 @@ def test_every_column_is_cut_alike(index: Any, positions: list[int], tracked: bo
             np.testing.assert_array_equal(getattr(part, name), column[np.array(positions, int)])
 
 
-@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools' decode
 @given(boxes=st.lists(corners, max_size=4), side=st.sampled_from([1, 7, 28]), seed=st.integers(0, 99))
 @settings(max_examples=60, deadline=None)
 def test_every_way_to_ask_for_masks_agrees(boxes: list[tuple[float, ...]], side: int, seed: int) -> None:
