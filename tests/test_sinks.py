@@ -205,11 +205,11 @@ class TestJsonLines:
 
 
 class TestImages:
-    @pytest.mark.parametrize("suffix", [".png", ".PNG", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"])
     def test_one_file_for_several_pictures_is_refused_at_once(self, tmp_path: Path) -> None:
         with pytest.raises(SinkError, match="2 come"):
             Images(tmp_path / "out.png", names=["a", "b"])
 
+    @pytest.mark.parametrize("suffix", [".png", ".PNG", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"])
     def test_one_picture_under_its_name(self, tmp_path: Path, suffix: str) -> None:
         path = tmp_path / f"out{suffix}"
         drawn = np.full((30, 40, 3), (40, 90, 200), np.uint8)
