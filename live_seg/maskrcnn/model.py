@@ -50,8 +50,8 @@ class MaskRCNNConfig:
 MOBILE = MaskRCNNConfig(
     num_classes=2,
     backbone="mobilenetv2",
-    size=448,
-    min_side=448,
+    size=384,
+    min_side=384,
     mean_pixel=(127.5, 127.5, 127.5),
     first_level=3,
     anchor_scales=(32, 64, 128, 256),

@@ -1,5 +1,6 @@
 """The few operations that have a faster form on one Keras backend, chosen here and nowhere else."""
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -156,7 +157,9 @@ def _traced(function: Callable[..., Any]) -> Callable[..., Any]:
         key = tuple(tuple(tensor.shape[1:]) for tensor in keras.tree.flatten(arguments))
         if key not in graphs:
             signature = keras.tree.map_structure(spec, arguments)
-            graphs[key] = tf.function(function, input_signature=signature, autograph=False)
+            # A partial each: TensorFlow would take the graphs of many picture sizes for needless retracing.
+            one = functools.partial(function)
+            graphs[key] = tf.function(one, input_signature=signature, autograph=False)
         return graphs[key](*arguments)
 
     return call
