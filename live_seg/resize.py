@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,6 +20,8 @@ def resize_on_black(image: NDArray[Any], height: int, width: int) -> NDArray[Any
     anti_aliasing=False)`. OpenCV's bilinear rule is the same but repeats the border, and a bilinear filter
     is separable: weighting the border rows and columns gives the same numbers. Same dtype as `image`.
     """
+    import cv2  # here, so that what only passes frames and instances on needs no OpenCV
+
     rows, columns = _edge_weights(image.shape[0], height), _edge_weights(image.shape[1], width)
     resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
     resized = resized.reshape(height, width, *image.shape[2:])  # OpenCV drops a last axis of 1

@@ -494,7 +494,8 @@ def test_the_pipeline_knows_neither_keras_nor_opencv() -> None:
     ours = {module for module in modules if module.split(".")[0] not in sys.stdlib_module_names}
     assert ours == {"live_seg.errors", "live_seg.structures"}
 
-    loaded = "import sys, live_seg.pipeline; print(sorted({'keras', 'tensorflow', 'jax'} & set(sys.modules)))"
+    heavy = {"keras", "tensorflow", "jax", "cv2"}
+    loaded = f"import sys, live_seg.pipeline; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run(
         [sys.executable, "-c", loaded], cwd=ROOT, capture_output=True, text=True, check=True
     )
