@@ -20,8 +20,9 @@ PRESET = "veryfast"
 faster 1.95 s and 0.78 MB, medium 2.9 s and 0.89 MB (crf 23): the smallest file, the model keeps the cores."""
 
 COLOURS = (
-    *("-vf", "scale=out_color_matrix=bt709:out_range=tv,format=yuv420p"),
-    *("-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"),
+    "-vf",
+    "scale=out_color_matrix=bt709:out_range=tv,format=yuv420p,"
+    "setparams=colorspace=bt709:color_primaries=bt709:color_trc=bt709:range=tv",
 )
 """BT.709, converted to and declared, as otherwise each player guesses by itself."""
 

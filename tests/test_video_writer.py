@@ -89,7 +89,7 @@ class TestPicture:
         with VideoWriter(path, 30) as sink:
             sink.write(Frame(0, 0.0, image), image, NOTHING)
         told = ffmpeg("-i", path, "-f", "null", "-").stderr.decode()
-        assert "yuv420p(tv, bt709" in told
+        assert "yuv420p(tv, bt709," in told
         as_bgr = ("-vf", "scale=in_color_matrix=bt709", "-pix_fmt", "bgr24", "-f", "rawvideo", "-")
         colour = np.frombuffer(ffmpeg("-i", path, *as_bgr).stdout, np.uint8).reshape(-1, 3).mean(axis=0)
         assert colour == pytest.approx([40, 90, 200], abs=4)
