@@ -28,6 +28,10 @@ key frame) does not stall the model. Under `latest` it is one batch: what waits 
 BATCHES_BEHIND = 1
 """Batches of results kept for the caller: the model starts the next batch while the caller draws this one."""
 
+CTRL_C_WITHIN = 1.0
+"""Seconds after which a waiting thread looks up: a Ctrl-C in the instant before a wait does not end the wait,
+and would otherwise only be seen when something arrives."""
+
 
 @dataclass(frozen=True, eq=False)
 class _End:
@@ -79,7 +83,7 @@ class Channel(Generic[T]):
         while len(taken) < limit and not (taken and self._things.empty()):
             if self._abandoned:
                 return []
-            thing = self._things.get()
+            thing = self._next()
             if isinstance(thing, _End):
                 self._things.put(thing)  # it stays the last, for whoever asks again
                 if thing.error is not None and not taken:
@@ -88,6 +92,11 @@ class Channel(Generic[T]):
             taken.append(thing)
             self._places.put(None)
         return taken
+
+    def _next(self) -> T | _End:
+        while True:
+            with contextlib.suppress(Empty):
+                return self._things.get(timeout=CTRL_C_WITHIN)
 
     def close(self, error: BaseException | None = None) -> None:
         """For the writer: nothing comes after this, because of `error` if there was one."""
