@@ -189,10 +189,8 @@ def _process(
     tally = Tally()
     with _summary(tally, goal, quiet=options.quiet), contextlib.ExitStack() as stack:
         outlets = [stack.enter_context(sink) for sink in sinks]
-        if options.json is not None:
-            claim(
-                options.json, overwrite=options.overwrite
-            )  # told before the model loads, which takes seconds
+        if options.json is not None:  # asked before the model loads, which takes seconds
+            claim(options.json, overwrite=options.overwrite)
         segment = options.load()
         if options.json is not None:
             lines = JsonLines(options.json, segment.class_names, overwrite=options.overwrite)

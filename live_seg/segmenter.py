@@ -1,6 +1,5 @@
 """The door between the two rooms: BGR frames in, Instances out."""
 
-import json
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from live_seg import weights
+from live_seg.card import card_of, read_card
 from live_seg.classes import BACKGROUND, COCO_CLASSES, choose, nearest
 from live_seg.errors import UsageError, WeightsError
 from live_seg.maskrcnn import matterport
@@ -131,7 +131,7 @@ def load(
     impossible option.
     """
     path = weights.find(str(model))
-    card = _read_card(path)
+    card = read_card(path)
     options = {
         "backbone": _checked_backbone(backbone),
         "num_classes": _checked_count(num_classes),
@@ -146,7 +146,7 @@ def load(
     count = network.config.num_classes
     names = card.get("class_names") or _default_names(count)
     if len(names) != count:
-        raise WeightsError(f"{_card_of(path)} names {len(names)} classes, but {path} has {count}.")
+        raise WeightsError(f"{card_of(path)} names {len(names)} classes, but {path} has {count}.")
     return Segmenter(network, names, layout=layout, classes=classes)
 
 
@@ -184,27 +184,9 @@ def _checked_score(score: float | None) -> float | None:
     return score
 
 
-def _card_of(path: Path) -> Path:
-    return path.with_name(path.name.removesuffix(".h5").removesuffix(".weights") + ".json")
-
-
-def _read_card(path: Path) -> dict[str, Any]:
-    """Read the JSON card beside a weights file: {} where there is none."""
-    card = _card_of(path)
-    if not card.exists():
-        return {}
-    try:
-        content = json.loads(card.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"Cannot read the model card {card} as JSON: {error}.") from error
-    if not isinstance(content, dict):
-        raise WeightsError(f"The model card {card} holds no JSON object.")
-    return content
-
-
 def _load_own(path: Path, card: dict[str, Any], options: dict[str, Any]) -> MaskRCNN:
     if not isinstance(card.get("config"), dict):
-        raise WeightsError(f"{path} needs its model card {_card_of(path).name} beside it, with the config.")
+        raise WeightsError(f"{path} needs its model card {card_of(path).name} beside it, with the config.")
     settings: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in card["config"].items()
     }

@@ -13,6 +13,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
+from live_seg.card import card_of
 from live_seg.maskrcnn.boxes import Tensor, to_normalised
 from live_seg.maskrcnn.model import MaskRCNN
 from live_seg.maskrcnn.training import Sampling, Truth, losses
@@ -272,4 +273,4 @@ def save(model: MaskRCNN, class_names: Sequence[str], path: Path, facts: dict[st
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
     }
     text = json.dumps(card, indent=2, ensure_ascii=False) + "\n"
-    path.with_name(path.name.replace(".weights.h5", ".json")).write_text(text, encoding="utf-8")
+    card_of(path).write_text(text, encoding="utf-8")

@@ -3,7 +3,6 @@
 import contextlib
 import fcntl
 import hashlib
-import json
 import logging
 import os
 import ssl
@@ -20,6 +19,7 @@ from urllib.request import Request, urlopen
 import platformdirs
 from tqdm import tqdm
 
+from live_seg.card import sha256_on_card
 from live_seg.classes import BACKGROUND, COCO_CLASSES, nearest
 from live_seg.errors import WeightsError
 
@@ -154,8 +154,7 @@ def status(name: str) -> str:
     """
     weights = _known(name)
     if weights.url is None:
-        here = any((folder / weights.file).is_file() for folder in BUNDLED_FOLDERS)
-        return "bundled" if here else "missing"
+        return "bundled" if _bundled(weights) else "missing"
     path = _path(weights)
     if not path.is_file():
         return "not downloaded"
@@ -178,11 +177,15 @@ def _path(weights: Weights) -> Path:
     """Where the file lies or will be downloaded to. Raises WeightsError when a bundled one is missing."""
     if weights.url is not None:
         return cache_folder() / weights.file
-    for folder in BUNDLED_FOLDERS:
-        if (folder / weights.file).is_file():
-            return folder / weights.file
+    if found := _bundled(weights):
+        return found
     folders = " or ".join(map(str, BUNDLED_FOLDERS))
     raise WeightsError(f"{weights.file} should be in {folders}, but is not. Install live_seg anew.")
+
+
+def _bundled(weights: Weights) -> Path | None:
+    files = (folder / weights.file for folder in BUNDLED_FOLDERS)
+    return next((file for file in files if file.is_file()), None)
 
 
 def _fault_at_a_glance(weights: Weights, path: Path) -> str | None:
@@ -200,23 +203,13 @@ def _fault(weights: Weights, path: Path) -> str | None:
     fault = _fault_at_a_glance(weights, path)
     if fault is not None:
         return fault
-    algorithm, expected = ("sha256", _sha256_on_card(path)) if weights.md5 is None else ("md5", weights.md5)
+    algorithm, expected = ("sha256", sha256_on_card(path)) if weights.md5 is None else ("md5", weights.md5)
     if expected is None:
         logger.warning("The card of %s gives no sha256: its bytes are not checked.", path)
         return None
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, algorithm).hexdigest()
     return None if digest == expected else f"the {algorithm} of {path} is {digest} instead of {expected}"
-
-
-def _sha256_on_card(path: Path) -> str | None:
-    """The hex digest that a bundled file's card (NAME.json beside NAME.weights.h5) gives, if it does."""
-    card = path.with_name(f"{path.name.partition('.')[0]}.json")
-    try:
-        digest = json.loads(card.read_text(encoding="utf-8")).get("sha256")
-    except (OSError, ValueError, AttributeError) as error:
-        raise WeightsError(f"The card {card} cannot be read: {error}. Install live_seg anew.") from error
-    return None if digest is None else str(digest)
 
 
 @contextlib.contextmanager

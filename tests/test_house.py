@@ -23,7 +23,7 @@ MODULES = {
 }
 
 FLOORS = (
-    {"errors", "structures", "classes", "resize"},
+    {"errors", "structures", "classes", "resize", "card"},
     {"sources", "sinks", "render", "track", "pipeline", "weights"}
     | {"stills", "ffmpeg", "mp4", "video_writer", "demo", "maskrcnn"},
     {"segmenter", "session"},

@@ -346,7 +346,7 @@ class TestMatterportsFiles:
     def test_81_classes_are_cocos(self, monkeypatch: pytest.MonkeyPatch, saved: Path) -> None:
         network = tiny_network(num_classes=81)
         monkeypatch.setattr("live_seg.segmenter._load_own", lambda *_: network)
-        monkeypatch.setattr("live_seg.segmenter._read_card", lambda _: {})
+        monkeypatch.setattr("live_seg.segmenter.read_card", lambda _: {})
         assert load(saved).class_names == COCO_CLASSES
 
 

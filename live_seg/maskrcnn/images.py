@@ -55,16 +55,22 @@ def place_square(frame: tuple[int, int], size: int, min_side: int) -> Placement:
     scale = max(1.0, min_side / min(frame))
     if round(max(frame) * scale) > size:
         scale = size / max(frame)
-    height, width = max(1, round(frame[0] * scale)), max(1, round(frame[1] * scale))
-    return Placement(frame, (height, width), ((size - height) // 2, (size - width) // 2), (size, size))
+    return _centred(frame, _scaled(frame, scale), (size, size))
 
 
 def place_fit(frame: tuple[int, int], size: int) -> Placement:
     """Resize a frame (height, width) to a longest side of `size`; canvas sides are rounded up to STRIDE."""
-    scale = size / max(frame)
-    height, width = max(1, round(frame[0] * scale)), max(1, round(frame[1] * scale))
-    canvas = (-(-height // STRIDE) * STRIDE, -(-width // STRIDE) * STRIDE)
-    return Placement(frame, (height, width), ((canvas[0] - height) // 2, (canvas[1] - width) // 2), canvas)
+    height, width = resized = _scaled(frame, size / max(frame))
+    return _centred(frame, resized, (-(-height // STRIDE) * STRIDE, -(-width // STRIDE) * STRIDE))
+
+
+def _scaled(frame: tuple[int, int], scale: float) -> tuple[int, int]:
+    return max(1, round(frame[0] * scale)), max(1, round(frame[1] * scale))
+
+
+def _centred(frame: tuple[int, int], resized: tuple[int, int], canvas: tuple[int, int]) -> Placement:
+    offset = ((canvas[0] - resized[0]) // 2, (canvas[1] - resized[1]) // 2)
+    return Placement(frame, resized, offset, canvas)
 
 
 def mould(

@@ -13,6 +13,7 @@ DELTA_SCALE = np.array([0.1, 0.1, 0.2, 0.2], np.float32)
 """Standard deviation of dy dx dh dw: both stages' deltas are divided by it (Matterport `BBOX_STD_DEV`)."""
 
 WHOLE = np.array([0, 0, 1, 1], np.float32)
+"""The box of a whole picture, normalised."""
 
 
 class RegionProposals(keras.Layer):

@@ -4,14 +4,13 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import keras
-import numpy as np
 from keras import ops
 
 from live_seg.maskrcnn.boxes import Tensor, deltas_between, iou
 from live_seg.maskrcnn.model import MaskRCNN
 from live_seg.maskrcnn.ops import crop
 from live_seg.maskrcnn.roi import MASK_POOL
-from live_seg.maskrcnn.rpn import DELTA_SCALE
+from live_seg.maskrcnn.rpn import DELTA_SCALE, WHOLE
 
 POSITIVE_ANCHOR_IOU, NEGATIVE_ANCHOR_IOU = 0.7, 0.3
 """Faster R-CNN, section 3.1.2."""
@@ -53,19 +52,26 @@ def sample(members: Tensor, noise: Tensor, limit: Tensor, most: int) -> Tensor:
     return members & (ranked >= ops.take_along_axis(best, last, axis=1)) & (limit > 0)
 
 
+def _overlaps(boxes: Tensor, truth: Truth) -> tuple[Tensor, Tensor]:
+    """IoU of boxes (A, 4) or (B, A, 4) with each object (B, A, G), -1 for what is none; which are off crowds.
+
+    The second is bool (B, A).
+    """
+    overlaps = iou(boxes, truth.boxes)
+    away = ops.max(ops.where(truth.class_ids[:, None] < 0, overlaps, 0.0), axis=2) < CROWD_IOU
+    return ops.where(truth.class_ids[:, None] > 0, overlaps, -1.0), away
+
+
 def anchor_targets(anchors: Tensor, truth: Truth, noise: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
     """Judge every anchor (A, 4): 1 object, -1 background, 0 neither -> match (B, A) int32, deltas (B, A, 4).
 
     An anchor is positive with IoU >= 0.7 to an object or the best IoU any anchor has with it, negative with
     IoU < 0.3 to all and away from crowds; both are thinned out at random by `noise` (B, A), 0..1.
     """
-    objects, crowds = truth.class_ids > 0, truth.class_ids < 0
-    overlaps = iou(ops.convert_to_tensor(anchors), truth.boxes)  # (B, A, G)
-    with_objects = ops.where(objects[:, None], overlaps, -1.0)
+    with_objects, away = _overlaps(ops.convert_to_tensor(anchors), truth)
     best = ops.max(with_objects, axis=2)
     best_of_object = ops.max(with_objects, axis=1, keepdims=True)
     is_best = ops.any((with_objects == best_of_object) & (with_objects > 0), axis=2)
-    away = ops.max(ops.where(crowds[:, None], overlaps, 0.0), axis=2) < CROWD_IOU
     positive = (best >= POSITIVE_ANCHOR_IOU) | is_best
     negative = (best < NEGATIVE_ANCHOR_IOU) & away & ~positive
     most = ops.full_like(truth.class_ids[:, :1], sampling.positive_anchors)
@@ -79,9 +85,12 @@ def anchor_targets(anchors: Tensor, truth: Truth, noise: Tensor, sampling: Sampl
 
 def _safe_deltas(boxes: Tensor, targets: Tensor, valid: Tensor) -> Tensor:
     """Deltas in units of DELTA_SCALE where `valid`, else zero; zero-sized boxes never meet the logarithm."""
-    unit = np.array([0, 0, 1, 1], np.float32)
-    boxes, targets = (ops.where(valid[..., None], b, unit) for b in (boxes, targets))
-    return deltas_between(boxes, targets) / DELTA_SCALE
+    return deltas_between(_whole_unless(valid, boxes), _whole_unless(valid, targets)) / DELTA_SCALE
+
+
+def _whole_unless(valid: Tensor, boxes: Tensor) -> Tensor:
+    """Put the whole picture where a box (..., 4) is not `valid` (...)."""
+    return ops.where(valid[..., None], boxes, WHOLE)
 
 
 class ProposalTargets(NamedTuple):
@@ -101,12 +110,9 @@ def proposal_targets(proposals: Tensor, truth: Truth, noise: Tensor, sampling: S
     R-CNN, arXiv 1504.08083, section 2.3). Unlike Matterport's `DetectionTargetLayer`, pictures without
     objects teach background too, and places left empty are marked instead of counted as background.
     """
-    objects, crowds = truth.class_ids > 0, truth.class_ids < 0
     real = ops.any(proposals != 0, axis=2)
-    overlaps = iou(proposals, truth.boxes)  # (B, R, G)
-    with_objects = ops.where(objects[:, None], overlaps, -1.0)
+    with_objects, away = _overlaps(proposals, truth)
     best, owner = ops.max(with_objects, axis=2), ops.argmax(with_objects, axis=2)
-    away = ops.max(ops.where(crowds[:, None], overlaps, 0.0), axis=2) < CROWD_IOU
     positive = best >= POSITIVE_PROPOSAL_IOU
     negative = real & (best < POSITIVE_PROPOSAL_IOU) & away
     places, valid = _places(positive, negative, noise, sampling)
@@ -143,8 +149,7 @@ def _places(positive: Tensor, negative: Tensor, noise: Tensor, sampling: Samplin
 
 def _mask_targets(boxes: Tensor, owners: Tensor, masks: Tensor, owner: Tensor, valid: Tensor) -> Tensor:
     """Cut the owners' masks (B, G, m, m) to the boxes (B, P, 4) they own -> (B, P, 28, 28), 0 or 1."""
-    unit = np.array([0, 0, 1, 1], np.float32)
-    boxes, owners = (ops.where(valid[..., None], b, unit) for b in (boxes, owners))
+    boxes, owners = _whole_unless(valid, boxes), _whole_unless(valid, owners)
     corner = ops.concatenate([owners[..., :2], owners[..., :2]], axis=-1)
     sides = owners[..., 2:] - owners[..., :2]
     within = (boxes - corner) / ops.concatenate([sides, sides], axis=-1)
@@ -168,15 +173,10 @@ def smooth_l1(difference: Tensor) -> Tensor:
     return ops.where(size < 1.0, 0.5 * size * size, size - 0.5)
 
 
-def _cross_entropy(labels: Tensor, logits: Tensor) -> Tensor:
-    """Softmax cross-entropy of each example. labels (...) int32, logits (..., C) -> (...)."""
-    chosen = ops.take_along_axis(ops.log_softmax(logits), labels[..., None], axis=-1)
-    return -chosen[..., 0]
-
-
 def anchor_class_loss(match: Tensor, logits: Tensor) -> Tensor:
     """Cross-entropy over anchors that are positive or negative. match (B, A), logits (B, A, 2) -> scalar."""
-    return _mean_where(_cross_entropy(ops.cast(match == 1, "int32"), logits), match != 0)
+    labels = ops.cast(match == 1, "int32")
+    return _mean_where(ops.sparse_categorical_crossentropy(labels, logits, from_logits=True), match != 0)
 
 
 def anchor_box_loss(match: Tensor, targets: Tensor, deltas: Tensor) -> Tensor:
@@ -186,7 +186,8 @@ def anchor_box_loss(match: Tensor, targets: Tensor, deltas: Tensor) -> Tensor:
 
 def class_loss(class_ids: Tensor, logits: Tensor) -> Tensor:
     """Cross-entropy over proposals. class_ids (B, T), -1: empty place, logits (B, T, classes) -> scalar."""
-    return _mean_where(_cross_entropy(ops.maximum(class_ids, 0), logits), class_ids >= 0)
+    labels = ops.maximum(class_ids, 0)
+    return _mean_where(ops.sparse_categorical_crossentropy(labels, logits, from_logits=True), class_ids >= 0)
 
 
 def box_loss(class_ids: Tensor, targets: Tensor, deltas: Tensor) -> Tensor:
@@ -197,7 +198,7 @@ def box_loss(class_ids: Tensor, targets: Tensor, deltas: Tensor) -> Tensor:
 
 def mask_loss(targets: Tensor, masked: Tensor, logits: Tensor) -> Tensor:
     """Binary cross-entropy over cells. targets and logits (B, P, 28, 28), masked (B, P) bool -> scalar."""
-    cells = ops.relu(logits) - logits * targets + ops.log1p(ops.exp(-ops.abs(logits)))
+    cells = ops.binary_crossentropy(targets, logits, from_logits=True)
     return _mean_where(ops.mean(cells, axis=(2, 3)), masked)
 
 
