@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from live_seg.errors import LiveSegError, SinkError, SourceError, UsageError, WeightsError
-from live_seg.options import Options, Policy, with_options
+from live_seg.options import ModelOptions, Options, Policy, with_options
 
 if TYPE_CHECKING:
     from live_seg.session import Tally
@@ -141,6 +141,42 @@ def webcam(
     if not show and record is None and options.json is None:
         raise UsageError("Nothing to do: without a window give --record CLIP.mp4 or --json OUT.jsonl.")
     _watch(source, options, record, crf, show=show, policy=policy, limit=seconds)
+
+
+EVAL_OPTIONS = ModelOptions(conf=0.05, batch=1)
+"""COCO's figures want unsure detections, too; one photo at a time, the speed is a latency."""
+
+
+@app.command("eval")
+@_reported
+@with_options
+def evaluate_model(
+    images: Annotated[Path, typer.Option(help="Folder of the photos.")],
+    annotations: Annotated[Path, typer.Option(help="COCO instances file of these photos.")],
+    json: Annotated[Path | None, typer.Option(help="Write the figures here.")] = None,
+    results: Annotated[Path | None, typer.Option(help="Write the detections here, as COCO results.")] = None,
+    options: ModelOptions = EVAL_OPTIONS,
+) -> None:
+    """Measure a model on annotated photos: COCO's average precision of boxes and masks."""
+    from live_seg.evaluate import evaluate, save
+    from live_seg.sinks import claim
+    from live_seg.truth import Truth
+
+    outputs = [path for path in (json, results) if path is not None]
+    if options.quiet and not outputs:
+        raise UsageError("Nothing to do: with --quiet give --json OUT.json or --results OUT.json.")
+    if json is not None and json == results:
+        raise UsageError(f"--json and --results both name {json}. Give each a file of its own.")
+    for path in outputs:  # asked before the work, which takes minutes
+        claim(path, overwrite=options.overwrite)
+    truth = Truth(images, annotations)
+    found = evaluate(options.load(), truth, batch=options.batch, classes=options.wanted, quiet=options.quiet)
+    if json is not None:
+        save(found.metrics(), json, indent=2)
+    if results is not None:
+        save(found.detections, results)
+    if not options.quiet:
+        print("\n".join([found.report(), *(f"-> {path}" for path in outputs)]))
 
 
 def _watch(

@@ -32,8 +32,8 @@ class Policy(StrEnum):
 
 
 @dataclass(frozen=True)
-class Options:
-    """What every command that segments takes, apart from its source and its output."""
+class ModelOptions:
+    """What every command that runs a model takes."""
 
     model: Annotated[str, typer.Option(help="person, coco, or a weights file.")] = "person"
     classes: Annotated[str | None, typer.Option(help="Only these: person,dog.")] = None
@@ -43,10 +43,6 @@ class Options:
     layout: Annotated[Layout, typer.Option(help="square: Matterport's; fit: hardly any padding.")] = (
         Layout.FIT
     )
-    labels: Annotated[bool, typer.Option(help="Write class, score and id.")] = True
-    boxes: Annotated[bool, typer.Option(help="Draw boxes.")] = True
-    alpha: Annotated[float, typer.Option(min=0, max=1, help="Share of colour in a mask.")] = 0.45
-    json: Annotated[Path | None, typer.Option(help="Write one JSON object per frame here.")] = None
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False
     quiet: Annotated[bool, typer.Option("--quiet", help="Neither progress nor summary.")] = False
 
@@ -62,8 +58,23 @@ class Options:
             layout=self.layout.value,
             size=self.size,
             min_score=self.conf,
-            classes=self.classes.split(",") if self.classes else None,
+            classes=self.wanted,
         )
+
+    @property
+    def wanted(self) -> list[str] | None:
+        """The names in `classes`; None for all."""
+        return self.classes.split(",") if self.classes else None
+
+
+@dataclass(frozen=True)
+class Options(ModelOptions):
+    """What every command takes that draws what it finds, apart from its source and its output."""
+
+    labels: Annotated[bool, typer.Option(help="Write class, score and id.")] = True
+    boxes: Annotated[bool, typer.Option(help="Draw boxes.")] = True
+    alpha: Annotated[float, typer.Option(min=0, max=1, help="Share of colour in a mask.")] = 0.45
+    json: Annotated[Path | None, typer.Option(help="Write one JSON object per frame here.")] = None
 
     def drawing(self, segment: "Segmenter") -> "Callable[[Frame, Instances], Image]":
         """Make the function that draws what `segment` found."""
@@ -90,20 +101,29 @@ def _stderr_silenced() -> Iterator[None]:
 
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give `command`, whose last parameter is `options`, the fields of Options as parameters of its own."""
+    """Give `command`, in place of its parameter `options`, that dataclass's fields as parameters of its own.
+
+    Their defaults are those of the default of `options` where it has one, else the dataclass's.
+    """
     signature = inspect.signature(command)
-    hints = get_type_hints(Options, include_extras=True)
+    given = signature.parameters["options"]
+    kind = given.annotation
+    standard = kind() if given.default is inspect.Parameter.empty else given.default
+    hints = get_type_hints(kind, include_extras=True)
     own = [parameter for name, parameter in signature.parameters.items() if name != "options"]
     shared = [
         inspect.Parameter(
-            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=getattr(standard, field.name),
+            annotation=hints[field.name],
         )
-        for field in fields(Options)
+        for field in fields(kind)
     ]
 
     @functools.wraps(command)
     def wrapper(**arguments: Any) -> None:
-        options = Options(**{parameter.name: arguments.pop(parameter.name) for parameter in shared})
+        options = kind(**{parameter.name: arguments.pop(parameter.name) for parameter in shared})
         command(**arguments, options=options)
 
     parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own] + shared

@@ -5,7 +5,7 @@ import io
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import cv2
 import numpy as np
@@ -14,10 +14,13 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from live_seg.errors import SourceError, UsageError
-from live_seg.evaluate import FIGURES, evaluate
-from live_seg.segmenter import Segmenter
+from live_seg.errors import SinkError, SourceError, UsageError
+from live_seg.evaluate import FIGURES, ClassFigures, Evaluation, evaluate, save
 from live_seg.structures import Image, Instances
+from live_seg.truth import Truth
+
+if TYPE_CHECKING:
+    from live_seg.segmenter import Segmenter
 
 HEIGHT, WIDTH = 160, 200
 PERSON, DOG, CAT = 1, 18, 17
@@ -40,8 +43,10 @@ class Knows:
     ) -> None:
         self.found = found
         self.class_names = tuple(class_names)
+        self.calls: list[list[int]] = []
 
     def __call__(self, images: list[Image]) -> list[Instances]:
+        self.calls.append([int(image[0, 0, 0]) for image in images])
         return [instances(self.found.get(int(image[0, 0, 0]), ())) for image in images]
 
 
@@ -102,8 +107,8 @@ def write(tmp_path: Path) -> Write:
     return write
 
 
-def judged(model: Knows, path: Path) -> dict[str, dict[str, float]]:
-    return evaluate(cast(Segmenter, model), path.parent, path)
+def judged(model: Knows, path: Path, **how: Any) -> Evaluation:
+    return evaluate(cast("Segmenter", model), Truth(path.parent, path), **how)
 
 
 THREE = tuple(annotation(photo, PERSON, box) for photo, box in ((1, SMALL), (1, MEDIUM), (2, LARGE)))
@@ -113,8 +118,7 @@ ALL_THREE: dict[int, Found] = {1: [(1, MEDIUM, 0.9), (1, SMALL, 0.8)], 2: [(1, L
 
 def test_who_finds_everything_gets_one(write: Write) -> None:
     figures = judged(Knows(ALL_THREE), write(*THREE))
-    assert set(figures) == {"box", "mask"}
-    for kind in figures.values():
+    for kind in (figures.box, figures.mask):
         assert tuple(kind) == FIGURES
         several = {"ar1"}  # of the two in the first photo, one
         assert all(kind[name] == pytest.approx(1.0) for name in set(FIGURES) - several), kind
@@ -123,7 +127,7 @@ def test_who_finds_everything_gets_one(write: Write) -> None:
 
 def test_who_finds_nothing_gets_zero_where_there_is_something(write: Write) -> None:
     figures = judged(Knows({}), write(annotation(1, PERSON, SMALL), annotation(2, PERSON, LARGE)))
-    for kind in figures.values():
+    for kind in (figures.box, figures.mask):
         medium = {name for name in FIGURES if name.endswith("medium")}
         assert all(kind[name] == 0.0 for name in set(FIGURES) - medium), kind
         assert all(kind[name] == -1.0 for name in medium), kind
@@ -132,20 +136,20 @@ def test_who_finds_nothing_gets_zero_where_there_is_something(write: Write) -> N
 def test_a_file_without_objects_measures_nothing(write: Write) -> None:
     for found in ({}, ALL_THREE):
         figures = judged(Knows(found), write())
-        assert set(figures["box"].values()) == set(figures["mask"].values()) == {-1.0}
+        assert set(figures.box.values()) == set(figures.mask.values()) == {-1.0}
 
 
 def test_a_false_alarm_in_a_photo_without_objects_counts(write: Write) -> None:
     figures = judged(Knows(ALL_THREE | {3: [(1, LARGE, 0.99)]}), write(*THREE))
-    assert 0.5 < figures["box"]["ap"] < 0.9
-    assert figures["mask"]["ap"] == pytest.approx(figures["box"]["ap"])
+    assert 0.5 < figures.box["ap"] < 0.9
+    assert figures.mask["ap"] == pytest.approx(figures.box["ap"])
 
 
 @pytest.mark.parametrize(("alarm", "same"), [((90, 40, 120, 80), True), ((5, 100, 60, 150), False)])
 def test_what_is_found_in_a_crowd_does_not_count(write: Write, alarm: Box, same: bool) -> None:
     truth = write(annotation(1, PERSON, MEDIUM), crowd(1, PERSON, LARGE))
     figures = judged(Knows({1: [(1, alarm, 0.99), (1, MEDIUM, 0.9)]}), truth)
-    for kind in figures.values():
+    for kind in (figures.box, figures.mask):
         assert (kind["ap"] == pytest.approx(1.0)) == same
 
 
@@ -153,8 +157,8 @@ def test_boxes_and_masks_are_judged_apart(write: Write) -> None:
     x1, y1, x2, y2 = LARGE
     triangle = annotation(2, PERSON, LARGE) | {"segmentation": [[x1, y1, x2, y1, x1, y2]]}
     figures = judged(Knows({2: [(1, LARGE, 0.9)]}), write(triangle))
-    assert figures["box"]["ap"] == pytest.approx(1.0)
-    assert figures["mask"]["ap50"] == 0.0  # half of the box: IoU just below 0.5
+    assert figures.box["ap"] == pytest.approx(1.0)
+    assert figures.mask["ap50"] == 0.0  # half of the box: IoU just below 0.5
 
 
 def test_masks_are_small_or_large_by_their_own_area(write: Write) -> None:
@@ -168,8 +172,8 @@ def test_masks_are_small_or_large_by_their_own_area(write: Write) -> None:
 
     model = Quarter({1: [(1, MEDIUM, 0.5), (1, (100, 100, 140, 140), 0.9)]})
     figures = judged(model, write(annotation(1, PERSON, MEDIUM)))
-    assert figures["mask"]["ap_medium"] == pytest.approx(1.0)
-    assert figures["box"]["ap_medium"] == pytest.approx(0.5)
+    assert figures.mask["ap_medium"] == pytest.approx(1.0)
+    assert figures.box["ap_medium"] == pytest.approx(0.5)
 
 
 class TestClasses:
@@ -179,20 +183,53 @@ class TestClasses:
         truth = write(annotation(1, PERSON, SMALL), annotation(1, DOG, LARGE), categories=self.categories)
         model = Knows({1: [(1, LARGE, 0.9), (2, SMALL, 0.9)]}, ("background", "dog", "Person"))
         figures = judged(model, truth)
-        assert figures["box"]["ap"] == figures["mask"]["ap"] == pytest.approx(1.0)
+        assert figures.box["ap"] == figures.mask["ap"] == pytest.approx(1.0)
         model.found = {1: [(1, LARGE, 0.9)]}
-        assert judged(model, truth)["box"]["ap"] == pytest.approx(0.5)
+        assert judged(model, truth).box["ap"] == pytest.approx(0.5)
 
     def test_those_that_only_one_side_has_are_left_out(self, write: Write) -> None:
         truth = write(annotation(1, PERSON, SMALL), annotation(1, CAT, LARGE), categories=self.categories)
         model = Knows({1: [(1, SMALL, 0.8), (2, LARGE, 0.9)]}, ("background", "person", "zebra"))
         figures = judged(model, truth)
-        assert figures["box"]["ap"] == figures["mask"]["ap"] == pytest.approx(1.0)
+        assert figures.box["ap"] == figures.mask["ap"] == pytest.approx(1.0)
 
     def test_none_in_common(self, write: Write) -> None:
         truth = write(*THREE, categories=((PERSON, "persn"),))
-        with pytest.raises(UsageError, match=r"knows no class of the file. Did you mean person\?"):
+        told = r"looks for no class of .*instances\.json \(persn\)\. Did you mean person\?"
+        with pytest.raises(UsageError, match=told):
             judged(Knows({}), truth)
+
+    def test_are_counted_and_judged_one_by_one(self, write: Write) -> None:
+        truth = write(*THREE, annotation(3, DOG, LARGE), crowd(3, PERSON, SMALL), categories=self.categories)
+        found: dict[int, Found] = {1: [(1, (28, 12, 80, 60), 0.9), (2, LARGE, 0.6)], 3: [(2, LARGE, 0.5)]}
+        figures = judged(Knows(found, ("background", "person", "dog", "zebra")), truth)
+        assert list(figures.classes) == ["person", "Dog"]
+        assert figures.unknown == ("cat",)
+        for name, category, objects in (("person", PERSON, 3), ("Dog", DOG, 1)):
+            own = figures.classes[name]
+            assert own.objects == objects
+            assert own.box_ap == pytest.approx(by_hand(truth, found, "bbox", [category])[0])
+            assert own.mask_ap == pytest.approx(by_hand(truth, found, "segm", [category])[0])
+            assert 0 < own.box_ap < 1
+        mean = sum(own.box_ap for own in figures.classes.values()) / 2
+        assert figures.box["ap"] == pytest.approx(mean)
+
+    def test_without_objects_have_nothing_to_measure(self, write: Write) -> None:
+        truth = write(*THREE, categories=self.categories)
+        figures = judged(Knows(ALL_THREE, ("background", "person", "dog")), truth)
+        assert figures.classes["Dog"] == ClassFigures(0, -1.0, -1.0)
+        assert figures.box["ap"] == pytest.approx(1.0)
+
+    def test_some_of_them(self, write: Write) -> None:
+        truth = write(*THREE, annotation(3, DOG, LARGE), categories=self.categories)
+        model = Knows(ALL_THREE | {3: [(2, SMALL, 0.9)]}, ("background", "person", "dog"))
+        figures = judged(model, truth, classes=["Person"])
+        assert list(figures.classes) == ["person"]
+        assert figures.unknown == ("cat",)
+        assert figures.mask["ap"] == pytest.approx(1.0)
+        assert {row["category_id"] for row in figures.detections} == {PERSON}
+        with pytest.raises(UsageError, match="no class 'horse'"):
+            judged(model, truth, classes=["horse"])
 
 
 def test_figures_are_pycocotools_own(write: Write) -> None:
@@ -203,45 +240,220 @@ def test_figures_are_pycocotools_own(write: Write) -> None:
         found[photo] = [(1, (a, b, c, d), float(rng.uniform(0.1, 1))) for a, b, c, d in shaken]
     truth = write(*THREE)
     figures = judged(Knows(found), truth)
-    for name, kind in (("box", "bbox"), ("mask", "segm")):
-        expected = by_hand(truth, found, kind)
-        assert list(figures[name].values()) == pytest.approx(expected)
-        assert 0.1 < figures[name]["ap"] < 0.95
+    for own, kind in ((figures.box, "bbox"), (figures.mask, "segm")):
+        assert list(own.values()) == pytest.approx(by_hand(truth, found, kind))
+        assert 0.1 < own["ap"] < 0.95
 
 
-def by_hand(truth: Path, found: dict[int, Found], kind: str) -> list[float]:
+def by_hand(truth: Path, found: dict[int, Found], kind: str, only: Sequence[int] = ()) -> list[float]:
     """Judge with pycocotools: boxes as boxes, masks as full-size bitmaps encoded one by one."""
     rows: list[dict[str, Any]] = []
     for photo, some in found.items():
         bitmaps = instances(some).bitmaps((HEIGHT, WIDTH))
-        for (_, (x1, y1, x2, y2), score), bitmap in zip(some, bitmaps, strict=True):
+        for (class_id, (x1, y1, x2, y2), score), bitmap in zip(some, bitmaps, strict=True):
             shape: dict[str, Any] = {"bbox": [x1, y1, x2 - x1, y2 - y1]}
             if kind == "segm":
                 shape = {"segmentation": coco_mask.encode(np.asfortranarray(bitmap, np.uint8))}
-            rows.append({"image_id": photo, "category_id": PERSON, "score": np.float32(score), **shape})
+            rows.append({"image_id": photo, "category_id": (PERSON, DOG)[class_id - 1]} | shape)
+            rows[-1]["score"] = np.float32(score)
     with contextlib.redirect_stdout(io.StringIO()):
         reference = COCO(str(truth))
         judge = COCOeval(reference, reference.loadRes(rows), kind)
+        judge.params.catIds = only or judge.params.catIds
         judge.evaluate()
         judge.accumulate()
         judge.summarize()
     return [float(figure) for figure in judge.stats]
 
 
+class TestWithoutMasks:
+    """Objects of which only the box is known."""
+
+    def truth(self, write: Write, **without: Any) -> Path:
+        return write(annotation(1, PERSON, MEDIUM), annotation(2, PERSON, LARGE) | without)
+
+    @pytest.mark.parametrize("nothing", [None, []])
+    def test_count_in_the_box_figures_alone(self, write: Write, nothing: Any) -> None:
+        truth = self.truth(write, segmentation=nothing)
+        figures = judged(Knows({1: [(1, MEDIUM, 0.9)]}), truth)
+        assert figures.box["ar100"] == pytest.approx(0.5)
+        assert figures.box["ap"] == pytest.approx(0.5, abs=0.01)  # 51 of COCO's 101 recalls
+        assert (figures.mask["ap"], figures.mask["ar100"]) == pytest.approx((1.0, 1.0))
+        assert figures.classes["person"].objects == 2
+
+    def test_what_is_found_in_them_is_no_false_alarm(self, write: Write) -> None:
+        found: dict[int, Found] = {1: [(1, MEDIUM, 0.8)], 2: [(1, LARGE, 0.9)]}
+        figures = judged(Knows(found), self.truth(write, segmentation=None))
+        assert (figures.box["ap"], figures.mask["ap"]) == pytest.approx((1.0, 1.0))
+        found[2] = [(1, (5, 5, 60, 140), 0.9)]
+        figures = judged(Knows(found), self.truth(write, segmentation=None))
+        assert figures.mask["ap"] == pytest.approx(0.5)
+
+    def test_and_nothing_else(self, write: Write, caplog: pytest.LogCaptureFixture) -> None:
+        boxes = [{k: v for k, v in a.items() if k != "segmentation"} for a in THREE]
+        figures = judged(Knows(ALL_THREE), write(*boxes))
+        assert figures.box["ap"] == pytest.approx(1.0)
+        assert set(figures.mask.values()) == {-1.0}
+        assert "3 of 3 objects" in caplog.text
+
+
+def test_what_other_tools_leave_out(write: Write) -> None:
+    """Neither area nor iscrowd; ids from 0, which pycocotools takes for no match."""
+    bare = [{k: v for k, v in a.items() if k not in ("area", "iscrowd")} for a in THREE]
+    path = write(*bare)
+    data = json.loads(path.read_text())
+    for entry in data["annotations"]:
+        entry["id"] -= 1
+    path.write_text(json.dumps(data))
+    figures = judged(Knows(ALL_THREE), path)
+    for kind in (figures.box, figures.mask):
+        assert all(kind[name] == pytest.approx(1.0) for name in set(FIGURES) - {"ar1"}), kind
+
+
+def test_truth_may_be_used_again(write: Write) -> None:
+    path = write(*THREE, crowd(3, PERSON, LARGE))
+    truth = Truth(path.parent, path)
+    model = cast("Segmenter", Knows(ALL_THREE))
+    assert evaluate(model, truth).metrics()["mask"] == evaluate(model, truth).metrics()["mask"]
+
+
+def test_detections_are_cocos_results(write: Write, tmp_path: Path) -> None:
+    """Saved, read and scored by pycocotools alone, they give the same average precision."""
+    path = write(*THREE)
+    found = ALL_THREE | {3: [(1, LARGE, 0.85)]}
+    figures = judged(Knows(found), path)
+    save(figures.detections, tmp_path / "results.json")
+    rows = json.loads((tmp_path / "results.json").read_text())
+    assert len(rows) == 4
+    first = next(row for row in rows if row["score"] > 0.89)
+    x1, y1, x2, y2 = MEDIUM
+    assert first.pop("segmentation")["size"] == [HEIGHT, WIDTH]
+    assert first.pop("score") == pytest.approx(0.9)
+    assert first == {"image_id": 1, "category_id": PERSON, "bbox": [x1, y1, x2 - x1, y2 - y1]}
+    assert all(isinstance(row["segmentation"]["counts"], str) for row in figures.detections)
+    with contextlib.redirect_stdout(io.StringIO()):
+        reference = COCO(str(path))
+        for kind, own in (("bbox", figures.box), ("segm", figures.mask)):
+            judge = COCOeval(reference, reference.loadRes(str(tmp_path / "results.json")), kind)
+            judge.evaluate()
+            judge.accumulate()
+            judge.summarize()
+            assert judge.stats[0] == pytest.approx(own["ap"])
+            assert 0 < own["ap"] < 1
+
+
+class TestCalls:
+    def test_take_a_batch(self, write: Write) -> None:
+        truth = write(*THREE)
+        for batch, calls in ((1, [[1], [2], [3]]), (2, [[1, 2], [3]]), (4, [[1, 2, 3], [1, 2, 3]])):
+            model = Knows(ALL_THREE)
+            figures = judged(model, truth, batch=batch)
+            assert model.calls == calls  # the last one again, where none was without a new size
+            assert figures.box["ap"] == pytest.approx(1.0)
+            assert figures.photos == 3
+
+    def test_that_compile_are_not_timed(self, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+        clock = [0.0]
+        monkeypatch.setattr("live_seg.evaluate.time.perf_counter", lambda: clock[0])
+
+        class Compiles(Knows):
+            def __call__(self, images: list[Image]) -> list[Instances]:
+                clock[0] += 100.0 if not self.calls else 0.25 * len(images)
+                return super().__call__(images)
+
+        for batch in (1, 2, 3):
+            clock[0] = 0.0
+            assert judged(Compiles(ALL_THREE), write(*THREE), batch=batch).seconds_per_image == 0.25
+
+
 class TestUnreadable:
-    @pytest.mark.parametrize("text", [None, "{broken"])
-    def test_annotations(self, tmp_path: Path, text: str | None) -> None:
+    @pytest.mark.parametrize(
+        ("text", "told"),
+        [
+            (None, "No such file"),
+            ("{broken", "as JSON.*Expected a COCO instances file, with images, categories, annotations"),
+            ("[]", "is a list, like COCO's results: detections, not annotations"),
+            ("3", "has no images"),
+            ('{"images": []}', "has no images"),
+            ('{"images": [3]}', "one of the images has no 'id'"),
+            (
+                '{"images": [{"id": 1, "file_name": "1.png", "height": 5}]}',
+                "one of the images has no 'width'",
+            ),
+        ],
+    )
+    def test_annotations(self, tmp_path: Path, text: str | None, told: str) -> None:
         path = tmp_path / "instances.json"
         if text is not None:
             path.write_text(text)
-        with pytest.raises(SourceError, match=r"Cannot read the annotations .*instances\.json"):
+        with pytest.raises(SourceError, match=rf"instances\.json.*{told}"):
             judged(Knows({}), path)
 
-    def test_a_photo(self, write: Write) -> None:
+    def test_no_categories(self, write: Write) -> None:
+        with pytest.raises(SourceError, match=r"instances\.json has no categories"):
+            judged(Knows({}), write(*THREE, categories=()))
+
+    @pytest.mark.parametrize(
+        ("shape", "told"),
+        [
+            ([[1, 2, 3, 4]], "annotation 1 of image 1 is not as COCO's are"),
+            (
+                {"size": [5, 5], "counts": [25]},
+                r"its mask is for \[5, 5\] pixels, its photo has \[160, 200\]",
+            ),
+            ("outline", "annotation 1 of image 1"),
+        ],
+    )
+    def test_a_mask(self, write: Write, shape: Any, told: str) -> None:
+        path = write(annotation(1, PERSON, LARGE) | {"segmentation": shape})
+        with pytest.raises(SourceError, match=told):
+            judged(Knows({}), path)
+
+    def test_missing_photos(self, write: Write) -> None:
         truth = write(*THREE)
         (truth.parent / "2.png").unlink()
+        with pytest.raises(SourceError, match=r"lacks 1 of the 3 photos in .*, such as 2\.png\. Give"):
+            judged(Knows({}), truth)
+        with pytest.raises(SourceError, match=r"There is no folder .*elsewhere"):
+            Truth(truth.parent / "elsewhere", truth)
+
+    def test_a_damaged_photo(self, write: Write) -> None:
+        truth = write(*THREE)
+        (truth.parent / "2.png").write_text("no picture")
         with pytest.raises(SourceError, match=r"2\.png"):
             judged(Knows({}), truth)
+
+    def test_a_photo_of_another_size(self, write: Write) -> None:
+        truth = write(*THREE)
+        cv2.imwrite(str(truth.parent / "2.png"), np.zeros((WIDTH, HEIGHT, 3), np.uint8))
+        with pytest.raises(SourceError, match=r"2\.png has 160x200 pixels, .* says 200x160"):
+            judged(Knows({}), truth)
+
+
+class TestReport:
+    def test_tells_all(self, write: Write) -> None:
+        truth = write(*THREE, categories=((PERSON, "person"), (DOG, "dog"), (CAT, "cat")))
+        told = judged(Knows(ALL_THREE, ("background", "person", "dog")), truth).report()
+        lines = [" ".join(line.split()) for line in told.splitlines()]
+        assert lines[1] == "box 1.000 1.000 1.000 1.000 1.000 1.000"
+        assert lines[6] == "mask 0.667 1.000 1.000 1.000 1.000 1.000"
+        assert lines[9:11] == ["person 3 1.000 1.000", "dog 0 - -"]
+        assert lines[12] == "Left out, as the model does not know them: cat"
+        assert lines[13].startswith("3 photos, ")
+        assert max(map(len, told.splitlines())) < 80
+
+    def test_metrics_are_json(self, write: Write) -> None:
+        figures = judged(Knows(ALL_THREE), write(*THREE))
+        metrics = json.loads(json.dumps(figures.metrics()))
+        assert list(metrics["mask"]) == list(FIGURES)
+        assert metrics["classes"] == {"person": {"objects": 3, "box_ap": 1.0, "mask_ap": 1.0}}
+        assert (metrics["unknown"], metrics["photos"]) == ([], 3)
+        assert metrics["seconds_per_image"] >= 0
+
+
+def test_saving_where_one_cannot(tmp_path: Path) -> None:
+    with pytest.raises(SinkError, match=r"Cannot write .*missing.a\.json: No such file"):
+        save({}, tmp_path / "missing" / "a.json")
 
 
 def test_nothing_is_printed(write: Write, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,228 @@
+"""`live-seg eval` as its user meets it: the table, the files, exit codes and messages."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+from typer.testing import CliRunner, Result
+
+from live_seg.cli import app
+from live_seg.evaluate import FIGURES
+from live_seg.options import ModelOptions, Options
+from live_seg.structures import Image, Instances
+from tests.stand_ins import StandIn, tiny_network
+
+HEIGHT, WIDTH = 96, 128
+
+
+def invoke(data: SimpleNamespace, *arguments: str | Path) -> Result:
+    words = ("eval", "--images", data.images, "--annotations", data.annotations, *arguments)
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    assert result.exception is None or isinstance(result.exception, SystemExit), repr(result.exception)
+    assert "Traceback" not in result.output
+    return result
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> SimpleNamespace:
+    """Three photos, each with a person on its left half, and a dog on the right half of the first."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    left, right = [0, 0, WIDTH // 2, HEIGHT], [WIDTH // 2, 0, WIDTH // 2, HEIGHT]
+    objects = [(1, 7, left), (2, 7, left), (3, 7, left), (1, 9, right)]
+    for key in (1, 2, 3):
+        cv2.imwrite(str(folder / f"{key}.png"), np.full((HEIGHT, WIDTH, 3), 60 * key, np.uint8))
+    content = {
+        "images": [
+            {"id": key, "file_name": f"{key}.png", "height": HEIGHT, "width": WIDTH} for key in (1, 2, 3)
+        ],
+        "categories": [{"id": 7, "name": "Person"}, {"id": 9, "name": "dog"}],
+        "annotations": [
+            {
+                "id": i,
+                "image_id": photo,
+                "category_id": category,
+                "bbox": [x, y, w, h],
+                "area": w * h,
+                "iscrowd": 0,
+                "segmentation": [[x, y, x + w, y, x + w, y + h, x, y + h]],
+            }
+            for i, (photo, category, (x, y, w, h)) in enumerate(objects, start=1)
+        ],
+    }
+    path = tmp_path / "instances.json"
+    path.write_text(json.dumps(content))
+    return SimpleNamespace(images=folder, annotations=path, content=content)
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    (tmp_path / "out").mkdir()
+    return tmp_path / "out"
+
+
+@pytest.fixture
+def model(monkeypatch: pytest.MonkeyPatch) -> StandIn:
+    stand_in = StandIn()
+    monkeypatch.setattr(ModelOptions, "load", lambda _: stand_in)
+    return stand_in
+
+
+@pytest.fixture
+def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ModelOptions, "load", lambda _: pytest.fail("the model was loaded"))
+
+
+@pytest.mark.usefixtures("model")
+class TestOutput:
+    def test_table(self, data: SimpleNamespace) -> None:
+        result = invoke(data)
+        assert (result.exit_code, result.stderr) == (0, "")
+        lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
+        assert lines[0] == "Average precision all IoU .50 IoU .75 small medium large"
+        assert lines[1:3] == [f"{kind} 1.000 1.000 1.000 - 1.000 -" for kind in ("box", "mask")]
+        assert "Person 3 1.000 1.000" in lines
+        assert "Left out, as the model does not know them: dog" in lines
+        assert lines[-1].startswith("3 photos, ")
+        assert "compiling left out" in lines[-1]
+
+    def test_files(self, data: SimpleNamespace, out: Path) -> None:
+        result = invoke(data, "--json", out / "m.json", "--results", out / "r.json")
+        assert result.exit_code == 0
+        assert result.stdout.endswith(f"-> {out / 'm.json'}\n-> {out / 'r.json'}\n")
+        assert names(out) == ["m.json", "r.json"]
+        metrics = json.loads((out / "m.json").read_text())
+        assert tuple(metrics["box"]) == tuple(metrics["mask"]) == FIGURES
+        assert metrics["classes"]["Person"]["mask_ap"] == pytest.approx(1.0)
+        assert metrics["unknown"] == ["dog"]
+        rows = json.loads((out / "r.json").read_text())
+        assert sorted(row["image_id"] for row in rows) == [1, 2, 3]
+        assert {row["category_id"] for row in rows} == {7}
+        COCO(str(data.annotations)).loadRes(str(out / "r.json"))
+
+    def test_quiet(self, data: SimpleNamespace, out: Path) -> None:
+        result = invoke(data, "--quiet", "--json", out / "m.json")
+        assert (result.exit_code, result.output, names(out)) == (0, "", ["m.json"])
+
+    def test_overwrite(self, data: SimpleNamespace, out: Path) -> None:
+        (out / "m.json").write_text("mine")
+        assert invoke(data, "--json", out / "m.json", "--overwrite").exit_code == 0
+        assert json.loads((out / "m.json").read_text())["photos"] == 3
+
+    def test_chosen_classes(self, data: SimpleNamespace) -> None:
+        assert "Person" in invoke(data, "--classes", "person").stdout
+        result = invoke(data, "--classes", "horse")
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert "no class 'horse'" in result.stderr
+
+
+class TestOptions:
+    def test_defaults(self, data: SimpleNamespace, model: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+        seen: list[ModelOptions] = []
+
+        def load(options: ModelOptions) -> StandIn:
+            seen.append(options)
+            return model
+
+        monkeypatch.setattr(ModelOptions, "load", load)
+        given = ("--conf", "0.5", "--batch", "2", "--size", "256", "--model", "coco")
+        assert invoke(data).exit_code == invoke(data, *given).exit_code == 0
+        assert seen == [
+            ModelOptions(conf=0.05, batch=1),
+            ModelOptions(conf=0.5, batch=2, size=256, model="coco"),
+        ]
+        assert model.batches == [1, 1, 1, 2, 1]
+
+    def test_of_the_other_commands_stay_as_they_are(self) -> None:
+        assert (Options().conf, Options().batch, Options().alpha) == (None, 4, 0.45)
+        told = CliRunner().invoke(app, ["eval", "--help"]).stdout
+        for option in ("model", "classes", "conf", "size", "batch", "layout", "overwrite", "quiet"):
+            assert f"--{option}" in told
+        for option in ("labels", "boxes", "alpha"):
+            assert f"--{option}" not in told
+
+
+class TestMistakes:
+    @pytest.mark.usefixtures("no_model")
+    @pytest.mark.parametrize("option", ["--json", "--results"])
+    def test_a_file_that_exists(self, data: SimpleNamespace, out: Path, option: str) -> None:
+        (out / "a.json").write_text("mine")
+        result = invoke(data, option, out / "a.json")
+        assert (result.exit_code, result.stdout) == (3, "")
+        assert "a.json exists already. Choose another name or pass --overwrite." in result.stderr
+        assert (out / "a.json").read_text() == "mine"
+
+    @pytest.mark.usefixtures("no_model")
+    def test_no_output(self, data: SimpleNamespace, out: Path) -> None:
+        result = invoke(data, "--quiet")
+        assert result.exit_code == 2
+        assert "Nothing to do: with --quiet give --json" in result.stderr
+        result = invoke(data, "--json", out / "a.json", "--results", out / "a.json")
+        assert result.exit_code == 2
+        assert "both name" in result.stderr
+
+    @pytest.mark.usefixtures("no_model")
+    def test_no_truth(self, data: SimpleNamespace, tmp_path: Path) -> None:
+        (tmp_path / "results.json").write_text("[]")
+        (tmp_path / "bare.json").write_text(json.dumps(data.content | {"categories": []}))
+        for change, told in (
+            ({"images": tmp_path / "nowhere"}, "There is no folder"),
+            ({"images": tmp_path}, "lacks 3 of the 3 photos"),
+            ({"annotations": tmp_path / "nothing.json"}, "nothing.json: No such file"),
+            ({"annotations": data.images}, "Is a directory"),
+            ({"annotations": tmp_path / "results.json"}, "detections, not annotations"),
+            ({"annotations": tmp_path / "bare.json"}, "has no categories"),
+        ):
+            result = invoke(SimpleNamespace(**vars(data) | change))
+            assert (result.exit_code, result.stdout) == (3, "")
+            assert told in result.stderr
+            assert result.stderr.startswith("live-seg: ")
+
+    def test_a_photo_breaks_off(self, data: SimpleNamespace, out: Path, model: StandIn) -> None:
+        (data.images / "3.png").write_text("no picture")
+        result = invoke(data, "--json", out / "m.json", "--results", out / "r.json")
+        assert (result.exit_code, names(out)) == (3, [])
+        assert "3.png" in result.stderr
+        assert model.batches == [1, 1]
+
+    def test_no_class_in_common(self, data: SimpleNamespace, model: StandIn) -> None:
+        model.class_names = ("background", "zebra")
+        result = invoke(data)
+        assert (result.exit_code, result.stdout, model.batches) == (2, "", [])
+        assert "looks for no class of" in result.stderr
+        assert "(person, dog). Known: zebra." in result.stderr
+
+    def test_ctrl_c(self, data: SimpleNamespace, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        class Interrupted(StandIn):
+            def __call__(self, images: list[Image]) -> list[Instances]:  # noqa: ARG002
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(ModelOptions, "load", lambda _: Interrupted())
+        result = invoke(data, "--json", out / "m.json")
+        assert (result.exit_code, result.stdout, names(out)) == (130, "", [])
+
+
+def test_with_a_network(data: SimpleNamespace, out: Path) -> None:
+    """Nothing stands in: from the weights file to the table."""
+    network = tiny_network()
+    network.save_weights(out / "pets.weights.h5")
+    card = {"config": asdict(network.config), "class_names": ["background", "person", "dog"]}
+    (out / "pets.json").write_text(json.dumps(card))
+    given = ("--model", out / "pets.weights.h5", "--conf", "0", "--results", out / "r.json")
+    result = invoke(data, *given)
+    assert result.exit_code == 0, result.output
+    assert "Person" in result.stdout
+    assert "dog" in result.stdout
+    assert "Left out" not in result.stdout
+    rows = json.loads((out / "r.json").read_text())
+    assert {row["image_id"] for row in rows} == {1, 2, 3}
+    assert {row["category_id"] for row in rows} <= {7, 9}
