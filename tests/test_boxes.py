@@ -118,7 +118,7 @@ def anchors_in_pixels(size: tuple[int, int], **pyramid: tuple[float, ...]) -> ND
 
 
 def test_anchors_come_by_level_row_column_ratio() -> None:
-    pixels = anchors_in_pixels((64, 96), strides=(32, 64), scales=(20, 40), ratios=(0.25, 1, 4))
+    pixels = anchors_in_pixels((64, 96), strides=(32, 64), scales=((20,), (40,)), ratios=(0.25, 1, 4))
     assert pixels.shape == ((2 * 3 + 1 * 2) * 3, 4)
     expected: dict[int, list[float]] = {
         0: [-20, -5, 20, 5],  # ratio 0.25: 40 high, 10 wide, centred on the cell's corner
@@ -134,7 +134,7 @@ def test_anchors_come_by_level_row_column_ratio() -> None:
 
 
 def test_anchors_keep_their_area_whatever_the_ratio() -> None:
-    pixels = anchors_in_pixels((128, 128), strides=(64,), scales=(48,), ratios=(0.5, 1, 2))
+    pixels = anchors_in_pixels((128, 128), strides=(64,), scales=((48,),), ratios=(0.5, 1, 2))
     sides = pixels[:, 2:] - pixels[:, :2]
     np.testing.assert_allclose(sides.prod(axis=1), 48**2, rtol=1e-4)
     np.testing.assert_allclose(sides[:3, 1] / sides[:3, 0], [0.5, 1, 2], rtol=1e-5)
@@ -146,5 +146,5 @@ def test_anchors_keep_their_area_whatever_the_ratio() -> None:
 def test_cells_are_counted_up_where_a_size_is_no_multiple_of_the_stride(
     size: tuple[int, int], cells: int
 ) -> None:
-    pixels = anchors_in_pixels(size, strides=(32, 64), scales=(32, 64), ratios=(1,))
+    pixels = anchors_in_pixels(size, strides=(32, 64), scales=((32,), (64,)), ratios=(1,))
     assert len(pixels) == cells

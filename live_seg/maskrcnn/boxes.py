@@ -35,26 +35,28 @@ def to_pixels(boxes: NDArray[Any], size: tuple[int, int]) -> NDArray[np.float32]
 def pyramid_anchors(
     size: tuple[int, int],
     strides: tuple[int, ...],
-    scales: tuple[float, ...],
+    scales: tuple[tuple[float, ...], ...],
     ratios: tuple[float, ...],
 ) -> NDArray[np.float32]:
     """Anchors of every cell of every pyramid level for a picture of `size` (height, width) -> (A, 4).
 
-    One scale (side of the square anchor, pixels) for each stride; a ratio is width / height. Ordered by
-    level, row, column, ratio: the order of the RPN's outputs (Matterport `utils.generate_pyramid_anchors`).
+    Each stride has its scales (sides of the square anchors, pixels); a ratio is width / height. Ordered by
+    level, row, column, scale, ratio: the order of the RPN's outputs (Matterport
+    `utils.generate_pyramid_anchors`).
     """
     levels = [
-        _level_anchors(size, stride, scale, ratios) for stride, scale in zip(strides, scales, strict=True)
+        _level_anchors(size, stride, sides, ratios) for stride, sides in zip(strides, scales, strict=True)
     ]
     return to_normalised(np.concatenate(levels), size)
 
 
 def _level_anchors(
-    size: tuple[int, int], stride: int, scale: float, ratios: Sequence[float]
+    size: tuple[int, int], stride: int, scales: Sequence[float], ratios: Sequence[float]
 ) -> NDArray[np.float64]:
     rows, columns = (-(-side // stride) for side in size)
     roots = np.sqrt(ratios)
-    half = np.stack([scale / roots, scale * roots], axis=1) / 2  # (R, 2): half height, half width
+    sides = np.asarray(scales)[:, None]
+    half = np.stack([sides / roots, sides * roots], axis=2).reshape(-1, 2) / 2  # half height, half width
     grid = np.moveaxis(np.mgrid[0:rows, 0:columns], 0, -1)[:, :, None, :] * stride  # (rows, columns, 1, 2)
     return np.concatenate([grid - half, grid + half], axis=-1).reshape(-1, 4)
 

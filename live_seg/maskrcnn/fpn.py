@@ -11,22 +11,26 @@ from live_seg.maskrcnn.boxes import Tensor
 class FeaturePyramid(keras.Layer):
     """Feature maps of falling size, strides doubling -> as many maps of `channels`, and one of half the last.
 
-    [(B, h, w, c), (B, h/2, w/2, c'), ...] -> [(B, h, w, channels), ..., coarsest].
+    [(B, h, w, c), (B, h/2, w/2, c'), ...] -> [(B, h, w, channels), ..., coarsest]. The `plain` finest are
+    merged but not smoothed, which would cost more than all the others together.
     """
 
-    def __init__(self, maps: int, channels: int) -> None:
+    def __init__(self, maps: int, channels: int, plain: int = 0) -> None:
         super().__init__(name="pyramid")
         self.lateral = [layers.Conv2D(channels, 1, name=f"lateral{i}") for i in range(maps)]
+        self.plain = plain
         self.output_convs = [
-            layers.Conv2D(channels, 3, padding="same", name=f"output{i}") for i in range(maps)
+            layers.Conv2D(channels, 3, padding="same", name=f"output{i}") for i in range(plain, maps)
         ]
         self.upsample = layers.UpSampling2D(2)
 
     def call(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Merge from the coarsest map down, then smooth each."""
+        """Merge from the coarsest map down, then smooth."""
         merged = [self.lateral[-1](maps[-1])]
         for lateral, finer in zip(self.lateral[-2::-1], maps[-2::-1], strict=True):
             merged.append(self.upsample(merged[-1]) + lateral(finer))
-        outputs = [conv(x) for conv, x in zip(self.output_convs, reversed(merged), strict=True)]
+        merged.reverse()
+        smoothed = [conv(x) for conv, x in zip(self.output_convs, merged[self.plain :], strict=True)]
+        outputs = [*merged[: self.plain], *smoothed]
         # A 1x1 max pool with stride 2: every second cell, only for the anchors of the largest scale.
         return [*outputs, outputs[-1][:, ::2, ::2, :]]

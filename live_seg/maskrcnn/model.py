@@ -23,8 +23,10 @@ class MaskRCNNConfig:
     size: int = 1024  # longest side of the input, pixels
     min_side: int = 800  # the square layout enlarges the shorter side to this
     mean_pixel: tuple[float, float, float] = (123.7, 116.8, 103.9)  # RGB
-    first_level: int = 2  # finest pyramid level: P2 has stride 4, P3 stride 8
+    first_level: int = 2  # finest pyramid level with anchors: P2 has stride 4, P3 stride 8
+    finer_levels: int = 0  # levels below it that only regions are read from
     anchor_scales: tuple[float, ...] = (32, 64, 128, 256, 512)  # one a level, the half-sized last included
+    anchor_octaves: tuple[float, ...] = (1,)  # each scale also comes times these (RetinaNet, section 4)
     anchor_ratios: tuple[float, ...] = (0.5, 1, 2)  # width / height
     pyramid_channels: int = 256
     rpn_channels: int = 512
@@ -36,6 +38,7 @@ class MaskRCNNConfig:
     detections: int = 100  # most instances a picture
     detection_iou: float = 0.3
     min_score: float = 0.7
+    every_class: bool = False  # a region may be found as several classes, not as its likeliest alone
 
     @property
     def strides(self) -> tuple[int, ...]:
@@ -44,26 +47,32 @@ class MaskRCNNConfig:
 
     def anchors(self, size: tuple[int, int]) -> NDArray[np.float32]:
         """All anchors for an input of `size` (height, width), pixels -> (A, 4) normalised y1 x1 y2 x2."""
-        return pyramid_anchors(size, self.strides, self.anchor_scales, self.anchor_ratios)
+        scales = tuple(tuple(s * octave for octave in self.anchor_octaves) for s in self.anchor_scales)
+        return pyramid_anchors(size, self.strides, scales, self.anchor_ratios)
 
 
 MOBILE = MaskRCNNConfig(
     num_classes=2,
     backbone="mobilenetv2",
-    size=384,
-    min_side=384,
+    size=448,
+    min_side=448,
     mean_pixel=(127.5, 127.5, 127.5),
     first_level=3,
-    anchor_scales=(32, 64, 128, 256),
+    finer_levels=1,
+    anchor_scales=(14, 40, 104, 240),
+    anchor_octaves=(1, 1.6),
+    anchor_ratios=(0.35, 0.65, 1.2),
     pyramid_channels=96,
     rpn_channels=96,
     box_units=256,
     mask_channels=64,
     candidates=400,
     proposals=100,
-    detections=40,
+    detections=50,
+    detection_iou=0.5,
+    every_class=True,
 )
-"""The small, fast member of the family: finest level P3, slim heads, few proposals."""
+"""The small, fast member of the family: anchors from P3 on, slim heads, few proposals."""
 
 
 class MaskRCNN(keras.Model):
@@ -72,10 +81,11 @@ class MaskRCNN(keras.Model):
     def __init__(self, config: MaskRCNNConfig) -> None:
         super().__init__(name="mask_rcnn")
         self.config = config
-        maps = len(config.anchor_scales) - 1
+        maps = config.finer_levels + len(config.anchor_scales) - 1
         self.backbone = build_backbone(config.backbone)
-        self.pyramid = FeaturePyramid(maps, config.pyramid_channels)
-        self.rpn = RegionProposals(config.rpn_channels, len(config.anchor_ratios))
+        self.pyramid = FeaturePyramid(maps, config.pyramid_channels, plain=config.finer_levels)
+        per_cell = len(config.anchor_ratios) * len(config.anchor_octaves)
+        self.rpn = RegionProposals(config.rpn_channels, per_cell)
         self.box_head = BoxHead(config.box_units, config.num_classes)
         self.mask_head = MaskHead(config.mask_channels, config.num_classes)
         self._make_variables()
@@ -84,7 +94,7 @@ class MaskRCNN(keras.Model):
     def _make_variables(self) -> None:
         """Send symbols through every layer once, so that all variables exist before weights are loaded."""
         pyramid = self.features(keras.Input((64, 64, 3), batch_size=1))
-        self.rpn(pyramid)
+        self.judge_anchors(pyramid)
         channels = self.config.pyramid_channels
         self.box_head(keras.Input((BOX_POOL, BOX_POOL, channels), batch_size=1))
         region = keras.Input((MASK_POOL, MASK_POOL, channels), batch_size=1)
@@ -92,7 +102,7 @@ class MaskRCNN(keras.Model):
 
     def features(self, pictures: Tensor) -> list[Tensor]:
         """Pictures -> pyramid maps (B, h, w, C), finest first, the half-sized last included."""
-        first = self.config.first_level - 2
+        first = self.config.first_level - self.config.finer_levels - 2
         pyramid: list[Tensor] = self.pyramid(self.backbone(pictures)[first:])
         return pyramid
 
@@ -100,7 +110,7 @@ class MaskRCNN(keras.Model):
         """Find instances. window (B, 4): where on the canvas the picture lies -> (pyramid, Detections)."""
         size = pictures.shape[1:3]
         pyramid = self.features(pictures)
-        logits, deltas = self.rpn(pyramid)
+        logits, deltas = self.judge_anchors(pyramid)
         proposals = self.propose(logits, deltas, size)
         class_logits, class_deltas = self.judge(pyramid, proposals)
         detections = select(
@@ -111,11 +121,17 @@ class MaskRCNN(keras.Model):
             keep=self.config.detections,
             min_score=self.config.min_score,
             max_iou=self.config.detection_iou,
+            every_class=self.config.every_class,
         )
         return pyramid, detections
 
+    def judge_anchors(self, pyramid: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """First stage: logits (B, A, 2) and deltas (B, A, 4) of all anchors."""
+        judged: tuple[Tensor, Tensor] = self.rpn(pyramid[self.config.finer_levels :])
+        return judged
+
     def propose(self, logits: Tensor, deltas: Tensor, size: tuple[int, int]) -> Tensor:
-        """First stage: the RPN's outputs for pictures of `size` (height, width) -> proposals (B, R, 4)."""
+        """What the RPN said of pictures of `size` (height, width) -> proposals (B, R, 4)."""
         config = self.config
         return propose(
             logits,
@@ -145,5 +161,5 @@ class MaskRCNN(keras.Model):
     def _pool(self, pyramid: list[Tensor], boxes: Tensor, rows: Tensor, side: int) -> Tensor:
         """RoIAlign on all levels but the half-sized last, which serves anchors only."""
         _, height, width, _ = pyramid[0].shape
-        area = float(height * width * 4**self.config.first_level)
-        return roi_align(pyramid[:-1], boxes, rows, side, self.config.first_level, area)
+        finest = self.config.first_level - self.config.finer_levels
+        return roi_align(pyramid[:-1], boxes, rows, side, finest, float(height * width * 4**finest))

@@ -92,17 +92,21 @@ def select(
     keep: int,
     min_score: float,
     max_iou: float,
+    every_class: bool = False,
 ) -> Detections:
     """Final detections: each proposal's likeliest class, its box moved and cut, NMS within each class.
 
     proposals (B, R, 4), probabilities (B, R, classes), deltas (B, R, classes, 4) in units of DELTA_SCALE,
     window (B, 4): the part of the canvas that holds the picture; boxes are cut to it. Background and scores
-    below `min_score` go; at most `keep` stay (Matterport `refine_detections_graph`).
+    below `min_score` go; at most `keep` stay (Matterport `refine_detections_graph`). With `every_class` each
+    class of a proposal stands for itself, also the less likely (detectron2 `fast_rcnn_inference`).
     """
-    class_ids = ops.cast(ops.argmax(probabilities, axis=-1), "int32")
-    scores = ops.max(probabilities, axis=-1)
-    own = ops.take_along_axis(deltas, class_ids[..., None, None], axis=2)[:, :, 0]
-    boxes = clip(apply_deltas(proposals, own * DELTA_SCALE), window[:, None])
+    candidates = _all_classes if every_class else _likeliest_class
+    owner, class_ids, scores = candidates(probabilities)
+    own = ops.take_along_axis(deltas, owner[..., None, None], axis=1)
+    own = ops.take_along_axis(own, class_ids[..., None, None], axis=2)[:, :, 0]
+    boxes = ops.take_along_axis(proposals, owner[..., None], axis=1)
+    boxes = clip(apply_deltas(boxes, own * DELTA_SCALE), window[:, None])
     taking_part = (class_ids > 0) & (scores >= min_score)
     rivals = class_ids[:, :, None] == class_ids[:, None, :]
     overlaps = ops.where(rivals, iou(boxes, boxes), 0.0)
@@ -112,3 +116,22 @@ def select(
         ops.where(valid, ops.take_along_axis(class_ids, kept, axis=1), 0),
         ops.where(valid, ops.take_along_axis(scores, kept, axis=1), 0.0),
     )
+
+
+def _likeliest_class(probabilities: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(B, R, classes) -> proposal, class and score of each candidate, (B, R)."""
+    class_ids = ops.cast(ops.argmax(probabilities, axis=-1), "int32")
+    owner = ops.broadcast_to(ops.arange(probabilities.shape[1])[None], ops.shape(class_ids))
+    return owner, class_ids, ops.max(probabilities, axis=-1)
+
+
+MOST_CANDIDATES = 400
+"""Pairs of proposal and class that enter the last NMS."""
+
+
+def _all_classes(probabilities: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Do the same for every class but the background: the best MOST_CANDIDATES, or all (B, R x classes)."""
+    classes = probabilities.shape[2] - 1
+    flat = ops.reshape(probabilities[..., 1:], (-1, probabilities.shape[1] * classes))
+    scores, order = ops.top_k(flat, min(MOST_CANDIDATES, flat.shape[1]))
+    return order // classes, ops.cast(order % classes, "int32") + 1, scores

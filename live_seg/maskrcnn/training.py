@@ -39,6 +39,8 @@ class Sampling:
     positive_anchors: int = 128
     proposals: int = 200
     positive_proposals: int = 66
+    masks: int = 66
+    """Of the positive proposals; those whose mask is known come first."""
 
 
 def sample(members: Tensor, noise: Tensor, limit: Tensor, most: int) -> Tensor:
@@ -99,8 +101,9 @@ class ProposalTargets(NamedTuple):
     boxes: Tensor  # (B, T, 4)
     class_ids: Tensor  # (B, T) int32: 0 background, -1 an empty place
     deltas: Tensor  # (B, T, 4) in units of DELTA_SCALE, zero but for positives
-    masks: Tensor  # (B, P, 28, 28) 0 or 1
-    masked: Tensor  # (B, P) bool: a positive whose mask is known
+    mask_places: Tensor  # (B, M) int32: the proposals whose masks are learnt
+    masks: Tensor  # (B, M, 28, 28) 0 or 1
+    masked: Tensor  # (B, M) bool: a positive whose mask is known
 
 
 def proposal_targets(proposals: Tensor, truth: Truth, noise: Tensor, sampling: Sampling) -> ProposalTargets:
@@ -121,13 +124,19 @@ def proposal_targets(proposals: Tensor, truth: Truth, noise: Tensor, sampling: S
     is_positive = valid & (ops.arange(places.shape[1]) < sampling.positive_proposals)[None]
     class_ids = ops.where(is_positive, ops.take_along_axis(truth.class_ids, owner, axis=1), 0)
     targets = ops.take_along_axis(truth.boxes, owner[..., None], axis=1)
-    first = sampling.positive_proposals
-    masked = is_positive[:, :first] & ops.take_along_axis(truth.masked, owner[:, :first], axis=1)
+    known = is_positive & ops.take_along_axis(truth.masked, owner, axis=1)
+    masked, mask_places = ops.top_k(ops.cast(known, "float32"), sampling.masks)
+    masked = masked > 0
+    mask_boxes, mask_targets = (
+        ops.take_along_axis(values, mask_places[..., None], axis=1) for values in (boxes, targets)
+    )
+    owner = ops.take_along_axis(owner, mask_places, axis=1)
     return ProposalTargets(
         boxes,
         ops.where(valid, class_ids, -1),
         _safe_deltas(boxes, targets, is_positive),
-        _mask_targets(boxes[:, :first], targets[:, :first], truth.masks, owner[:, :first], masked),
+        mask_places,
+        _mask_targets(mask_boxes, mask_targets, truth.masks, owner, masked),
         masked,
     )
 
@@ -212,7 +221,7 @@ def losses(
     """
     size = pictures.shape[1:3]
     pyramid = model.features(pictures)
-    logits, deltas = model.rpn(pyramid)
+    logits, deltas = model.judge_anchors(pyramid)
     anchors = model.config.anchors(size)
     noise = keras.random.uniform(ops.shape(logits)[:2], seed=seeds)
     match, anchor_deltas = anchor_targets(anchors, truth, noise, sampling)
@@ -224,11 +233,7 @@ def losses(
         *(ops.stop_gradient(part) for part in proposal_targets(proposals, truth, noise, sampling))
     )
     class_logits, class_deltas = model.judge(pyramid, chosen.boxes)
-    first = sampling.positive_proposals
-    rows = ops.repeat(ops.arange(ops.shape(pictures)[0]), first)
-    class_ids = ops.reshape(ops.maximum(chosen.class_ids[:, :first], 0), (-1,))
-    boxes = ops.reshape(chosen.boxes[:, :first], (-1, 4))
-    masks = ops.reshape(model.mask_logits(pyramid, boxes, rows, class_ids), ops.shape(chosen.masks))
+    masks = _masks_of(model, pyramid, chosen)
     return {
         "anchor_class": anchor_class_loss(match, logits),
         "anchor_box": anchor_box_loss(match, anchor_deltas, deltas),
@@ -236,3 +241,13 @@ def losses(
         "box": box_loss(chosen.class_ids, chosen.deltas, class_deltas),
         "mask": mask_loss(chosen.masks, chosen.masked, masks),
     }
+
+
+def _masks_of(model: MaskRCNN, pyramid: list[Tensor], chosen: ProposalTargets) -> Tensor:
+    """Mask logits (B, M, 28, 28) of the proposals whose masks are learnt."""
+    boxes = ops.take_along_axis(chosen.boxes, chosen.mask_places[..., None], axis=1)
+    class_ids = ops.take_along_axis(ops.maximum(chosen.class_ids, 0), chosen.mask_places, axis=1)
+    pictures, count = ops.shape(boxes)[0], boxes.shape[1]
+    rows = ops.repeat(ops.arange(pictures), count)
+    flat = model.mask_logits(pyramid, ops.reshape(boxes, (-1, 4)), rows, ops.reshape(class_ids, (-1,)))
+    return ops.reshape(flat, ops.shape(chosen.masks))
