@@ -1,276 +1,238 @@
 """Fitting a Mask R-CNN to photos annotated in COCO's format."""
 
-import hashlib
-import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import cv2
 import keras
 import numpy as np
-from keras import ops
-from numpy.typing import NDArray
+from tqdm import tqdm
 
-from live_seg.card import card_of
-from live_seg.maskrcnn.boxes import Tensor, to_normalised
+from live_seg.batches import Batches, Columns
+from live_seg.checkpoint import State, read_state, save, write_state
+from live_seg.errors import LiveSegError, SinkError, SourceError, UsageError
+from live_seg.evaluate import evaluate
 from live_seg.maskrcnn.model import MaskRCNN
-from live_seg.maskrcnn.training import Sampling, Truth, losses
-from live_seg.stills import read_image
-from live_seg.structures import Image
+from live_seg.photos import Annotated, read_all
+from live_seg.precision import best_precision
+from live_seg.progress import LOSSES, Row, draw_curves, draw_pictures, read_table, replacing, write_table
+from live_seg.segmenter import Segmenter
+from live_seg.settings import Settings, Stage, read_settings, write_settings
+from live_seg.starts import begin, build, set_trainable
+from live_seg.threshold import best_threshold
+from live_seg.trainer import Trainer, arrays_of, assign
+from live_seg.truth import Truth
 
-MASK_GRID = 56
-"""Side of the grid an object's mask is kept on (Matterport `Config.MINI_MASK_SHAPE`)."""
+logger = logging.getLogger(__name__)
+
+MOST_THREADS = 6
+"""Threads that make batches: more would wait for each other, and each keeps batches in memory."""
+
+UNMEASURED = 0.7
+"""Least score on the card of a model that was never measured (Matterport `DETECTION_MIN_CONFIDENCE`)."""
+
+PICTURE_ROUNDS = 10
+"""How often in a run pictures are drawn, at most."""
+
+Tell = Callable[[str], None]
+"""Takes lines of text for the user: what starts fresh, one line an epoch."""
 
 
-@dataclass(frozen=True)
-class Annotated:
-    """A photo and its objects: boxes x1 y1 x2 y2 in pixels, polygons where they are known."""
+def train(settings: Settings, folder: Path, *, tell: Tell = logger.info, quiet: bool = False) -> None:
+    """Train a model; all that comes of it lies in `folder`, which is new or empty.
 
-    path: Path
-    boxes: NDArray[np.float32]  # (N, 4)
-    class_ids: NDArray[np.int32]  # (N,), negative for a crowd
-    polygons: list[list[NDArray[np.float32]]]  # of each object, (P, 2) x y; empty: only its box is known
+    After each epoch: model.weights.h5 and its card model.json, of averaged weights, ready for
+    `live_seg.load`; log.csv, curves.png, now and then pictures in val/; settings.json and state.npz, for
+    `resume`. `tell` gets lines for the user, `quiet` shows no progress bars. Fresh layers draw on Keras'
+    global seed, which is set.
 
-
-def read_coco(images: Path, annotations: Path) -> list[Annotated]:
-    """Read COCO instances: photos in the folder `images`, their objects from the file `annotations`.
-
-    Class ids are 1.. in the order of the file's categories. Crowds keep their box alone.
+    Raises UsageError, SourceError, SinkError, WeightsError, and LiveSegError when a loss is no finite number.
     """
-    data = json.loads(annotations.read_text())
-    ids = {category["id"]: i for i, category in enumerate(data["categories"], start=1)}
-    objects: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in data["images"]}
-    for annotation in data["annotations"]:
-        objects[annotation["image_id"]].append(annotation)
-    return [_annotated(images / image["file_name"], objects[image["id"]], ids) for image in data["images"]]
+    _check_free(folder)
+    data = _read(settings)
+    settings = replace(settings, precision=settings.precision or best_precision())
+    model, fresh = _begin(settings, data)
+    if fresh:
+        tell(f"From {settings.start}; fresh: {fresh}.")
+    alone = settings.epochs // 6 if fresh and settings.layers != "heads" else 0
+    heads_first = alone if settings.heads_first is None else settings.heads_first
+    settings = replace(settings, size=model.config.size, heads_first=heads_first)
+    _make(folder)
+    write_settings(settings, folder / "settings.json")
+    _Run(settings, folder, data, model, tell, quiet).go()
 
 
-def _annotated(path: Path, objects: list[dict[str, Any]], ids: dict[int, int]) -> Annotated:
-    boxes = np.array([o["bbox"] for o in objects], np.float32).reshape(-1, 4)
-    boxes[:, 2:] += boxes[:, :2]
-    signs = [-1 if o.get("iscrowd") else 1 for o in objects]
-    class_ids = np.array([s * ids[o["category_id"]] for s, o in zip(signs, objects, strict=True)], np.int32)
-    # Crowds are RLE; an RLE of a single object counts as not known, as only polygons can be followed.
-    rings = [o["segmentation"] if isinstance(o.get("segmentation"), list) else [] for o in objects]
-    polygons = [[np.array(ring, np.float32).reshape(-1, 2) for ring in r] for r in rings]
-    return Annotated(path, boxes, class_ids, polygons)
+def resume(folder: Path, *, tell: Tell = logger.info, quiet: bool = False) -> None:
+    """Go on with the training in `folder`: the outcome is as if it had never stopped.
+
+    Raises as `train` does.
+    """
+    settings = read_settings(folder / "settings.json")
+    data = _read(settings)
+    path = folder / "state.npz"
+    if not path.exists():
+        model, _ = _begin(settings, data)
+        _Run(settings, folder, data, model, tell, quiet).go()
+        return
+    state = read_state(path)
+    if state.class_names != data.class_names:
+        raise SourceError(f"The annotations name other classes than when {folder} began. Begin a new run.")
+    model = build(state.config, str(settings.precision))
+    assign(model.variables, state.network)
+    tell(f"Going on after epoch {state.epoch} of {settings.epochs}.")
+    _Run(settings, folder, data, model, tell, quiet).go(state)
 
 
-@dataclass(frozen=True)
-class Jitter:
-    """How a photo is changed before each look at it. Zero jitter: as it is."""
+def _check_free(folder: Path) -> None:
+    """A run has a folder of its own; asked before the weights load, which takes seconds."""
+    if folder.exists() and not folder.is_dir():
+        raise SinkError(f"{folder} is a file; a folder was expected.")
+    if folder.exists() and any(folder.iterdir()):
+        raise SinkError(f"{folder} is not empty. Choose another folder, or go on with --resume {folder}.")
 
-    scale: tuple[float, float] = (0.6, 1.4)  # longest side, in canvases
-    colour: float = 0.3  # brightness, contrast and saturation change by up to this fraction
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SinkError(f"Cannot make the folder {folder}: {error.strerror}.") from error
 
 
-class Batches(keras.utils.PyDataset):
-    """Batches of photos on square canvases, shuffled anew each epoch, with their Truth."""
+class _Data(NamedTuple):
+    photos: list[Annotated]
+    class_names: tuple[str, ...]
+    truth: Truth | None
+
+
+def _read(settings: Settings) -> _Data:
+    photos, names = read_all(settings.data)
+    truth = Truth(*settings.val) if settings.val else None
+    if truth:
+        known = {name.lower() for name in names[1:]}
+        if not known & {name.lower() for name in truth.categories.values()}:
+            raise UsageError(f"{truth.path} has none of the classes that are learnt: {', '.join(names[1:])}.")
+    return _Data(photos, tuple(names), truth)
+
+
+def _begin(settings: Settings, data: _Data) -> tuple[MaskRCNN, str]:
+    keras.utils.set_random_seed(settings.seed)
+    return begin(settings.start, data.class_names, settings.size, str(settings.precision))
+
+
+class _Run:
+    """A training in its folder."""
 
     def __init__(
-        self, photos: Sequence[Annotated], mean_pixel: Sequence[float], *, side: int, batch: int, seed: int
+        self, settings: Settings, folder: Path, data: _Data, model: MaskRCNN, tell: Tell, quiet: bool
     ) -> None:
-        super().__init__(workers=1, max_queue_size=4)
-        self.photos, self.mean_pixel = photos, np.asarray(mean_pixel, np.float32)
-        self.side, self.batch, self.jitter = side, batch, Jitter()
-        self.most_objects = 24
-        self.seed, self.epoch = seed, 0
-        self.on_epoch_end()
-
-    def __len__(self) -> int:
-        return len(self.photos) // self.batch
-
-    def on_epoch_end(self) -> None:
-        """Shuffle; the order and the jitter depend on the seed and the epoch alone."""
-        self.order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.photos))
-        self.epoch += 1
-
-    def __getitem__(self, index: int) -> tuple[dict[str, NDArray[Any]], NDArray[Any]]:
-        rng = np.random.default_rng([self.seed, self.epoch, index])
-        chosen = self.order[index * self.batch : (index + 1) * self.batch]
-        examples = [self._example(self.photos[i], rng) for i in chosen]
-        columns = {key: np.stack([example[key] for example in examples]) for key in examples[0]}
-        return columns, np.zeros(len(examples), np.float32)
-
-    def _example(self, photo: Annotated, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
-        pixels = read_image(photo.path)
-        scale = rng.uniform(*self.jitter.scale) * self.side / max(pixels.shape[:2])
-        flip = rng.random() < 0.5
-        view = _view(pixels.shape[:2], scale, flip, self.side, rng)
-        # The view maps edges, where the middle of pixel 0 lies at 0.5; OpenCV maps middles, from 0 on.
-        middles = view + np.array([[0, 0, 1]]) * (view[:, :2].sum(1, keepdims=True) - 1) / 2
-        canvas = cv2.warpAffine(pixels, middles, (self.side, self.side), flags=cv2.INTER_LINEAR)
-        picture = (
-            _recolour(np.asarray(canvas[..., ::-1], np.uint8), self.jitter.colour, rng) - self.mean_pixel
+        self.settings, self.folder, self.data = settings, folder, data
+        self.model, self.tell, self.quiet = model, tell, quiet
+        self.batches = Batches(
+            data.photos,
+            model.config.mean_pixel,
+            side=model.config.size,
+            batch=settings.batch,
+            seed=settings.seed,
+            augmentation=settings.augmentation,
         )
-        return {"pictures": picture, **self._truth(photo, view)}
+        self.segment = Segmenter(model, data.class_names)
+        self.rows: list[Row] = []
 
-    def _truth(self, photo: Annotated, view: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
-        """The photo's objects as they lie on the canvas; those nearly cut off are left out."""
-        whole = _transform(photo.boxes.reshape(-1, 2), view).reshape(-1, 4)
-        whole = np.concatenate(
-            [np.minimum(whole[:, :2], whole[:, 2:]), np.maximum(whole[:, :2], whole[:, 2:])], 1
-        )
-        boxes = whole.clip(0, self.side)
-        sides, whole_sides = boxes[:, 2:] - boxes[:, :2], whole[:, 2:] - whole[:, :2]
-        seen = sides.prod(1) / np.maximum(whole_sides.prod(1), 1e-6)
-        kept = np.flatnonzero((seen > 0.2) & (sides.min(1, initial=np.inf) >= 3))
-        kept = kept[np.argsort(-sides[kept].prod(1))][: self.most_objects]
-        truth = {
-            "class_ids": np.zeros(self.most_objects, np.int32),
-            "boxes": np.zeros((self.most_objects, 4), np.float32),
-            "masks": np.zeros((self.most_objects, MASK_GRID, MASK_GRID), np.float32),
-            "masked": np.zeros(self.most_objects, bool),
+    def go(self, state: State | None = None) -> None:
+        """Run all epochs, or those that `state` leaves."""
+        done = state.epoch if state else 0
+        self.rows = read_table(self.folder / "log.csv", done)
+        for stage in self.settings.stages():
+            if done >= stage.end:
+                continue
+            set_trainable(self.model, stage.layers)
+            trainer = Trainer(self.model, self.settings.sampling, self.settings.seed + stage.first)
+            trainer.prepare((stage.end - stage.first) * len(self.batches), self.settings.learning_rate)
+            if state and done > stage.first:
+                trainer.restore(state.trainer)
+            for epoch in range(max(done, stage.first), stage.end):
+                self._finish(trainer, stage, self._epoch(trainer, epoch))
+
+    def _epoch(self, trainer: Trainer, epoch: int) -> Row:
+        """Take all steps of an epoch; returns the row of the table, as far as known."""
+        begun, taken = time.monotonic(), []
+        threads = max(1, min(MOST_THREADS, (os.cpu_count() or 1) - 1))
+        silent = True if self.quiet else None  # None: also where stderr is no terminal
+        title = f"epoch {epoch + 1}/{self.settings.epochs}"
+        with (
+            contextlib.closing(self.batches.epoch(epoch, threads)) as batches,
+            tqdm(batches, title, len(self.batches), leave=False, unit=" steps", disable=silent) as bar,
+        ):
+            for columns in bar:
+                taken.append(trainer.learn(columns))
+                if not np.isfinite(taken[-1]["loss"]):
+                    self._give_up(columns, epoch, len(taken))
+                bar.set_postfix(loss=f"{taken[-1]['loss']:.3f}", refresh=False)
+        return {
+            "epoch": epoch + 1,
+            **{name: float(np.mean([losses[name] for losses in taken])) for name in LOSSES},
+            "learning_rate": float(trainer.optimizer.learning_rate),
+            "seconds": round(time.monotonic() - begun, 1),
         }
-        for place, i in enumerate(kept):
-            truth["class_ids"][place] = photo.class_ids[i]
-            truth["boxes"][place] = to_normalised(boxes[i, [1, 0, 3, 2]], (self.side, self.side))
-            if photo.polygons[i]:
-                rings = [_transform(ring, view) for ring in photo.polygons[i]]
-                truth["masks"][place] = _mask_in_box(rings, boxes[i])
-                truth["masked"][place] = True
-        return truth
 
-
-def _view(
-    size: tuple[int, int], scale: float, flip: bool, side: int, rng: np.random.Generator
-) -> NDArray[np.float64]:
-    """Make the affine map (2, 3) that lays a photo of `size` (height, width) on the canvas, somewhere."""
-    room = side - np.array([size[1], size[0]]) * scale
-    left, top = rng.uniform(np.minimum(room, 0), np.maximum(room, 0))
-    if flip:
-        return np.array([[-scale, 0, left + size[1] * scale], [0, scale, top]])
-    return np.array([[scale, 0, left], [0, scale, top]])
-
-
-def _transform(points: NDArray[np.float32], view: NDArray[np.float64]) -> NDArray[np.float32]:
-    return (points @ view[:, :2].T + view[:, 2]).astype(np.float32)
-
-
-def _recolour(rgb: Image, most: float, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Change brightness, contrast and saturation by up to `most`. (H, W, 3) -> float32, 0..255."""
-    brightness, contrast, saturation = 1 + rng.uniform(-most, most, 3)
-    picture = rgb.astype(np.float32)
-    grey = picture.mean(axis=2, keepdims=True)
-    picture = grey + (picture - grey) * saturation
-    picture = (picture - 110) * contrast + 110 * brightness
-    return np.asarray(picture.clip(0, 255), np.float32)
-
-
-def _mask_in_box(rings: list[NDArray[np.float32]], box: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Draw polygons (P, 2), x y on the canvas, on the grid of `box`, x1 y1 x2 y2 -> (56, 56), 0 or 1."""
-    grid = np.zeros((MASK_GRID, MASK_GRID), np.uint8)
-    scaled = [(ring - box[:2]) / (box[2:] - box[:2]) * MASK_GRID - 0.5 for ring in rings]
-    fixed_point = [np.rint(ring * 16).astype(np.int32) for ring in scaled]
-    cv2.fillPoly(grid, fixed_point, 1, shift=4)
-    return grid
-
-
-class Trainer(keras.Model):
-    """A MaskRCNN being fitted: inputs are a batch of `Batches`, outputs the five losses, which are summed."""
-
-    def __init__(self, model: MaskRCNN, sampling: Sampling, seed: int) -> None:
-        super().__init__(name="trainer")
-        self.model, self.sampling = model, sampling
-        self.seeds = keras.random.SeedGenerator(seed)
-        names = ("anchor_class", "anchor_box", "class", "box", "mask")
-        self.trackers = {name: keras.metrics.Mean(name=name) for name in names}
-
-    def call(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Find the five losses of a batch: scalars."""
-        truth = Truth(batch["class_ids"], batch["boxes"], batch["masks"], batch["masked"])
-        return losses(self.model, batch["pictures"], truth, self.sampling, self.seeds)
-
-    def compute_loss(
-        self,
-        x: Any,  # noqa: ARG002
-        y: Any,  # noqa: ARG002
-        y_pred: dict[str, Tensor],
-        *_: Any,
-        **__: Any,
-    ) -> Tensor:
-        """Sum the losses, each with weight 1 (Mask R-CNN, section 3), and keep their running means."""
-        for name, tracker in self.trackers.items():
-            tracker.update_state(y_pred[name])
-        return ops.sum(ops.stack(list(y_pred.values())))
-
-
-def load_backbone(model: MaskRCNN, path: Path, *, freeze_until: str) -> None:
-    """Start from ImageNet weights of `keras.applications.MobileNetV2(include_top=False)`.
-
-    The layers up to the one called `freeze_until` keep them: early features need little change, and much of
-    the time of training is spent there.
-    """
-    whole = keras.applications.MobileNetV2(include_top=False, weights=None, input_shape=(None, None, 3))
-    whole.load_weights(path)
-    trunk = model.backbone.layers[-1]
-    last = trunk.layers.index(trunk.get_layer(freeze_until))
-    for position, layer in enumerate(trunk.layers):
-        if layer.weights:
-            layer.set_weights(whole.get_layer(layer.name).get_weights())
-        if position <= last:
-            layer.trainable = False
-
-
-class Averages(keras.callbacks.Callback):
-    """Write the inner model's averaged weights at the end of each epoch: what will be shipped."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.path = path
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
-        """Write the averages beside the final name, then rename."""
-        variables = self.model.trainable_variables
-        current = [variable.numpy() for variable in variables]
-        self.model.optimizer.finalize_variable_values(variables)
-        partial = self.path.with_name(f"partial.{self.path.name}")
-        self.model.model.save_weights(partial)
-        partial.replace(self.path)
-        for variable, value in zip(variables, current, strict=True):
-            variable.assign(value)
-
-
-def fit(
-    model: MaskRCNN, batches: Batches, *, epochs: int, learning_rate: float, sampling: Sampling, run: Path
-) -> None:
-    """Fit `model` with AdamW, warm-up and cosine decay, averaged weights; writes to the folder `run`.
-
-    `run` then holds `averages.weights.h5` of the last finished epoch and `log.csv` with the losses.
-    """
-    run.mkdir(parents=True, exist_ok=True)
-    steps = epochs * len(batches)
-    warm_up = min(300, steps // 10)
-    schedule = keras.optimizers.schedules.CosineDecay(
-        learning_rate / 100, steps - warm_up, alpha=0.01, warmup_target=learning_rate, warmup_steps=warm_up
-    )
-    trainer = Trainer(model, sampling, seed=batches.seed)
-    trainer.compile(
-        optimizer=keras.optimizers.AdamW(
-            schedule, weight_decay=1e-4, global_clipnorm=10.0, use_ema=True, ema_momentum=0.998
+    def _give_up(self, columns: Columns, epoch: int, step: int) -> None:
+        path = self.folder / "bad_batch.npz"
+        with replacing(path) as partial:
+            np.savez(partial, allow_pickle=False, **columns)
+        raise LiveSegError(
+            f"The loss of epoch {epoch + 1}, step {step} of {len(self.batches)} is no finite number. The "
+            f"batch is in {path}. Look at its boxes, or try a lower learning rate."
         )
-    )
-    callbacks = [
-        Averages(run / "averages.weights.h5"),
-        keras.callbacks.CSVLogger(run / "log.csv"),
-        keras.callbacks.TerminateOnNaN(),
+
+    def _finish(self, trainer: Trainer, stage: Stage, row: Row) -> None:
+        """End an epoch: measure, publish and draw with the averages; the state, last, makes it count."""
+        epoch = int(row["epoch"])
+        last = epoch == stage.end  # the next stage goes on from the averages
+        with trainer.averaged(keep=last):
+            facts, min_score = self._measure(row)
+            path = self.folder / "model.weights.h5"
+            save(self.model, self.data.class_names, path, facts, min_score)
+            if self.data.truth and self._due(epoch, -(-self.settings.epochs // PICTURE_ROUNDS)):
+                names, folder = self.data.class_names, self.folder / "val"
+                draw_pictures(self.segment, names, self.data.truth, min_score, folder, epoch)
+        self.rows.append(row)
+        write_table(self.rows, self.folder / "log.csv")
+        draw_curves(self.rows, self.folder / "curves.png")
+        network, own = arrays_of(self.model.variables), [] if last else trainer.state()
+        state = State(epoch, self.model.config, self.data.class_names, network, own)
+        write_state(state, self.folder / "state.npz")
+        self.tell(_line(row, self.settings.epochs))
+
+    def _measure(self, row: Row) -> tuple[dict[str, Any], float]:
+        """Complete the row with AP where it is due. Returns facts for the card, and its least score."""
+        files = ", ".join(file.name for _, file in self.settings.data)
+        facts: dict[str, Any] = {
+            "origin": f"live-seg train from {self.settings.start}: {len(self.data.photos)} photos of "
+            f"{files}, {row['epoch']} of {self.settings.epochs} epochs"
+        }
+        if not self.data.truth or not self._due(int(row["epoch"]), self.settings.val_every):
+            return {**facts, "threshold": "not measured"}, UNMEASURED
+        found = evaluate(self.segment, self.data.truth, quiet=self.quiet)
+        row |= {"box_ap": found.box["ap"], "mask_ap": found.mask["ap"]}
+        facts["measured"] = {"data": str(self.data.truth.path), "box": found.box, "mask": found.mask}
+        best = best_threshold(self.data.truth, found)
+        if best is None:
+            return {**facts, "threshold": "nothing found on val"}, UNMEASURED
+        return {**facts, "threshold": f"best mask F1 at IoU 0.5 on val, {best[1]:.3f}"}, best[0]
+
+    def _due(self, epoch: int, every: int) -> bool:
+        return epoch % every == 0 or epoch == self.settings.epochs
+
+
+def _line(row: Row, epochs: int) -> str:
+    """Sum an epoch up for the user."""
+    parts = [f"epoch {row['epoch']}/{epochs}: loss {row['loss']:.3f}"]
+    parts += [
+        f"{name.replace('_ap', ' AP')} {row[name]:.3f}" for name in ("box_ap", "mask_ap") if name in row
     ]
-    trainer.fit(batches, epochs=epochs, callbacks=callbacks, verbose=2)
-
-
-def save(model: MaskRCNN, class_names: Sequence[str], path: Path, facts: dict[str, Any]) -> None:
-    """Write `path`, NAME.weights.h5, and its card NAME.json beside it, as `live_seg.load` takes them.
-
-    `facts` (origin, licence, measured AP, ...) go into the card as they are.
-    """
-    model.save_weights(path)
-    card = {
-        "class_names": list(class_names),
-        "config": asdict(model.config),
-        **facts,
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-    }
-    text = json.dumps(card, indent=2, ensure_ascii=False) + "\n"
-    card_of(path).write_text(text, encoding="utf-8")
+    return ", ".join([*parts, f"{row['seconds']:.0f} s"])

@@ -112,7 +112,7 @@ def test_clip_cuts_each_box_to_its_window() -> None:
     np.testing.assert_allclose(numpy(clip(boxes, windows)), np.array([first, second]), atol=1e-7)
 
 
-def anchors_in_pixels(size: tuple[int, int], **pyramid: tuple[float, ...]) -> NDArray[np.float32]:
+def anchors_in_pixels(size: tuple[int, int], **pyramid: Any) -> NDArray[np.float32]:
     strides = tuple(int(stride) for stride in pyramid["strides"])
     return to_pixels(pyramid_anchors(size, strides, pyramid["scales"], pyramid["ratios"]), size)
 

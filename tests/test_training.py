@@ -28,7 +28,7 @@ from live_seg.maskrcnn.training import (
     smooth_l1,
 )
 
-FEW = Sampling(anchors=30, positive_anchors=10, proposals=12, positive_proposals=4)
+FEW = Sampling(anchors=30, positive_anchors=10, proposals=12, positive_proposals=4, masks=4)
 NOTHING = [0.0, 0.0, 0.0, 0.0]
 
 

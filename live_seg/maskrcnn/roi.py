@@ -42,7 +42,9 @@ def roi_align(
     steps = ops.round(ops.log(ops.maximum(scaled, 1e-12)) / math.log(2.0))
     last_level = first_level + len(pyramid) - 1
     level = ops.clip(CANONICAL_LEVEL + ops.cast(steps, "int32"), first_level, last_level)
-    return crop(pyramid, level - first_level, boxes, rows, side)
+    # TensorFlow's kernel crops nothing but float32 with a gradient.
+    maps = [ops.cast(feature_map, "float32") for feature_map in pyramid]
+    return crop(maps, level - first_level, boxes, rows, side)
 
 
 class BoxHead(keras.Layer):
@@ -53,8 +55,8 @@ class BoxHead(keras.Layer):
         self.num_classes = num_classes
         self.hidden = [layers.Dense(units, name=f"hidden{i}") for i in range(2)]
         self.norms = [frozen_norm(f"norm{i}") for i in range(2)]
-        self.logits = layers.Dense(num_classes, name="logits")
-        self.deltas = layers.Dense(4 * num_classes, name="deltas")
+        self.logits = layers.Dense(num_classes, dtype="float32", name="logits")
+        self.deltas = layers.Dense(4 * num_classes, dtype="float32", name="deltas")
 
     def call(self, regions: Tensor) -> tuple[Tensor, Tensor]:
         """regions (K, 7, 7, C) -> class logits (K, classes), deltas of each class (K, classes, 4)."""
@@ -72,7 +74,7 @@ class MaskHead(keras.Layer):
         self.convs = [layers.Conv2D(channels, 3, padding="same", name=f"conv{i}") for i in range(4)]
         self.norms = [frozen_norm(f"norm{i}") for i in range(4)]
         self.upsample = layers.Conv2DTranspose(channels, 2, strides=2, activation="relu", name="upsample")
-        self.logits = layers.Conv2D(num_classes, 1, name="logits")
+        self.logits = layers.Conv2D(num_classes, 1, dtype="float32", name="logits")
 
     def call(self, regions: Tensor, class_ids: Tensor) -> Tensor:
         """regions (K, 14, 14, C), class_ids (K,) -> mask logits of each region's own class (K, 28, 28)."""

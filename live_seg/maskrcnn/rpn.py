@@ -22,8 +22,8 @@ class RegionProposals(keras.Layer):
     def __init__(self, channels: int, anchors_per_cell: int) -> None:
         super().__init__(name="rpn")
         self.shared = layers.Conv2D(channels, 3, padding="same", activation="relu", name="shared")
-        self.objectness = layers.Conv2D(2 * anchors_per_cell, 1, name="objectness")
-        self.deltas = layers.Conv2D(4 * anchors_per_cell, 1, name="deltas")
+        self.objectness = layers.Conv2D(2 * anchors_per_cell, 1, dtype="float32", name="objectness")
+        self.deltas = layers.Conv2D(4 * anchors_per_cell, 1, dtype="float32", name="deltas")
 
     def call(self, pyramid: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Pyramid maps -> logits (B, A, 2): background, object; deltas (B, A, 4) in units of DELTA_SCALE."""

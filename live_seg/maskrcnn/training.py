@@ -125,7 +125,9 @@ def proposal_targets(proposals: Tensor, truth: Truth, noise: Tensor, sampling: S
     class_ids = ops.where(is_positive, ops.take_along_axis(truth.class_ids, owner, axis=1), 0)
     targets = ops.take_along_axis(truth.boxes, owner[..., None], axis=1)
     known = is_positive & ops.take_along_axis(truth.masked, owner, axis=1)
-    masked, mask_places = ops.top_k(ops.cast(known, "float32"), sampling.masks)
+    masked, mask_places = ops.top_k(
+        ops.cast(known, "float32"), min(sampling.masks, sampling.positive_proposals)
+    )
     masked = masked > 0
     mask_boxes, mask_targets = (
         ops.take_along_axis(values, mask_places[..., None], axis=1) for values in (boxes, targets)
@@ -225,7 +227,8 @@ def losses(
     anchors = model.config.anchors(size)
     noise = keras.random.uniform(ops.shape(logits)[:2], seed=seeds)
     match, anchor_deltas = anchor_targets(anchors, truth, noise, sampling)
-    proposals = ops.stop_gradient(model.propose(logits, deltas, size))
+    # Not a number in, a number out: crops of such boxes would fail before the loss can tell.
+    proposals = ops.nan_to_num(ops.stop_gradient(model.propose(logits, deltas, size)))
     own_boxes = ops.where(truth.class_ids[..., None] > 0, truth.boxes, 0.0)
     proposals = ops.concatenate([proposals, own_boxes], axis=1)
     noise = keras.random.uniform(ops.shape(proposals)[:2], seed=seeds)

@@ -1,0 +1,333 @@
+"""Training from photos to a model: what is learnt, what lies in the folder, going on after a stop."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+import live_seg
+from live_seg.batches import Batches, Columns
+from live_seg.checkpoint import State, read_state, write_state
+from live_seg.errors import LiveSegError, SinkError, SourceError, UsageError
+from live_seg.evaluate import evaluate
+from live_seg.progress import read_table
+from live_seg.settings import Settings, read_settings
+from live_seg.starts import begin, build, set_trainable, take_over
+from live_seg.train import resume, train
+from live_seg.trainer import Trainer
+from live_seg.truth import Truth
+from tests.stand_ins import ROOT
+from tests.tiny_world import CONFIG, EASY, draw_shapes, small_backbone, untrained
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every network of the family is small."""
+    monkeypatch.setattr("live_seg.maskrcnn.model.build_backbone", small_backbone)
+
+
+@pytest.fixture
+def short(tmp_path: Path) -> Settings:
+    """Three epochs of two steps; the heads alone in the first."""
+    data = draw_shapes(tmp_path / "data", 8)
+    start = str(untrained(tmp_path, "disc"))
+    return Settings(data=(data,), start=start, epochs=3, batch=4, heads_first=1, **EASY)
+
+
+def weights_of(folder: Path) -> dict[str, np.ndarray]:
+    with np.load(folder / "state.npz") as file:
+        return {name: file[name] for name in file.files if name != "about"}
+
+
+def assert_same_end(one: Path, other: Path) -> None:
+    assert json.loads((one / "model.json").read_text())["sha256"]
+    expected, found = weights_of(one), weights_of(other)
+    assert expected.keys() == found.keys()
+    for name, values in expected.items():
+        np.testing.assert_allclose(found[name], values, rtol=1e-5, atol=1e-6, err_msg=name)
+    # Seconds apart, the tables agree.
+    tables = [
+        [{**row, "seconds": 0} for row in read_table(folder / "log.csv", 99)] for folder in (one, other)
+    ]
+    assert [row["epoch"] for row in tables[0]] == [row["epoch"] for row in tables[1]]
+    for row, twin in zip(*tables, strict=True):
+        assert row == pytest.approx(twin, rel=1e-4)
+
+
+def test_shapes_are_learnt_and_the_model_is_as_good_once_loaded(tmp_path: Path) -> None:
+    data, val = draw_shapes(tmp_path / "data", 48), draw_shapes(tmp_path / "val", 12, seed=5)
+    settings = Settings(
+        data=(data,),
+        val=val,
+        start=str(untrained(tmp_path, "disc")),
+        epochs=12,
+        learning_rate=3e-3,
+        heads_first=0,
+        val_every=12,
+        **EASY,
+    )
+    run, lines = tmp_path / "run", list[str]()
+    train(settings, run, tell=lines.append, quiet=True)
+    assert lines[0].endswith("fresh: box_head/logits, box_head/deltas, mask_head/logits for block.")
+    assert lines[-1].startswith("epoch 12/12: loss ")
+    assert "mask AP 0." in lines[-1]
+    rows = read_table(run / "log.csv", 99)
+    assert len(rows) == 12
+    assert rows[-1]["loss"] < rows[0]["loss"] / 2
+    assert rows[-1]["mask_ap"] > 0.5
+    card = json.loads((run / "model.json").read_text())
+    assert card["class_names"] == ["background", "disc", "block"]
+    assert 0.05 < card["config"]["min_score"] < 1
+    assert "best mask F1" in card["threshold"]
+    assert len(list((run / "val").glob("012_*.jpg"))) == 6
+    assert (run / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert not list(run.rglob("partial.*"))
+    segment = live_seg.load(run / "model.weights.h5", min_score=0.05)
+    again = evaluate(segment, Truth(*val), quiet=True)
+    assert again.mask == pytest.approx(card["measured"]["mask"], abs=1e-6)
+    assert again.box["ap"] == pytest.approx(rows[-1]["box_ap"], abs=1e-6)
+    assert live_seg.load(run / "model.weights.h5").model.config.min_score == card["config"]["min_score"]
+
+
+class TestResume:
+    def test_the_end_is_as_if_it_had_never_stopped(
+        self, short: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Stopped before the first epoch was over, then in the middle of the second."""
+        settings = replace(short, epochs=2, heads_first=0)
+        whole, broken = tmp_path / "whole", tmp_path / "broken"
+        train(settings, whole, quiet=True)
+        make = Batches.make
+
+        def stop_in(epoch: int) -> None:
+            def breaking(batches: Batches, number: int, index: int) -> Columns:
+                if (number, index) == (epoch, epoch):
+                    raise KeyboardInterrupt
+                return make(batches, number, index)
+
+            monkeypatch.setattr(Batches, "make", breaking)
+
+        stop_in(0)
+        with pytest.raises(KeyboardInterrupt):
+            train(settings, broken, quiet=True)
+        assert [path.name for path in broken.iterdir()] == ["settings.json"]
+        stop_in(1)
+        with pytest.raises(KeyboardInterrupt):
+            resume(broken, quiet=True)
+        assert live_seg.load(broken / "model.weights.h5").class_names[1:] == ("disc", "block")
+        assert [row["epoch"] for row in read_table(broken / "log.csv", 99)] == [1]
+        monkeypatch.setattr(Batches, "make", make)
+        lines: list[str] = []
+        resume(broken, tell=lines.append, quiet=True)
+        assert lines[0] == "Going on after epoch 1 of 2."
+        assert_same_end(whole, broken)
+        assert not list(broken.glob("partial.*"))
+
+    @pytest.mark.slow
+    def test_after_a_kill(self, short: Settings, tmp_path: Path) -> None:
+        whole, killed = tmp_path / "whole", tmp_path / "killed"
+        train(short, whole, quiet=True)
+        program = f"""
+            import os, signal, sys
+            from pathlib import Path
+            import live_seg.maskrcnn.model
+            from live_seg.batches import Batches
+            from live_seg.settings import read_settings
+            from live_seg.train import train
+            from tests.tiny_world import small_backbone
+            live_seg.maskrcnn.model.build_backbone = small_backbone
+            make = Batches.make
+            def deadly(batches, epoch, index):
+                if (epoch, index) == (2, 1):
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return make(batches, epoch, index)
+            Batches.make = deadly
+            train(read_settings(Path({str(whole / "settings.json")!r})), Path({str(killed)!r}), quiet=True)
+        """
+        lines = [line[12:] for line in program.splitlines()]
+        done = subprocess.run([sys.executable, "-c", "\n".join(lines)], cwd=ROOT, check=False)
+        assert done.returncode == -signal.SIGKILL
+        resume(killed, quiet=True)
+        assert_same_end(whole, killed)
+
+    def test_a_state_is_whole_or_not_at_all(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        path = tmp_path / "state.npz"
+        arrays: list[np.ndarray] = [np.arange(12, dtype=np.float32), np.zeros((), np.int64)]
+        state = State(1, CONFIG, ("background", "disc"), arrays, arrays[:1] * 11)
+        write_state(state, path)
+        savez = np.savez
+
+        def half(file: Path, **content: Any) -> None:
+            savez(file, **content)
+            os.truncate(file, 100)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(np, "savez", half)
+        with pytest.raises(KeyboardInterrupt):
+            write_state(state._replace(epoch=2), path)
+        found = read_state(path)
+        assert found[:3] == state[:3]
+        for one, other in zip(found.network + found.trainer, state.network + state.trainer, strict=True):
+            np.testing.assert_array_equal(one, other)
+            assert one.dtype == other.dtype
+        path.write_bytes(path.read_bytes()[:100])
+        with pytest.raises(SourceError, match="Cannot go on from"):
+            read_state(path)
+
+    def test_without_a_run(self, tmp_path: Path) -> None:
+        with pytest.raises(SourceError, match="holds no training to go on with"):
+            resume(tmp_path)
+
+
+def test_a_loss_that_is_no_number_stops_at_once(short: Settings, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with pytest.raises(LiveSegError, match=r"epoch 1, step \d of 2 is no finite number"):
+        train(replace(short, learning_rate=1e25), run, quiet=True)
+    assert sorted(path.name for path in run.iterdir()) == ["bad_batch.npz", "settings.json"]
+    with np.load(run / "bad_batch.npz") as file:
+        assert sorted(file.files) == ["boxes", "class_ids", "masked", "masks", "pictures"]
+        assert file["pictures"].shape == (4, 64, 64, 3)
+
+
+def test_a_folder_in_use(short: Settings, tmp_path: Path) -> None:
+    with pytest.raises(SinkError, match=r"is not empty. Choose another folder, or go on with --resume"):
+        train(short, tmp_path)
+    with pytest.raises(SinkError, match="is a file"):
+        train(short, tmp_path / "untrained.json")
+
+
+def test_val_photos_of_something_else(short: Settings, tmp_path: Path) -> None:
+    photos, file = draw_shapes(tmp_path / "val", 1)
+    file.write_text(file.read_text().replace('"disc"', '"zebra"').replace('"block"', '"giraffe"'))
+    with pytest.raises(UsageError, match="none of the classes that are learnt: disc, block"):
+        train(replace(short, val=(photos, file)), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"size": 100}, "multiple of 64. Got 100"),
+        ({"size": 0}, "multiple of 64. Got 0"),
+        ({"learning_rate": float("nan")}, "above 0"),
+        ({"epochs": 0}, "epochs is 0"),
+        ({"layers": "some"}, "Unknown layers 'some'"),
+        ({"data": ()}, "nothing to learn from"),
+    ],
+)
+def test_settings_that_cannot_be_used(change: dict[str, Any], told: str) -> None:
+    given: dict[str, Any] = {"data": ((Path("photos"), Path("file")),)}
+    with pytest.raises(UsageError, match=told):
+        Settings(**given | change)
+
+
+def test_settings_come_back_from_their_file(short: Settings, tmp_path: Path) -> None:
+    from live_seg.settings import write_settings
+
+    for settings in (short, replace(short, val=(tmp_path / "a", tmp_path / "b"), layers="4+")):
+        write_settings(settings, tmp_path / "settings.json")
+        assert read_settings(tmp_path / "settings.json") == settings
+
+
+class TestStarts:
+    def test_last_layers_keep_the_classes_both_know(self) -> None:
+        old, new = (build(replace(CONFIG, num_classes=3), "float32") for _ in range(2))
+        fresh = [np.array(v) for v in new.box_head.deltas.weights]
+        told = take_over(old, ("background", "disc", "ring"), new, ("background", "Cube", "Disc"))
+        assert told == "box_head/logits, box_head/deltas, mask_head/logits for Cube"
+        for one, other in (
+            (old.box_head.logits, new.box_head.logits),
+            (old.mask_head.logits, new.mask_head.logits),
+        ):
+            kernel, taken = (np.array(layer.kernel) for layer in (one, other))
+            np.testing.assert_array_equal(taken[..., [0, 2]], kernel[..., [0, 1]])
+            assert np.any(taken[..., 1] != kernel[..., 2])
+        kernel, taken = np.array(old.box_head.deltas.kernel), np.array(new.box_head.deltas.kernel)
+        np.testing.assert_array_equal(taken[:, 8:], kernel[:, 4:8])
+        np.testing.assert_array_equal(taken[:, 4:8], fresh[0][:, 4:8])
+        for one, other in zip(old.pyramid.weights, new.pyramid.weights, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+    def test_nothing_starts_fresh_with_the_same_classes_in_any_order(self) -> None:
+        old, new = (build(replace(CONFIG, num_classes=3), "float32") for _ in range(2))
+        assert take_over(old, ("background", "a", "b"), new, ("background", "b", "a")) == ""
+        kernel, taken = np.array(old.box_head.logits.kernel), np.array(new.box_head.logits.kernel)
+        np.testing.assert_array_equal(taken, kernel[:, [0, 2, 1]])
+
+    @pytest.mark.parametrize(
+        ("layers", "stages"),
+        [("heads", 0), ("5+", 1), ("4+", 2), ("3+", 3), ("all", 5)],
+    )
+    def test_layers_that_learn(self, layers: Any, stages: int) -> None:
+        model = build(CONFIG, "float32")
+        heads = len(model.trainable_variables) - len(model.backbone.trainable_variables)
+        for first in ("heads", "all"):  # whatever learnt before
+            set_trainable(model, first)
+            set_trainable(model, layers)
+            assert len(model.backbone.trainable_variables) == 2 * stages
+            assert len(model.trainable_variables) == heads + 2 * stages
+            assert not any("norm" in variable.path for variable in model.backbone.trainable_variables)
+
+    def test_a_size_of_its_own(self, tmp_path: Path) -> None:
+        path = untrained(tmp_path, "disc")
+        assert begin(str(path), ("background", "disc"), None, "float32").model.config.size == 64
+        config = begin(str(path), ("background", "disc"), 128, "float32").model.config
+        assert (config.size, config.min_side, config.min_score) == (128, 64, 0.05)
+
+
+@pytest.mark.slow
+def test_mixed_precision_keeps_weights_and_outputs_in_float32(short: Settings) -> None:
+    from live_seg.photos import read_all
+    from tests.train_step import batches_of
+
+    columns = batches_of(read_all(short.data)[0]).make(0, 0)
+    found = []
+    for precision in ("float32", "mixed_bfloat16"):
+        keras.utils.set_random_seed(1)
+        model = build(replace(CONFIG, num_classes=3), precision)
+        assert keras.config.dtype_policy().name == "float32"
+        pyramid = model.features(columns["pictures"])
+        outputs = [*model.judge_anchors(pyramid), *model.judge(pyramid, columns["boxes"])]
+        assert {keras.backend.standardize_dtype(output.dtype) for output in outputs} == {"float32"}
+        assert {variable.dtype for variable in model.variables if "seed" not in variable.path} == {"float32"}
+        trainer = Trainer(model, short.sampling, seed=0)
+        trainer.prepare(10, 1e-3)
+        found.append([trainer.learn(columns)["loss"] for _ in range(3)])
+    assert keras.backend.standardize_dtype(pyramid[0].dtype) == "bfloat16"
+    assert found[1] == pytest.approx(found[0], rel=0.05)
+    assert found[1] != found[0]
+
+
+class TestStep:
+    """The same step on either backend."""
+
+    def test_on_tensorflow(self, tmp_path: Path) -> None:
+        from tests.train_step import steps
+
+        self.check(steps(tmp_path))
+
+    @pytest.mark.skipif(find_spec("jax") is None, reason="JAX is not installed")
+    def test_on_jax(self, tmp_path: Path) -> None:
+        command = [sys.executable, "-m", "tests.train_step", str(tmp_path)]
+        environment = os.environ | {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        told = json.loads(done.stdout.splitlines()[-1])
+        assert told["backend"] == "jax"
+        self.check(told)
+
+    def check(self, told: dict[str, Any]) -> None:
+        assert np.isfinite(told["losses"]).all()
+        assert told["losses"][-1] < 0.7 * told["losses"][0]
+        assert told["finite"]
+        assert told["empty"]["box"] == told["empty"]["mask"] == told["empty"]["anchor_box"] == 0
+        assert 0 < told["empty"]["loss"] < 100
