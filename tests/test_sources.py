@@ -3,16 +3,11 @@ import itertools
 import logging
 import math
 import os
-import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -21,88 +16,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from live_seg import sources
+from live_seg.captures import ContainerClock
 from live_seg.errors import SourceError
-from live_seg.sources import Camera, Stream, VideoFile, open_source, redacted
+from live_seg.sources import VideoFile, open_source
 from live_seg.stills import ImageFiles
 from live_seg.structures import Image, Source
 from tests.clips import clip, pictures, probe, text_as_mp4, truncated, variable_clip, zero_frames
-
-FRAMES, WIDTH, HEIGHT = 6, 160, 120
-SECRET = "hunter2"
-
-
-class FakeCapture:
-    """Stands for cv2.VideoCapture: delivers `frames` pictures, then nothing."""
-
-    def __init__(
-        self, frames: int = FRAMES, *, opens: bool = True, fps: float = 30.0, declared: int = -1
-    ) -> None:
-        self.left, self.opens = frames, opens
-        self.released = False
-        self.known = {
-            cv2.CAP_PROP_FRAME_WIDTH: WIDTH,
-            cv2.CAP_PROP_FRAME_HEIGHT: HEIGHT,
-            cv2.CAP_PROP_FPS: fps,
-            cv2.CAP_PROP_FRAME_COUNT: declared,
-        }
-
-    def isOpened(self) -> bool:  # noqa: N802
-        return self.opens
-
-    def get(self, prop: int) -> float:
-        return self.known.get(prop, 0.0)
-
-    def read(self) -> tuple[bool, Image | None]:
-        assert not self.released
-        delivered = self.left > 0
-        self.left -= 1
-        return delivered, np.zeros((HEIGHT, WIDTH, 3), np.uint8) if delivered else None
-
-    def release(self) -> None:
-        self.released = True
-
-
-class ServingFolder(ThreadingHTTPServer):
-    daemon_threads = False
-
-
-class QuietHandler(SimpleHTTPRequestHandler):
-    def log_message(self, *args: object) -> None:
-        pass
-
-
-@contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """Serve the files of `folder` over HTTP; gives the address."""
-    with ServingFolder(("127.0.0.1", 0), partial(QuietHandler, directory=str(folder))) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
-
-
-@contextmanager
-def talking(words: bytes) -> Iterator[int]:
-    """Listen on a port, say `words` to the one caller, then stay silent until it hangs up; gives the port."""
-
-    def talk(server: socket.socket) -> None:
-        connection, _ = server.accept()
-        with connection:
-            connection.sendall(words)
-            while connection.recv(4096):
-                pass
-
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        thread = threading.Thread(target=talk, args=(server,))
-        thread.start()
-        yield server.getsockname()[1]
-        thread.join()
-
-
-def fake_camera(monkeypatch: pytest.MonkeyPatch, capture: FakeCapture) -> None:
-    monkeypatch.setattr(sources, "open_capture", lambda *_: capture)
+from tests.live import FRAMES, HEIGHT, WIDTH, FakeCapture, put_captures, served
 
 
 def write_images(folder: Path, names: list[str]) -> None:
@@ -140,7 +60,7 @@ def image_glob(folder: Path, _: pytest.MonkeyPatch) -> Iterator[Source]:
 
 @contextmanager
 def camera(_: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Source]:
-    fake_camera(monkeypatch, FakeCapture())
+    put_captures(monkeypatch, FakeCapture())
     yield open_source(0)
 
 
@@ -192,44 +112,6 @@ def test_contract_close(source: Source) -> None:
     source.close()
     source.close()
     assert list(reading) == []
-
-
-def test_with_block_closes(monkeypatch: pytest.MonkeyPatch) -> None:
-    capture = FakeCapture()
-    fake_camera(monkeypatch, capture)
-    with open_source(0) as source:
-        next(iter(source))
-    assert capture.released
-    assert source.live
-
-
-def test_close_waits_for_the_read_in_another_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    class SlowCapture(FakeCapture):
-        reading, ready = threading.Event(), threading.Event()
-
-        def read(self) -> tuple[bool, Image | None]:
-            self.reading.set()
-            self.ready.wait()
-            assert not self.released, "released while it reads"
-            return super().read()
-
-    capture = SlowCapture(frames=10**9)
-    fake_camera(monkeypatch, capture)
-    source = open_source(0)
-    seen: list[int] = []
-    reader = threading.Thread(target=lambda: seen.extend(frame.index for frame in source))
-    closer = threading.Thread(target=source.close)
-    reader.start()
-    capture.reading.wait()
-    closer.start()
-    closer.join(timeout=0.05)
-    waits = closer.is_alive()
-    capture.ready.set()
-    closer.join()
-    reader.join()
-    assert waits
-    assert capture.released
-    assert seen
 
 
 # Video files.
@@ -399,125 +281,10 @@ def test_opencv_and_ffmpeg_keep_quiet(tmp_path: Path) -> None:
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1), st.floats(1e-3, 1.0))
 def test_time_never_runs_backwards(stamps: list[float], step: float) -> None:
-    clock = sources._ContainerClock(step)
+    clock = ContainerClock(step)
     seconds = [clock.at(stamp) for stamp in stamps]
     assert seconds[0] == 0.0
     assert seconds == sorted(seconds)
-
-
-# Cameras.
-
-
-def test_camera_time_is_capture_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    fake_camera(monkeypatch, FakeCapture(frames=3))
-    ticks = iter([100.0, 100.5, 102.0, 110.0])
-    monkeypatch.setattr(sources, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
-    with open_source("0") as source:
-        assert [frame.seconds for frame in itertools.islice(source, 3)] == [0.0, 0.5, 2.0]
-
-
-def test_camera_that_stops_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    fake_camera(monkeypatch, FakeCapture(frames=2))
-    seen: list[int] = []
-    with pytest.raises(SourceError, match="camera 0 stopped delivering after 2 pictures"):
-        seen.extend(frame.index for frame in open_source(0))
-
-
-@pytest.mark.parametrize("spec", [7, "7", "/dev/video7"])
-def test_camera_that_does_not_open(monkeypatch: pytest.MonkeyPatch, spec: str | int) -> None:
-    fake_camera(monkeypatch, FakeCapture(opens=False))
-    assert "Cannot open camera 7" in the_error(spec)
-
-
-def test_camera_numbers_count_from_zero() -> None:
-    assert "numbered from 0" in the_error(-1)
-
-
-@pytest.mark.parametrize("fps", [0.0, -1.0, math.nan, math.inf, 90000.0])
-def test_nonsense_rates_are_replaced(monkeypatch: pytest.MonkeyPatch, fps: float) -> None:
-    fake_camera(monkeypatch, FakeCapture(fps=fps))
-    assert Camera(0).fps == sources.DEFAULT_FPS
-
-
-# Streams.
-
-
-@pytest.mark.parametrize(("name", "live", "frames"), [("a.mp4", False, 30), ("a.ts", True, None)])
-def test_http_ends_like_a_file(tmp_path: Path, name: str, live: bool, frames: int | None) -> None:
-    clip(tmp_path / name)
-    with served(tmp_path) as address, open_source(f"{address}/{name}") as source:
-        assert (source.live, source.frames, source.sound) == (live, frames, None)
-        assert len(list(source)) == 30
-
-
-@pytest.mark.parametrize(("scheme", "live"), [("https", False), ("rtsp", True), ("udp", True)])
-def test_only_http_with_a_length_is_read_like_a_file(
-    monkeypatch: pytest.MonkeyPatch, scheme: str, live: bool
-) -> None:
-    fake_camera(monkeypatch, FakeCapture(declared=FRAMES))
-    source = Stream(f"{scheme}://host/a")
-    assert (source.live, source.frames) == (live, None if live else FRAMES)
-
-
-@pytest.mark.parametrize("scheme", ["http", "rtsp"])
-def test_a_server_that_says_nothing_times_out(scheme: str) -> None:
-    with talking(b"") as port, pytest.raises(SourceError, match=r"within 0\.2 s"):
-        Stream(f"{scheme}://127.0.0.1:{port}/a", timeout=0.2)
-
-
-def test_a_stream_that_falls_silent_is_an_error(tmp_path: Path) -> None:
-    words = b"HTTP/1.0 200 OK\r\n\r\n" + clip(tmp_path / "a.ts").read_bytes() * 2
-    with talking(words) as port, Stream(f"http://127.0.0.1:{port}/a", timeout=0.3) as source:
-        seen: list[int] = []
-        with pytest.raises(SourceError, match=r"sent nothing for 0\.3 s"):
-            seen.extend(frame.index for frame in source)
-        assert len(seen) > 30
-
-
-def test_refused_and_missing_addresses(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    assert "Cannot open" in the_error(f"rtsp://127.0.0.1:{port}/a")
-    with served(tmp_path) as address:
-        assert "Cannot open" in the_error(f"{address}/missing.mp4")
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        f"rtsp://user:{SECRET}@127.0.0.1:{{port}}/a",
-        f"rtsp://user:p@ss/{SECRET}?#@127.0.0.1:{{port}}/a",
-        f"http://127.0.0.1:{{port}}/a?token={SECRET}",
-        f"nonsense://user:{SECRET}@127.0.0.1:{{port}}/a",
-    ],
-)
-def test_secrets_are_never_told(url: str, caplog: pytest.LogCaptureFixture) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    error = the_error(url.format(port=port))
-    assert "***" in error
-    assert SECRET not in error + caplog.text
-    assert "user" not in error.split("Check")[0]
-
-
-def test_secrets_of_a_readable_stream_are_hidden(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    path = clip(tmp_path / "a.mp4", seconds=4, encode=("-movflags", "+faststart"))
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with served(tmp_path) as address:
-        url = address.replace("//", f"//user:{SECRET}@") + f"/a.mp4?token={SECRET}"
-        with caplog.at_level(logging.DEBUG), open_source(url) as source:
-            list(source)
-            with pytest.raises(SourceError) as caught:
-                list(source)
-    assert "***@127.0.0.1" in source.name
-    assert "ends after" in caplog.text
-    assert SECRET not in source.name + caplog.text + str(caught.value)
-
-
-def test_redacted() -> None:
-    assert redacted("rtsp://user:pass@host/path") == "rtsp://***@host/path"
-    assert redacted("rtsp://host:554/path") == "rtsp://host:554/path"
-    assert redacted("http://host/path?key=1") == "http://host/path?***"
 
 
 # Still images.

@@ -1,0 +1,622 @@
+import itertools
+import logging
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar
+
+import cv2
+import pytest
+
+from live_seg import cameras, captures, live, streams
+from live_seg.cameras import BACKENDS, Camera, CameraSettings, picture_size
+from live_seg.captures import DEFAULT_FPS
+from live_seg.errors import SourceError, UsageError
+from live_seg.live import PAUSES
+from live_seg.sources import open_source
+from live_seg.streams import DECODERS, Stream, redacted
+from live_seg.structures import Frame
+from tests.clips import clip
+from tests.live import (
+    FRAMES,
+    HTTP,
+    FakeCapture,
+    Sender,
+    StuckCapture,
+    When,
+    free_port,
+    put_captures,
+    sending,
+    served,
+    talking,
+)
+
+SECRET = "hunter2"
+LONG = 60.0
+"""Seconds that a busy machine may take for what takes none."""
+
+
+def readers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.daemon and "live_seg" in thread.name]
+
+
+@pytest.fixture(autouse=True)
+def every_reader_ends() -> Iterator[None]:
+    before = readers()
+    yield
+    for thread in readers():
+        if thread not in before:
+            thread.join(LONG)
+            assert not thread.is_alive()
+
+
+def the_error(spec: str | int) -> str:
+    """What opening and reading `spec` fails with."""
+    with pytest.raises(SourceError) as caught, open_source(spec, reconnect=False) as source:
+        list(source)
+    return str(caught.value)
+
+
+@contextmanager
+def watched(source: Iterable[Frame]) -> Iterator[threading.Thread]:
+    """Read `source` in a thread, as the pipeline does; ended by whoever closes it."""
+    thread = threading.Thread(target=lambda: list(source))
+    thread.start()
+    yield thread
+    thread.join()
+
+
+# Cameras.
+
+
+def test_with_block_closes(monkeypatch: pytest.MonkeyPatch) -> None:
+    capture = FakeCapture()
+    put_captures(monkeypatch, capture)
+    with open_source(0) as source:
+        next(iter(source))
+    assert capture.released
+    assert source.live
+
+
+def test_camera_time_is_capture_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    put_captures(monkeypatch, FakeCapture(frames=3))
+    ticks = iter([100.0, 100.5, 102.0, 110.0])
+    monkeypatch.setattr(captures, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
+    with Camera(0) as source:
+        assert source.begun is None
+        assert [frame.seconds for frame in itertools.islice(source, 3)] == [0.0, 0.5, 2.0]
+        assert source.begun == 100.0
+
+
+def test_pictures_are_read_when_wanted_and_one_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    capture = FakeCapture(frames=10**9)
+    put_captures(monkeypatch, capture)
+    with Camera(0) as source:
+        assert capture.reads == 0
+        seen = len(list(itertools.islice(source, 5)))
+    assert seen <= capture.reads <= seen + 1
+
+
+def test_camera_that_stops_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    put_captures(monkeypatch, FakeCapture(frames=2))
+    seen: list[int] = []
+    with pytest.raises(SourceError, match="camera 0 stopped delivering after 2 pictures"):
+        seen.extend(frame.index for frame in open_source(0))
+    assert seen == [0, 1]
+
+
+@pytest.mark.parametrize("spec", [7, "7", "/dev/video7"])
+def test_camera_that_does_not_open(monkeypatch: pytest.MonkeyPatch, spec: str | int) -> None:
+    put_captures(monkeypatch, FakeCapture(opens=False))
+    assert "Cannot open camera 7. Is it plugged in" in the_error(spec)
+
+
+def test_camera_numbers_count_from_zero() -> None:
+    assert "numbered from 0" in the_error(-1)
+
+
+@pytest.mark.parametrize("fps", [0.0, -1.0, math.nan, math.inf, 90000.0])
+def test_nonsense_rates_are_replaced(monkeypatch: pytest.MonkeyPatch, fps: float) -> None:
+    put_captures(monkeypatch, FakeCapture(fps=fps))
+    with Camera(0) as camera:
+        assert camera.fps == DEFAULT_FPS
+
+
+def test_a_camera_is_asked_for_its_settings(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    capture, asked = FakeCapture(), []
+
+    def open_capture(*arguments: object) -> FakeCapture:
+        asked.append(arguments)
+        return capture
+
+    monkeypatch.setattr(cameras, "open_capture", open_capture)
+    with open_source(2, camera=CameraSettings((1280, 720), 60.0, "v4l2")) as source:
+        assert (source.size, source.fps) == ((1280, 720), 60.0)
+    assert asked == [(2, cv2.CAP_V4L2)]
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "fps", "told"),
+    [
+        (CameraSettings(size=(1280, 720)), 30.0, "delivers 160x120 pixels at 30 fps"),
+        (CameraSettings(fps=60.0), 30.0, "delivers 160x120 pixels at 30 fps"),
+        (CameraSettings(size=(1280, 720)), 0.0, "delivers 160x120 pixels, other"),
+        (CameraSettings(fps=60.0), 0.0, None),  # it does not tell its rate
+        (CameraSettings(fps=30.0), 29.97, None),
+        (CameraSettings((160, 120), 30.0), 30.0, None),
+        (CameraSettings(), 30.0, None),
+    ],
+)
+def test_what_a_camera_delivers_instead_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    settings: CameraSettings,
+    fps: float,
+    told: str | None,
+) -> None:
+    class Stubborn(FakeCapture):
+        def set(self, prop: int, value: float) -> bool:  # noqa: ARG002
+            return False
+
+    put_captures(monkeypatch, Stubborn(fps=fps))
+    with Camera(0, settings):
+        pass
+    assert [record.levelno for record in caplog.records] == [logging.WARNING] * (told is not None)
+    assert (told or "") in caplog.text
+
+
+def test_a_backend_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    put_captures(monkeypatch, FakeCapture(opens=False))
+    with pytest.raises(SourceError, match="camera 1 through msmf"):
+        Camera(1, CameraSettings(backend="msmf"))
+
+
+@pytest.mark.parametrize("wrong", [{"size": (0, 480)}, {"fps": 0.0}, {"fps": math.nan}, {"backend": "dx"}])
+def test_settings_no_camera_can_follow(wrong: dict[str, object]) -> None:
+    with pytest.raises(UsageError):
+        CameraSettings(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("timeout", [0.0, -1.0, math.nan, math.inf])
+def test_timeouts_no_clock_can_follow(timeout: float) -> None:
+    with pytest.raises(UsageError, match="above 0"):
+        Camera(0, timeout=timeout)
+
+
+def test_picture_size() -> None:
+    assert picture_size("1280x720") == (1280, 720)
+    for wrong in ("1280", "1280x", "12.5x7", "-1x7", "1280 x 720 pixels"):
+        with pytest.raises(UsageError, match="1280x720"):
+            picture_size(wrong)
+
+
+def test_every_backend_is_one_of_opencv() -> None:
+    assert all(getattr(cv2, f"CAP_{name.upper()}") == value for name, value in BACKENDS.items())
+
+
+# A read that hangs.
+
+
+def test_a_camera_that_hangs_is_an_error_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    capture = StuckCapture()
+    put_captures(monkeypatch, capture)
+    monkeypatch.setattr(live, "GRACE", 0.0)
+    monkeypatch.setattr(live, "CLOSES_WITHIN", 0.01)
+    try:
+        with (
+            pytest.raises(SourceError, match=r"No picture came from camera 0 for 0\.05 s"),
+            Camera(0, timeout=0.05) as camera,
+        ):
+            list(camera)
+        assert not capture.released
+        assert len(readers()) == 1
+    finally:
+        capture.ready.set()
+    for thread in readers():
+        thread.join(LONG)
+    assert capture.released
+
+
+def test_a_camera_that_hangs_while_it_opens_is_an_error_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    ready, capture = threading.Event(), FakeCapture()
+
+    def open_capture(*_: object) -> FakeCapture:
+        ready.wait()
+        return capture
+
+    monkeypatch.setattr(cameras, "open_capture", open_capture)
+    monkeypatch.setattr(live, "GRACE", 0.0)
+    monkeypatch.setattr(live, "CLOSES_WITHIN", 0.01)
+    try:
+        with pytest.raises(SourceError, match="No picture came from camera 0"):
+            Camera(0, timeout=0.05)
+    finally:
+        ready.set()
+    for thread in readers():
+        thread.join(LONG)
+    assert capture.released
+    assert capture.reads == 0
+
+
+def test_close_ends_the_wait_for_a_read_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    capture = StuckCapture()
+    put_captures(monkeypatch, capture)
+    monkeypatch.setattr(live, "CLOSES_WITHIN", 0.01)
+    camera = Camera(0, timeout=LONG)
+    try:
+        with watched(camera) as watcher:
+            capture.reading.wait()
+            camera.close()
+            watcher.join(LONG)
+            ended, busy = not watcher.is_alive(), not capture.released
+    finally:
+        capture.ready.set()
+    assert ended
+    assert busy
+
+
+def test_close_waits_for_a_read_that_is_about_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    capture = StuckCapture()
+    put_captures(monkeypatch, capture)
+    monkeypatch.setattr(live, "CLOSES_WITHIN", LONG)
+    camera = Camera(0, timeout=LONG)
+    with watched(camera):
+        capture.reading.wait()
+        closer = threading.Thread(target=camera.close)
+        closer.start()
+        closer.join(timeout=0.05)
+        waits = closer.is_alive()
+        capture.ready.set()
+        closer.join()
+        released = capture.released
+    assert waits
+    assert released
+
+
+def test_what_a_read_raises_comes_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken(FakeCapture):
+        def read(self) -> tuple[bool, None]:
+            raise cv2.error("out of memory")
+
+    capture = Broken()
+    put_captures(monkeypatch, capture)
+    with Camera(0) as camera, pytest.raises(cv2.error, match="out of memory"):
+        list(camera)
+    assert capture.released
+
+
+# Streams that end.
+
+
+@pytest.mark.parametrize(("name", "is_live", "frames"), [("a.mp4", False, 30), ("a.ts", True, None)])
+def test_http_ends_like_a_file(tmp_path: Path, name: str, is_live: bool, frames: int | None) -> None:
+    clip(tmp_path / name)
+    with served(tmp_path) as address, open_source(f"{address}/{name}", reconnect=False) as source:
+        assert (source.live, source.frames, source.sound) == (is_live, frames, None)
+        assert len(list(source)) == 30
+
+
+def test_a_file_over_http_is_read_once_though_streams_reconnect(tmp_path: Path) -> None:
+    path = clip(tmp_path / "a.mp4")
+    with served(tmp_path) as address, open_source(f"{address}/a.mp4") as source, open_source(path) as local:
+        assert [frame.seconds for frame in source] == [frame.seconds for frame in local]
+
+
+@pytest.mark.parametrize(("scheme", "is_live"), [("https", False), ("rtsp", True), ("udp", True)])
+def test_only_http_with_a_length_is_read_like_a_file(
+    monkeypatch: pytest.MonkeyPatch, scheme: str, is_live: bool
+) -> None:
+    put_captures(monkeypatch, FakeCapture(declared=FRAMES))
+    with Stream(f"{scheme}://host/a") as source:
+        assert (source.live, source.frames) == (is_live, None if is_live else FRAMES)
+
+
+def test_what_ffmpeg_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[object, ...]] = []
+
+    def open_capture(*arguments: object) -> FakeCapture:
+        asked.append(arguments)
+        return FakeCapture()
+
+    monkeypatch.setattr(streams, "open_capture", open_capture)
+    with open_source("rtsp://host/a", timeout=2.5):
+        pass
+    limits = (cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, 2500, cv2.CAP_PROP_READ_TIMEOUT_MSEC, 2500)
+    assert asked == [("rtsp://host/a", cv2.CAP_FFMPEG, (*limits, cv2.CAP_PROP_N_THREADS, DECODERS))]
+
+
+@pytest.mark.parametrize("scheme", ["http", "rtsp"])
+def test_a_server_that_says_nothing_times_out(scheme: str) -> None:
+    with talking(b"") as port, pytest.raises(SourceError, match=r"within 0\.2 s"):
+        Stream(f"{scheme}://127.0.0.1:{port}/a", timeout=0.2, reconnect=False)
+
+
+def test_a_stream_that_falls_silent_is_an_error(tmp_path: Path) -> None:
+    words = HTTP + clip(tmp_path / "a.ts").read_bytes() * 2
+    with (
+        talking(words) as port,
+        Stream(f"http://127.0.0.1:{port}/a", timeout=0.5, reconnect=False) as source,
+    ):
+        seen: list[int] = []
+        with pytest.raises(SourceError, match=r"No picture came from http.* for 0\.5 s"):
+            seen.extend(frame.index for frame in source)
+        assert len(seen) > 30
+
+
+def test_refused_and_missing_addresses(tmp_path: Path) -> None:
+    assert "Cannot open" in the_error(f"rtsp://127.0.0.1:{free_port()}/a")
+    with served(tmp_path) as address:
+        assert "Cannot open" in the_error(f"{address}/missing.mp4")
+
+
+# Streams that come back.
+
+
+@pytest.fixture
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "PAUSES", (0.01, 0.05))
+
+
+@contextmanager
+def sender(greeting: bytes = b"") -> Iterator[Sender]:
+    sender = Sender(greeting)
+    try:
+        yield sender
+    finally:
+        sender.end()
+
+
+def address(of: Sender, kind: str) -> str:
+    return f"{kind}://127.0.0.1:{of.port}"
+
+
+def followed(source: Iterable[Frame], frames: int, faults: dict[int, Callable[[], object]]) -> list[Frame]:
+    """Read `frames` frames, let the fault of an index happen after it, and check what holds for all."""
+    seen: list[Frame] = []
+    for frame in itertools.islice(source, frames):
+        seen.append(frame)
+        faults.get(frame.index, int)()
+    assert [frame.index for frame in seen] == list(range(frames))
+    seconds = [frame.seconds for frame in seen]
+    assert seconds == sorted(seconds)
+    assert all(frame.image.mean() > 50 for frame in seen), "a black frame"
+    return seen
+
+
+def warnings(caplog: pytest.LogCaptureFixture, words: str) -> list[str]:
+    """The live sources' warnings that hold `words`."""
+    told = [record.getMessage() for record in caplog.records if record.name == "live_seg.live"]
+    return [message for message in told if words in message]
+
+
+@pytest.mark.usefixtures("short_pauses")
+@pytest.mark.parametrize(("kind", "greeting"), [("tcp", b""), ("http", HTTP)])
+def test_a_stream_that_is_killed_comes_back(
+    kind: str, greeting: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    with sender(greeting) as server, open_source(address(server, kind)) as source:
+        followed(source, 240, {20: server.kill, 120: server.kill})
+        assert len(server.senders) >= 3
+    assert len(warnings(caplog, "broke off after")) >= 2
+    assert len(warnings(caplog, "is there after")) >= 2
+
+
+@pytest.mark.usefixtures("short_pauses")
+def test_a_stream_that_stalls_is_left_for_a_new_connection(caplog: pytest.LogCaptureFixture) -> None:
+    with sender() as server, open_source(address(server, "tcp"), timeout=1.0) as source:
+        seen = followed(source, 150, {20: server.stall})
+        steps = [b.seconds - a.seconds for a, b in itertools.pairwise(seen)]
+        assert max(steps) >= 1.0
+    assert warnings(caplog, "sent nothing for 1 s after")
+    assert warnings(caplog, "is there after")
+
+
+@pytest.mark.usefixtures("short_pauses")
+def test_no_reconnect_ends_where_the_stream_ends(caplog: pytest.LogCaptureFixture) -> None:
+    with sender() as server, open_source(address(server, "tcp"), reconnect=False) as source:
+        seen = 0
+        for frame in source:
+            seen += 1
+            if frame.index == 20:
+                server.kill()
+        assert seen > 20
+        assert len(server.senders) == 1
+    with sender() as server, open_source(address(server, "tcp"), reconnect=False, timeout=1.0) as source:
+        with pytest.raises(SourceError, match="No picture came from tcp"):
+            followed(source, 10**6, {20: server.stall})
+        assert len(server.senders) == 1
+    assert warnings(caplog, "") == []
+
+
+@pytest.mark.usefixtures("short_pauses")
+@pytest.mark.parametrize(("to", "at"), [(("{}?listen=1",), "tcp"), (("-listen", "1", "{}"), "http")])
+def test_a_server_started_late_is_waited_for(
+    to: tuple[str, ...], at: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    port = free_port()
+    url = f"{at}://user:{SECRET}@127.0.0.1:{port}/a.ts?key={SECRET}"
+    listen = [word.format(f"{at}://127.0.0.1:{port}/a.ts") for word in to]
+    started = []
+    with When("Waiting for it", lambda: started.append(sending(*listen))):
+        try:
+            with open_source(url) as source:
+                followed(source, 20, {})
+        finally:
+            for server in started:
+                server.kill()
+                server.wait()
+    assert len(started) == 1
+    assert len(warnings(caplog, f"Cannot open {at}://***@127.0.0.1:{port}/a.ts?***")) == 1
+    assert len(warnings(caplog, "is there after")) == 1
+    assert SECRET not in caplog.text
+
+
+@pytest.mark.usefixtures("short_pauses")
+def test_another_size_after_coming_back_is_an_error() -> None:
+    with sender() as server, open_source(address(server, "tcp")) as source:
+
+        def change() -> None:
+            server.size = "320x240"
+            server.kill()
+
+        with pytest.raises(SourceError, match="pictures of 320x240; before they had 160x120"):
+            followed(source, 10**6, {20: change})
+
+
+def test_close_ends_a_stall_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "CLOSES_WITHIN", 0.01)
+    with sender() as server, open_source(address(server, "tcp"), timeout=3.0) as source:
+        frames = iter(source)
+        followed(itertools.islice(frames, 20), 20, {19: server.stall})
+        with watched(frames) as watcher:
+            watcher.join(0.5)  # what is on its way still comes
+            began = time.monotonic()
+            source.close()
+            watcher.join()
+            assert time.monotonic() - began < 2.0
+
+
+def test_close_ends_a_pause_between_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "PAUSES", (10 * LONG,))
+    put_captures(monkeypatch, FakeCapture())
+    waiting = threading.Event()
+    with Stream("tcp://host") as source, When("Waiting for it", waiting.set), watched(source) as watcher:
+        waiting.wait()
+        source.close()
+        watcher.join(LONG)
+        assert readers() == []
+
+
+def test_ctrl_c_ends_the_wait_for_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "PAUSES", (10 * LONG,))
+    with (
+        When("Waiting for it", lambda: os.kill(os.getpid(), signal.SIGINT)),
+        pytest.raises(KeyboardInterrupt),
+    ):
+        Stream(f"tcp://127.0.0.1:{free_port()}")
+
+
+def test_ctrl_c_while_the_reader_starts_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted(threading.Thread):
+        def start(self) -> None:
+            super().start()
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(live, "Thread", Interrupted)
+    monkeypatch.setattr(live, "PAUSES", (10 * LONG,))
+    put_captures(monkeypatch, FakeCapture(opens=False))
+    with pytest.raises(KeyboardInterrupt):
+        Stream("tcp://host")
+
+
+class Pauses(threading.Event):
+    """Waits for nobody, and remembers how long it was to wait."""
+
+    asked: ClassVar[list[float | None]] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.asked.append(timeout)
+        return self.is_set()
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float | None]:
+    """The pauses between attempts to connect, none of which is made."""
+    monkeypatch.setattr(Pauses, "asked", [])
+    monkeypatch.setattr(live, "Event", Pauses)
+    return Pauses.asked
+
+
+def test_pauses_grow_while_nothing_answers(
+    monkeypatch: pytest.MonkeyPatch, pauses: list[float | None], caplog: pytest.LogCaptureFixture
+) -> None:
+    put_captures(monkeypatch, *[FakeCapture(opens=False)] * 8, FakeCapture(10**9))
+    with Stream("rtsp://host"):
+        assert pauses == [*PAUSES, PAUSES[-1], PAUSES[-1]]
+    assert len(warnings(caplog, "Cannot open")) == len(warnings(caplog, "")) - 1 == 1
+
+
+@pytest.mark.parametrize(("held", "expected"), [(1.0, [*PAUSES[:4]]), (2 * PAUSES[-1], [PAUSES[0]] * 4)])
+def test_pauses_start_over_after_a_connection_that_held(
+    monkeypatch: pytest.MonkeyPatch, pauses: list[float | None], held: float, expected: list[float]
+) -> None:
+    captures = [FakeCapture(frames=2) for _ in range(4)]
+    put_captures(monkeypatch, *captures, FakeCapture(10**9))
+    clock = itertools.count(0.0, held)
+    monkeypatch.setattr(live, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    with Stream("rtsp://host", timeout=1e9) as source:
+        assert len(list(itertools.islice(source, 10))) == 10
+        assert pauses == expected
+    assert all(capture.released for capture in captures)
+
+
+# Secrets.
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"rtsp://user:{SECRET}@127.0.0.1:{{port}}/a",
+        f"rtsp://user:p@ss/{SECRET}?#@127.0.0.1:{{port}}/a",
+        f"http://127.0.0.1:{{port}}/a?token={SECRET}",
+        f"nonsense://user:{SECRET}@127.0.0.1:{{port}}/a",
+    ],
+)
+def test_secrets_are_never_told(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    error = the_error(url.format(port=free_port()))
+    assert "***" in error
+    assert SECRET not in error + caplog.text
+    assert "user" not in error.split("Check")[0]
+
+
+def test_secrets_of_a_readable_stream_are_hidden(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = clip(tmp_path / "a.mp4", seconds=4, encode=("-movflags", "+faststart"))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with served(tmp_path) as address:
+        url = address.replace("//", f"//user:{SECRET}@") + f"/a.mp4?token={SECRET}"
+        with caplog.at_level(logging.DEBUG), open_source(url) as source:
+            list(source)
+            with pytest.raises(SourceError) as caught:
+                list(source)
+    assert "***@127.0.0.1" in source.name
+    assert "ends after" in caplog.text
+    assert SECRET not in source.name + caplog.text + str(caught.value)
+
+
+def test_redacted() -> None:
+    assert redacted("rtsp://user:pass@host/path") == "rtsp://***@host/path"
+    assert redacted("rtsp://host:554/path") == "rtsp://host:554/path"
+    assert redacted("http://host/path?key=1") == "http://host/path?***"
+
+
+# Quiet.
+
+
+def test_opencv_and_ffmpeg_keep_quiet_about_streams(tmp_path: Path) -> None:
+    program = (
+        "import sys, contextlib, live_seg.sources as s, live_seg.errors as e\n"
+        "for url in sys.argv[1:]:\n"
+        "    with contextlib.suppress(e.SourceError):\n"
+        "        with s.open_source(url, timeout=0.5, reconnect=False) as source: list(source)\n"
+    )
+    words = HTTP + clip(tmp_path / "a.ts").read_bytes()
+    with talking(words) as silent, talking(b"") as mute:
+        urls = [
+            f"http://127.0.0.1:{silent}/a",
+            f"tcp://127.0.0.1:{mute}",
+            f"rtsp://127.0.0.1:{free_port()}/a",
+        ]
+        command = [sys.executable, "-c", program, *urls]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")
