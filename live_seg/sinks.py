@@ -1,9 +1,7 @@
-"""Where finished frames go: the Sink protocol, JSON Lines, images, a window. Video is in `video_writer`."""
+"""Where finished frames go: the Sink protocol, JSON Lines, images. More in `video_writer` and `window`."""
 
 import json
 import logging
-import os
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,14 +18,8 @@ logger = logging.getLogger(__name__)
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 """File name endings that OpenCV writes pictures under."""
 
-LARGEST_WINDOW = (1280, 720)
-"""Width and height a new window is shrunk to fit, so that it and its frame fit a laptop's screen."""
-
-WITHOUT_WINDOW = "Write to a file instead: video -o without --show, webcam --record with --no-show."
-"""The way out where no window can be shown."""
-
-ESCAPE = 27
-"""Key code of Esc, as `cv2.waitKey` tells it."""
+ALPHA_SUFFIXES = (".png", ".webp")
+"""Those among them whose alpha every reader understands."""
 
 
 class Sink(Protocol):
@@ -168,17 +160,27 @@ class Images(Sink):
     """The drawn pictures: one file when `path` ends like a picture, else a folder of 000012.png by index.
 
     With `names`, files in the folder are called by these, one for each frame index, without ending.
+    Pictures with `alpha` are (H, W, 4) uint8, BGR and alpha; a single file is then .png or .webp.
     The folder is made with the first picture. Each picture is complete before it gets its name.
     Raises SinkError when `path` cannot be written, or is a file or a folder with something in it and
     `overwrite` is False. A second picture for a single file is a SinkError too.
     """
 
-    def __init__(self, path: Path, *, names: Sequence[str] | None = None, overwrite: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        names: Sequence[str] | None = None,
+        alpha: bool = False,
+        overwrite: bool = False,
+    ) -> None:
         self._path = path
         self._names = names
         self._single = path.suffix.lower() in IMAGE_SUFFIXES
         self._written = False
         if self._single:
+            if alpha:
+                _check_alpha(path)
             claim(path, overwrite=overwrite)
             if names is not None and len(names) > 1:
                 raise SinkError(f"{path} holds one picture and {len(names)} come. Give a folder instead.")
@@ -212,8 +214,15 @@ class Images(Sink):
         """Nothing is left to do: each picture is complete once written."""
 
 
+def _check_alpha(path: Path) -> None:
+    if path.suffix.lower() not in ALPHA_SUFFIXES:
+        raise SinkError(f"{path.name} cannot hold a transparent picture; use {' or '.join(ALPHA_SUFFIXES)}.")
+
+
 def _encoded(image: Image, path: Path) -> bytes:
     """Encode a picture as `path`'s ending says. In memory, as OpenCV itself cannot open every path."""
+    if image.shape[2] == 4:
+        _check_alpha(path)
     try:
         done, data = cv2.imencode(path.suffix.lower(), image)
     except cv2.error as error:
@@ -221,59 +230,3 @@ def _encoded(image: Image, path: Path) -> bytes:
     if not done:
         raise SinkError(f"Cannot write {path}: OpenCV failed to encode a picture of shape {image.shape}.")
     return data.tobytes()
-
-
-class Window(Sink):
-    """A window that shows the drawn pictures; `q`, Esc or its close button asks to stop.
-
-    Make and use it on the main thread only: macOS allows windows nowhere else.
-    Raises SinkError at once when there is no display or OpenCV was built without windows.
-    """
-
-    def __init__(self, title: str = "live-seg") -> None:
-        self._title = title
-        self._open = False
-        self._ended = False
-        # OpenCV's Qt ends the whole process when it finds no X server (XWayland is one): ask before it does.
-        if sys.platform == "linux" and not os.environ.get("DISPLAY"):
-            raise SinkError(f"There is no display to show a window on. {WITHOUT_WINDOW}")
-        try:
-            cv2.namedWindow(title, cv2.WINDOW_NORMAL)
-            cv2.destroyWindow(title)
-        except cv2.error as error:
-            raise SinkError(
-                "This OpenCV cannot show windows. Install opencv-python instead of opencv-python-headless. "
-                f"{WITHOUT_WINDOW}"
-            ) from error
-
-    def write(self, frame: Frame, image: Image, instances: Instances) -> bool:  # noqa: ARG002
-        """Show one picture. False once the user pressed `q` or Esc or closed the window."""
-        if self._ended:
-            return False
-        if not self._open:
-            self._show(image)
-        cv2.imshow(self._title, image)
-        key = cv2.waitKey(1) & 0xFF
-        self._ended = key in (ord("q"), ord("Q"), ESCAPE) or not self._visible()
-        return not self._ended
-
-    def close(self, complete: bool = True) -> None:  # noqa: ARG002
-        """Take the window off the screen."""
-        self._ended = True
-        if self._open and self._visible():
-            cv2.destroyWindow(self._title)
-            cv2.waitKey(1)  # the window system is only served in here
-        self._open = False
-
-    def _show(self, image: Image) -> None:
-        height, width = image.shape[:2]
-        shrink = min(1.0, LARGEST_WINDOW[0] / width, LARGEST_WINDOW[1] / height)
-        cv2.namedWindow(self._title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
-        cv2.resizeWindow(self._title, max(round(width * shrink), 1), max(round(height * shrink), 1))
-        self._open = True
-
-    def _visible(self) -> bool:
-        try:
-            return cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) >= 1
-        except cv2.error:  # Qt: the last window of the program was closed
-            return False

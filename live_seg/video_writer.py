@@ -1,54 +1,23 @@
-"""H.264 video with the sound and the time line of its source, through the ffmpeg of imageio-ffmpeg."""
+"""Video with the sound and the time line of its source, through the ffmpeg of imageio-ffmpeg."""
 
 import math
 import subprocess
 import tempfile
 from contextlib import suppress
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
+from live_seg.containers import X264_WORST, container_of
 from live_seg.errors import SinkError, UsageError
 from live_seg.ffmpeg import command, executable, failure, run, sound_tracks, video_span
 from live_seg.sinks import Sink, claim, partial_name, publish
 from live_seg.structures import Frame, Image, Instances
 
-PRESET = "veryfast"
-"""x264's effort. 125 frames of 720p on 2 cores: superfast 0.9 s and 1.25 MB, veryfast 1.3 s and 0.65 MB,
-faster 1.95 s and 0.78 MB, medium 2.9 s and 0.89 MB (crf 23): the smallest file, the model keeps the cores."""
-
-COLOURS = (
-    "-vf",
-    "scale=out_color_matrix=bt709:out_range=tv,format=yuv420p,"
-    "setparams=colorspace=bt709:color_primaries=bt709:color_trc=bt709:range=tv",
-)
-"""BT.709, converted to and declared, as otherwise each player guesses by itself."""
-
 FROM_ZERO = r"noise=drop=lt(pts*tb\,-0.05)+gt(n\,0)*lt(pts\,0)"
 """A packet filter that leaves out sound from before the picture. A first packet up to 50 ms early stays: it
 is the run-in that decoders of AAC, MP3 and Opus need and do not play."""
-
-
-@dataclass(frozen=True)
-class Container:
-    """A file format: ffmpeg's name for it, and the audio codecs it can hold (None: all)."""
-
-    format: str
-    holds: frozenset[str] | None
-
-
-_MPEG4_AUDIO = frozenset({"aac", "ac3", "alac", "eac3", "mp3"})
-_MP4 = Container("mp4", _MPEG4_AUDIO | {"flac", "opus"})
-_PCM = frozenset(f"pcm_{kind}{order}" for kind in ("s16", "s24", "s32", "f32") for order in ("le", "be"))
-CONTAINERS = {
-    ".mp4": _MP4,
-    ".m4v": _MP4,
-    ".mov": Container("mov", _MPEG4_AUDIO | _PCM),
-    ".mkv": Container("matroska", None),
-}
-"""By file name ending. Sound in any other codec is encoded again, as AAC."""
 
 
 def frame_rate(fps: float) -> Fraction:
@@ -72,10 +41,13 @@ def slot(seconds: float, rate: Fraction) -> int:
 class VideoWriter(Sink):
     """Writes the drawn pictures as H.264 (yuv420p) to `path`: .mp4, .m4v, .mov or .mkv.
 
+    With `alpha` they are (H, W, 4), BGR and alpha, and become ProRes 4444 in .mov or VP9 in .webm.
+
     The output has the constant rate `fps`; each frame is shown at its own `Frame.seconds`, counted from the
     first one. The frame before is repeated until then, and of two frames for one output frame the later wins.
     `sound` is the video file the frames come from: its sound tracks are copied in step with the picture, and
-    the last frame is shown as long as there, if it was written. `crf` is x264's quality, 0 (best) to 51.
+    the last frame is shown as long as there, if it was written. `crf` is x264's quality, 0 (best) to 51, put
+    on VP9's scale for .webm; ProRes has none.
     An odd width or height gets its last column or row twice, as yuv420p needs even sizes.
 
     Until complete the file is called STEM.partial.SUFFIX; after a failed run it stays there, playable.
@@ -84,16 +56,24 @@ class VideoWriter(Sink):
     """
 
     def __init__(
-        self, path: Path, fps: float, *, sound: Path | None = None, crf: int = 23, overwrite: bool = False
+        self,
+        path: Path,
+        fps: float,
+        *,
+        sound: Path | None = None,
+        crf: int = 23,
+        alpha: bool = False,
+        overwrite: bool = False,
     ) -> None:
-        if path.suffix.lower() not in CONTAINERS:
-            raise SinkError(f"Cannot write video as {path.name}; use one of {', '.join(CONTAINERS)}.")
-        if not 0 <= crf <= 51:
-            raise UsageError(f"The quality crf goes from 0 (best) to 51 (smallest file). Got {crf}.")
+        self._container = container_of(path, alpha=alpha)
+        if not 0 <= crf <= X264_WORST:
+            raise UsageError(
+                f"The quality crf goes from 0 (best) to {X264_WORST} (smallest file). Got {crf}."
+            )
         self._path = path
         self._partial = claim(path, overwrite=overwrite)
         executable()  # a missing one is told now, before any work
-        self._container = CONTAINERS[path.suffix.lower()]
+        self._channels = 4 if alpha else 3
         self._rate = frame_rate(fps)
         self._crf = crf
         self._source = sound
@@ -106,6 +86,11 @@ class VideoWriter(Sink):
         """Place one picture on the time line, sized as the first. Always True. Raises SinkError."""
         if self._closed:
             raise SinkError(f"{self._path} is closed; no more frames can be written.")
+        if image.shape[2:] != (self._channels,):
+            raise SinkError(
+                f"Frame {frame.index} has the shape {image.shape}, but {self._path} takes (H, W, "
+                f"{self._channels}). Transparent pictures need alpha=True and .mov or .webm, others neither."
+            )
         if self._encoder is None:
             self._first = frame.seconds
             self._encoder = self._start(image)
@@ -147,12 +132,12 @@ class VideoWriter(Sink):
     def _start(self, image: Image) -> "_Encoder":
         # With sound to come the file is written once more anyway.
         faststart = [] if self._tracks else self._faststart()
-        options = ["-crf", str(self._crf), *faststart, "-f", self._container.format]
+        options = [*self._container.codec.options(self._crf), *faststart, "-f", self._container.format]
         return _Encoder(self._partial, image.shape, self._rate, options)
 
     def _faststart(self) -> list[str]:
         """Put the index before the pictures, so that a browser plays while it loads; Matroska has none."""
-        return [] if self._container.format == "matroska" else ["-movflags", "+faststart"]
+        return [] if self._container.format in ("matroska", "webm") else ["-movflags", "+faststart"]
 
     def _discard(self, encoder: "_Encoder") -> None:
         self._encoder, self._closed = None, True
@@ -169,7 +154,7 @@ class VideoWriter(Sink):
         tracks: list[str] = []
         for number, (stream, codec) in enumerate(self._tracks.items()):
             held = self._container.holds is None or codec in self._container.holds
-            tracks += ["-map", f"1:{stream}", f"-c:a:{number}", "copy" if held else "aac"]
+            tracks += ["-map", f"1:{stream}", f"-c:a:{number}", "copy" if held else self._container.sound]
         try:
             run(
                 *("-y", "-copyts", "-i", self._partial, "-itsoffset", f"{-picture_start:.6f}", "-i", source),
@@ -186,7 +171,7 @@ class VideoWriter(Sink):
 
 
 class _Encoder:
-    """An ffmpeg process that makes `path`, H.264, of raw pictures of `shape` (H, W, 3).
+    """An ffmpeg process that makes `path` of raw pictures of `shape`, (H, W, 3) or with alpha (H, W, 4).
 
     It holds the latest picture until it is known how long to show it. Raises SinkError when ffmpeg fails.
     """
@@ -199,12 +184,12 @@ class _Encoder:
         self.torn = False
         """Whether Ctrl-C broke into the writing of a picture. ffmpeg drops half a one, if nothing follows."""
         height, width = shape[0] + shape[0] % 2, shape[1] + shape[1] % 2
-        self._picture = np.zeros((height, width, 3), np.uint8)
+        self._picture = np.zeros((height, width, shape[2]), np.uint8)
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115, closed with the process
-        raw = ["-f", "rawvideo", "-pixel_format", "bgr24", "-video_size", f"{width}x{height}"]
-        encode = ["-framerate", str(rate), "-i", "-", "-c:v", "libx264", "-preset", PRESET, *COLOURS]
+        pixels = "bgra" if shape[2] == 4 else "bgr24"
+        raw = ["-f", "rawvideo", "-pixel_format", pixels, "-video_size", f"{width}x{height}"]
         self._process = subprocess.Popen(
-            command("-y", *raw, *encode, *options, path),
+            command("-y", *raw, "-framerate", str(rate), "-i", "-", *options, path),
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=self._errors,

@@ -1,8 +1,6 @@
-"""JSON Lines, images and the window; and what every sink promises."""
+"""JSON Lines and images; and what every sink promises."""
 
 import json
-import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,7 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from live_seg.errors import SinkError
-from live_seg.sinks import Images, JsonLines, Sink, Window
+from live_seg.sinks import Images, JsonLines, Sink
 from live_seg.structures import Frame, Image, Instances
 from live_seg.video_writer import VideoWriter
 
@@ -247,113 +245,25 @@ class TestImages:
         with pytest.raises(SinkError, match="is a file"):
             Images(tmp_path / "out", overwrite=True)
 
+    @pytest.mark.parametrize("name", ["out", "out.png", "out.webp"])
+    def test_transparent_pictures_keep_their_alpha(self, tmp_path: Path, name: str) -> None:
+        matte = np.random.default_rng(0).integers(0, 256, (30, 40, 4), np.uint8)
+        with Images(tmp_path / name, alpha=True) as sink:
+            sink.write(frame(0), matte, NOTHING)
+        path = tmp_path / name if "." in name else tmp_path / name / "000000.png"
+        read = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        assert read is not None
+        np.testing.assert_array_equal(read[..., 3], matte[..., 3])
+
+    def test_alpha_that_would_be_lost_is_refused_before_any_work_and_after(self, tmp_path: Path) -> None:
+        with pytest.raises(SinkError, match=r"out\.jpg cannot hold a transparent .*\.png or \.webp"):
+            Images(tmp_path / "out.jpg", alpha=True)
+        with pytest.raises(SinkError, match="transparent"), Images(tmp_path / "out.jpg") as sink:
+            sink.write(frame(0), np.zeros((30, 40, 4), np.uint8), NOTHING)
+        assert names(tmp_path) == []
+
     @pytest.mark.parametrize("image", [np.zeros((0, 0, 3), np.uint8), np.zeros((1, 70000, 3), np.uint8)])
     def test_a_picture_that_cannot_be_encoded(self, tmp_path: Path, image: Image) -> None:
         with pytest.raises(SinkError, match="Cannot write"), Images(tmp_path / "out.jpg") as sink:
             sink.write(frame(0), image, NOTHING)
         assert names(tmp_path) == []
-
-
-class Desktop:
-    """OpenCV's windows, faked: what is open, what was shown, what the user does next."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.open: set[str] = set()
-        self.shown: list[Image] = []
-        self.size: tuple[int, int] | None = None
-        self.next_key = -1
-        self.closes_window = False
-        monkeypatch.setenv("DISPLAY", ":0")
-        monkeypatch.setattr(cv2, "namedWindow", lambda title, _flags: self.open.add(title))
-        monkeypatch.setattr(cv2, "resizeWindow", self.resize)
-        monkeypatch.setattr(cv2, "imshow", self.show)
-        monkeypatch.setattr(cv2, "waitKey", self.wait)
-        monkeypatch.setattr(cv2, "destroyWindow", self.open.remove)
-        monkeypatch.setattr(cv2, "getWindowProperty", self.visible)
-
-    def resize(self, _title: str, width: int, height: int) -> None:
-        self.size = (width, height)
-
-    def visible(self, title: str, _property: int) -> float:
-        if not self.open:
-            raise cv2.error("NULL guiReceiver (please create a window)")  # as Qt has it
-        return float(title in self.open)
-
-    def show(self, title: str, image: Image) -> None:
-        self.open.add(title)  # as OpenCV does: a closed window comes back
-        self.shown.append(image)
-
-    def wait(self, _milliseconds: int) -> int:
-        if self.closes_window:
-            self.open.clear()
-        return self.next_key
-
-
-@pytest.fixture
-def desktop(monkeypatch: pytest.MonkeyPatch) -> Desktop:
-    return Desktop(monkeypatch)
-
-
-class TestWindow:
-    def test_shows_every_picture_and_goes_away(self, desktop: Desktop) -> None:
-        with Window("seen") as sink:
-            assert desktop.open == set()  # no grey window while a model loads
-            for index in range(3):
-                assert sink.write(frame(index), frame(index).image, NOTHING)
-            assert desktop.open == {"seen"}
-        assert desktop.open == set()
-        assert [int(image[0, 0, 0]) for image in desktop.shown] == [0, 1, 2]
-
-    @pytest.mark.parametrize("key", [ord("q"), ord("Q"), 27, ord("q") | 0x100000])
-    def test_q_and_escape_ask_to_stop(self, desktop: Desktop, key: int) -> None:
-        with Window() as sink:
-            desktop.next_key = ord("x")
-            assert sink.write(frame(0), frame(0).image, NOTHING)
-            desktop.next_key = key
-            assert not sink.write(frame(1), frame(1).image, NOTHING)
-
-    def test_a_closed_window_asks_to_stop_and_does_not_come_back(self, desktop: Desktop) -> None:
-        with Window() as sink:
-            assert sink.write(frame(0), frame(0).image, NOTHING)
-            desktop.closes_window = True
-            assert not sink.write(frame(1), frame(1).image, NOTHING)
-            assert not sink.write(frame(2), frame(2).image, NOTHING)
-        assert desktop.open == set()
-        assert len(desktop.shown) == 2
-
-    @pytest.mark.parametrize(
-        ("picture", "window"), [((40, 30), (40, 30)), ((3840, 2160), (1280, 720)), ((600, 7200), (60, 720))]
-    )
-    def test_a_large_picture_gets_a_window_that_fits_and_keeps_its_shape(
-        self, desktop: Desktop, picture: tuple[int, int], window: tuple[int, int]
-    ) -> None:
-        with Window() as sink:
-            sink.write(frame(0), frame(0, *picture).image, NOTHING)
-        assert desktop.size == window
-
-    def test_never_shown_and_closed_twice(self, desktop: Desktop) -> None:
-        sink = Window()
-        sink.close()
-        sink.close()
-        assert desktop.shown == []
-
-    def test_no_display_is_told_before_opencv_could_end_the_process(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        def abort(*_: object) -> None:
-            os.abort()
-
-        monkeypatch.setattr(sys, "platform", "linux")
-        monkeypatch.delenv("DISPLAY", raising=False)
-        monkeypatch.setattr(cv2, "namedWindow", abort)
-        with pytest.raises(SinkError, match=r"no display.*-o"):
-            Window()
-
-    def test_an_opencv_without_windows(self, desktop: Desktop, monkeypatch: pytest.MonkeyPatch) -> None:
-        def not_built(*_: object) -> None:
-            raise cv2.error("The function is not implemented. Rebuild the library with GTK+ 2.x support.")
-
-        monkeypatch.setattr(cv2, "namedWindow", not_built)
-        with pytest.raises(SinkError, match=r"opencv-python instead of opencv-python-headless.*-o"):
-            Window()
-        assert desktop.shown == []

@@ -228,6 +228,90 @@ class TestTimeLine:
         assert slot(at, rate) <= slot(at + later, rate)
 
 
+def matte(index: int, width: int = 64, height: int = 48) -> Image:
+    """A red square, farther to the right by its number, all else transparent; its left half is half so."""
+    picture = np.zeros((height, width, 4), np.uint8)
+    left = 4 + 4 * index
+    picture[8:40, left : left + 24] = (30, 40, 220, 255)
+    picture[8:40, left : left + 12, 3] = 128
+    return picture
+
+
+def mattes(path: Path) -> list[Image]:
+    """Decode the frames of `path` with their alpha: (height, width, 4) uint8 each."""
+    size = probe(path).size
+    assert size is not None
+    decoder = ("-c:v", "libvpx-vp9") if path.suffix == ".webm" else ()  # ffmpeg's own leaves alpha out
+    as_bgra = ("-vf", "scale=in_color_matrix=bt709", "-pix_fmt", "bgra", "-f", "rawvideo", "-")
+    raw = ffmpeg(*decoder, "-i", path, "-map", "0:v:0", *as_bgra)
+    return list(np.frombuffer(raw.stdout, np.uint8).reshape(-1, size[1], size[0], 4))
+
+
+TRANSPARENT = pytest.mark.parametrize(
+    ("suffix", "codec", "loss"), [(".mov", "prores", 1), (".webm", "vp9", 12)], ids=["prores", "vp9"]
+)
+
+
+class TestAlpha:
+    @TRANSPARENT
+    @pytest.mark.parametrize("sound", [0, 1])
+    def test_alpha_and_colours_come_back(
+        self, tmp_path: Path, suffix: str, codec: str, loss: int, sound: int
+    ) -> None:
+        source = clip(tmp_path / "in.mp4", rate="10", seconds=0.5, sound=sound)
+        path = tmp_path / f"out{suffix}"
+        with VideoWriter(path, 10, alpha=True, sound=source) as sink:
+            for index in range(5):
+                sink.write(Frame(index, index / 10, matte(index)), matte(index), NOTHING)
+        told = probe(path)
+        assert told.video_codec == codec
+        assert told.audio_codecs == (() if not sound else ("opus",) if suffix == ".webm" else ("aac",))
+        assert told.times == pytest.approx([i / 10 for i in range(5)], abs=2e-3)
+        read = mattes(path)
+        assert len(read) == 5
+        for index, picture in enumerate(read):
+            difference = np.abs(picture[..., 3].astype(int) - matte(index)[..., 3])
+            assert difference.mean() <= loss / 6
+            assert np.count_nonzero(difference > loss) <= (100 if codec == "vp9" else 0)
+            inside = picture[12:36, 20 + 4 * index : 24 + 4 * index, :3].reshape(-1, 3).mean(axis=0)
+            assert inside == pytest.approx([30, 40, 220], abs=12)
+        assert names(tmp_path) == ["in.mp4", path.name]
+
+    @TRANSPARENT
+    def test_odd_sizes(self, tmp_path: Path, suffix: str, codec: str, loss: int) -> None:
+        path = tmp_path / f"out{suffix}"
+        picture = matte(0, 61, 47)
+        with VideoWriter(path, 10, alpha=True) as sink:
+            sink.write(Frame(0, 0.0, picture), picture, NOTHING)
+        assert (probe(path).video_codec, probe(path).size) == (codec, (62, 48))
+        assert np.abs(mattes(path)[0][:47, :61, 3].astype(int) - picture[..., 3]).mean() <= loss / 6
+
+    @pytest.mark.parametrize("name", ["out.mp4", "out.mkv", "out.avi"])
+    def test_a_file_that_cannot_hold_alpha_is_refused_before_any_work(
+        self, tmp_path: Path, name: str
+    ) -> None:
+        with pytest.raises(SinkError, match=rf"{name} cannot hold transparent .*\.mov .*\.webm .*folder"):
+            VideoWriter(tmp_path / name, 10, alpha=True)
+
+    def test_alpha_that_was_not_announced_and_its_absence(self, tmp_path: Path) -> None:
+        sink = VideoWriter(tmp_path / "out.mp4", 10)
+        with pytest.raises(SinkError, match=r"\(48, 64, 4\).*alpha=True"):
+            sink.write(Frame(0, 0.0, matte(0)), matte(0), NOTHING)
+        transparent = VideoWriter(tmp_path / "out.mov", 10, alpha=True)
+        with pytest.raises(SinkError, match=r"\(48, 64, 3\).*alpha=True"):
+            put(transparent, [0.0])
+        sink.close()
+        transparent.close()
+        assert names(tmp_path) == []
+
+    def test_quality_reaches_vp9(self, tmp_path: Path) -> None:
+        noise = np.random.default_rng(0).integers(0, 256, (96, 128, 4), np.uint8)
+        for crf in (0, 51):
+            with VideoWriter(tmp_path / f"{crf}.webm", 10, crf=crf, alpha=True) as sink:
+                sink.write(Frame(0, 0.0, noise), noise, NOTHING)
+        assert (tmp_path / "0.webm").stat().st_size > 2 * (tmp_path / "51.webm").stat().st_size
+
+
 def flash_and_tone(path: Path, delay: float) -> Path:
     """A clip whose picture turns white 1 s after its start and whose tone begins 1 s after its own."""
     white = "color=black:size=64x48:rate=30:duration=2,geq=lum='if(gte(T,1),235,16)':cb=128:cr=128"

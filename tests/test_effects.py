@@ -1,0 +1,284 @@
+"""What each effect changes, what it leaves alone, and the arithmetic of soft edges."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from live_seg.effects import EFFECTS, Alpha, Effect, _matte, _mixed, effect_of, replace_background
+from live_seg.errors import SourceError, UsageError
+from live_seg.structures import Image, Instances
+
+HIDING = ["blur", "pixelate"]
+BACKGROUNDS = ["blur-background", "grey-background", "replace-background"]
+
+
+def picture(height: int = 120, width: int = 160, seed: int = 0) -> Image:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def found(*boxes: tuple[float, float, float, float], masks: NDArray[np.float32] | None = None) -> Instances:
+    return Instances(
+        boxes=np.array(boxes, np.float32).reshape(-1, 4),
+        masks=np.ones((len(boxes), 28, 28), np.float32) if masks is None else masks,
+        class_ids=np.ones(len(boxes), np.int32),
+        scores=np.ones(len(boxes), np.float32),
+    )
+
+
+def disc() -> NDArray[np.float32]:
+    rows, columns = np.mgrid[:28, :28] - 13.5
+    return np.asarray(np.hypot(rows, columns) < 10, np.float32)[None]
+
+
+def near(box: tuple[int, int, int, int], margin: int, size: tuple[int, int]) -> NDArray[np.bool_]:
+    """Whether a pixel lies in `box` with a `margin` (inwards if negative) around it."""
+    rows, columns = np.mgrid[: size[0], : size[1]]
+    x1, y1, x2, y2 = box
+    inside = (columns >= x1 - margin) & (columns < x2 + margin) & (rows >= y1 - margin) & (rows < y2 + margin)
+    return np.asarray(inside)
+
+
+def effect(name: str) -> Effect:
+    return replace_background(picture(seed=9)) if name == "replace-background" else EFFECTS[name]
+
+
+EVERY = pytest.mark.parametrize("name", [*EFFECTS, "replace-background"])
+
+
+class TestEveryEffect:
+    @EVERY
+    def test_the_frame_and_its_instances_stay_as_they_were(self, name: str) -> None:
+        image, instances = picture(), found((10, 10, 60, 90))
+        made = effect(name)(image, instances)
+        np.testing.assert_array_equal(image, picture())
+        np.testing.assert_array_equal(instances.masks, 1)
+        assert made.shape == (120, 160, 4 if name == "cutout" else 3)
+        assert made.dtype == np.uint8
+        assert not np.shares_memory(made, image)
+
+    @EVERY
+    @given(
+        st.tuples(st.integers(1, 70), st.integers(1, 70)),
+        st.lists(st.tuples(*[st.floats(-100, 150)] * 2, *[st.floats(0, 150)] * 2), max_size=3),
+    )
+    @settings(max_examples=25, deadline=None)
+    def test_any_frame_and_any_boxes(
+        self, name: str, size: tuple[int, int], corners: list[tuple[float, float, float, float]]
+    ) -> None:
+        image = picture(*size)
+        instances = found(*((x, y, x + width, y + height) for x, y, width, height in corners))
+        assert effect(name)(image, instances).shape[:2] == size
+
+    @EVERY
+    @pytest.mark.parametrize("side", [1, 2, 14, 56])
+    def test_masks_of_another_size(self, name: str, side: int) -> None:
+        masks = np.ones((1, side, side), np.float32)
+        made = effect(name)(picture(), found((30, 20, 90, 100), masks=masks))
+        assert (made[60, 60] != effect(name)(picture(), Instances.empty())[60, 60]).any()
+
+
+class TestHiding:
+    @pytest.mark.parametrize("name", HIDING)
+    def test_nothing_found_changes_nothing(self, name: str) -> None:
+        np.testing.assert_array_equal(effect(name)(picture(), Instances.empty()), picture())
+
+    @pytest.mark.parametrize("name", HIDING)
+    @pytest.mark.parametrize("box", [(100, 80, 100, 90), (300, 80, 400, 90), (-50, -50, -10, -10)])
+    def test_neither_does_what_is_empty_or_outside(
+        self, name: str, box: tuple[float, float, float, float]
+    ) -> None:
+        np.testing.assert_array_equal(effect(name)(picture(), found(box)), picture())
+
+    @pytest.mark.parametrize("name", HIDING)
+    def test_pixels_outside_are_untouched_and_inside_none_shows_through(self, name: str) -> None:
+        black = np.zeros((200, 300, 3), np.uint8)
+        black[::2] = 255  # every pixel is far from the mean of those around it
+        box = (100, 50, 212, 162)
+        made = effect(name)(black, found(box))
+        cell = (212 - 100) // 28
+        outside = ~near(box, cell + 2 + 1, (200, 300))  # a cell, the feather there and back, rounding
+        np.testing.assert_array_equal(made[outside], black[outside])
+        assert np.ptp(made[near(box, 0, (200, 300))].astype(int)) < 16
+
+    @pytest.mark.parametrize("name", HIDING)
+    def test_the_mask_counts_not_the_box(self, name: str) -> None:
+        image = picture(300, 300)
+        made = effect(name)(image, found((50, 50, 250, 250), masks=disc()))
+        np.testing.assert_array_equal(made[50:75, 50:75], image[50:75, 50:75])
+        assert (made[140:160, 140:160] != image[140:160, 140:160]).any(axis=2).mean() > 0.99
+
+    @given(st.integers(0, 2**32 - 1), st.tuples(*[st.integers(-20, 130)] * 2, *[st.integers(1, 120)] * 2))
+    @settings(max_examples=30, deadline=None)
+    def test_a_chance_of_three_tenths_is_hidden_whole(
+        self, seed: int, corner: tuple[int, int, int, int]
+    ) -> None:
+        x, y, width, height = corner
+        masks = np.random.default_rng(seed).random((1, 7, 7), np.float32)
+        instances = found((x, y, x + width, y + height), masks=masks)
+        made = EFFECTS["pixelate"](picture(), instances)  # noise: what shows through is not of one colour
+        likely = np.zeros((120, 160), bool)
+        for region, chance in instances.soft((120, 160)):
+            likely[region] |= chance >= 0.3
+        block = 2 ** max(1, round(np.log2(max(np.sqrt(width * height) / 8, 1))))
+        for top in range(0, 120, block):
+            for left in range(0, 160, block):
+                tile = np.s_[top : top + block, left : left + block]
+                assert len(np.unique(made[tile][likely[tile]], axis=0)) <= 1
+
+    @pytest.mark.parametrize("name", HIDING)
+    def test_a_pattern_as_fine_as_a_face_is_gone(self, name: str) -> None:
+        """Eyes and mouth of a face 200 pixels high, in a box of 480 x 600, are some 25 pixels apart."""
+        stripes = np.zeros((720, 1280, 3), np.uint8)
+        stripes[np.arange(720) // 25 % 2 == 0] = 255
+        made = effect(name)(stripes, found((400, 100, 880, 700)))
+        assert np.ptp(made[200:400, 540:740].astype(int)) < 140
+        assert made[200:400, 540:740].std() < 0.3 * stripes[200:400, 540:740].std()
+
+    @pytest.mark.parametrize("name", HIDING)
+    def test_a_small_box_on_a_large_one_does_not_weaken_it(self, name: str) -> None:
+        image, large, small = picture(600, 600), (50, 50, 550, 550), (250, 250, 290, 290)
+        alone = effect(name)(image, found(large))
+        for boxes in ((large, small), (small, large)):
+            np.testing.assert_array_equal(effect(name)(image, found(*boxes)), alone)
+
+    def test_blocks_hold_still_when_a_box_trembles(self) -> None:
+        image = picture(300, 300)
+        one = EFFECTS["pixelate"](image, found((50, 50, 250, 250)))
+        other = EFFECTS["pixelate"](image, found((53, 48, 251, 254)))
+        np.testing.assert_array_equal(one[70:230, 70:230], other[70:230, 70:230])
+
+
+class TestBackgrounds:
+    @pytest.mark.parametrize("name", [*BACKGROUNDS, "cutout"])
+    def test_instances_stay_and_the_rest_changes(self, name: str) -> None:
+        image, box = picture(200, 300), (80, 40, 220, 180)
+        made = effect(name)(image, found(box))[..., :3]
+        inside, outside = near(box, -5, (200, 300)), ~near(box, 20, (200, 300))
+        np.testing.assert_array_equal(made[inside], image[inside])
+        assert (made[outside] != image[outside]).any(axis=1).mean() > 0.98
+
+    @pytest.mark.parametrize("name", [*BACKGROUNDS, "cutout"])
+    def test_nothing_found_leaves_background_alone(self, name: str) -> None:
+        made = effect(name)(picture(), Instances.empty())[..., :3]
+        assert (made != picture()).any(axis=2).mean() > 0.98
+
+    @pytest.mark.parametrize(
+        ("box", "gap"),
+        [
+            ((40, 30, 120, 120), np.s_[110:120, 60:100]),
+            ((40, 0, 120, 90), np.s_[:10, 60:100]),
+            ((0, 30, 120, 90), np.s_[50:70, :10]),
+            ((40, 30, 160, 90), np.s_[50:70, 150:]),
+        ],
+    )
+    def test_what_the_frame_cuts_ends_only_there(
+        self, box: tuple[float, float, float, float], gap: tuple[slice, slice]
+    ) -> None:
+        """Masks are unsure in their outermost cells, where the box, but not the object, ends."""
+        masks = np.ones((1, 28, 28), np.float32)
+        masks[:, [0, -1]] = masks[:, :, [0, -1]] = 0.45
+        np.testing.assert_array_equal(EFFECTS["cutout"](picture(), found(box, masks=masks))[gap][..., 3], 255)
+
+    def test_a_blurred_background_has_no_halo(self) -> None:
+        image = np.full((240, 320, 3), 40, np.uint8)
+        image[60:180, 100:220] = 250
+        made = EFFECTS["blur-background"](image, found((100, 60, 220, 180)))
+        assert made[~near((100, 60, 220, 180), 3, (240, 320))].max() <= 43
+
+    def test_a_gap_in_an_instance_is_filled_with_what_is_near(self) -> None:
+        masks = np.ones((1, 28, 28), np.float32)
+        masks[0, 13:15, 13:15] = 0
+        image = np.full((240, 320, 3), 200, np.uint8)
+        made = EFFECTS["blur-background"](image, found((40, 0, 280, 240), masks=masks))
+        np.testing.assert_array_equal(made, 200)
+
+    def test_grey_is_the_frames_own_lightness(self) -> None:
+        made = EFFECTS["grey-background"](picture(), Instances.empty())
+        grey = cv2.cvtColor(picture(), cv2.COLOR_BGR2GRAY)
+        np.testing.assert_array_equal(made, np.repeat(np.asarray(grey)[..., None], 3, axis=2))
+
+    @pytest.mark.parametrize("size", [(50, 300), (300, 50), (30, 40), (900, 1200), (1, 1)])
+    def test_a_new_background_fills_the_frame_and_keeps_its_proportions(self, size: tuple[int, int]) -> None:
+        rows, columns = np.mgrid[: size[0], : size[1]].astype(float)
+        away = np.hypot(rows - (size[0] - 1) / 2, columns - (size[1] - 1) / 2)
+        behind = np.repeat((away < min(size) / 3)[..., None] * np.uint8(255), 3, axis=2)
+        put = replace_background(behind)
+        for height, width in ((120, 160), (121, 99), (120, 160)):
+            made = put(picture(height, width), Instances.empty())[..., 0] > 127
+            if size == (1, 1):
+                assert made.shape == (height, width)
+                continue
+            scale = max(height / size[0], width / size[1])
+            radius = min(size) / 3 * scale
+            rows, columns = np.mgrid[:height, :width].astype(float)
+            away = np.hypot(rows - (height - 1) / 2, columns - (width - 1) / 2)
+            assert made[away < radius - 3 * max(scale, 1)].all()
+            assert not made[away > radius + 3 * max(scale, 1)].any()
+
+    def test_a_cutout_is_transparent_and_keeps_no_secret(self) -> None:
+        made = EFFECTS["cutout"](picture(200, 300), found((100, 50, 200, 150)))
+        assert (made[60:140, 110:190, 3] == 255).all()
+        far = ~near((100, 50, 200, 150), 20, (200, 300))
+        assert not made[far].any()
+
+
+class TestEdges:
+    @given(st.integers(0, 2**32 - 1))
+    @settings(max_examples=30, deadline=None)
+    def test_mixing_is_the_rounded_sum(self, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        under, over = rng.integers(0, 256, (2, 9, 7, 3), np.uint8)
+        alpha: Alpha = rng.choice([0, 1, 60, 128, 254, 255], (9, 7)).astype(np.uint8)
+        share = alpha[..., None] / 255
+        np.testing.assert_allclose(_mixed(under, over, alpha), under * (1 - share) + over * share, atol=0.501)
+        np.testing.assert_array_equal(_mixed(under, over, alpha)[alpha == 0], under[alpha == 0])
+        np.testing.assert_array_equal(_mixed(under, over, alpha)[alpha == 255], over[alpha == 255])
+
+    def test_overlapping_masks_leave_no_seam(self) -> None:
+        alpha = _matte(found((20, 20, 80, 100), (70, 20, 140, 100)), (120, 160))
+        np.testing.assert_array_equal(alpha[30:90, 30:130], 255)
+
+    @pytest.mark.parametrize(("height", "soft"), [(270, 2), (1080, 4)])
+    def test_an_edge_is_soft_over_pixels_that_grow_with_the_frame(self, height: int, soft: int) -> None:
+        alpha = _matte(found((height / 4, height / 4, height / 2, height / 2)), (height, height))
+        row = alpha[height * 3 // 8]
+        assert np.count_nonzero((row > 0) & (row < 255)) == 2 * soft
+
+
+class TestEffectOf:
+    @pytest.mark.parametrize("name", EFFECTS)
+    def test_by_name(self, name: str) -> None:
+        assert effect_of(name) is EFFECTS[name]
+
+    def test_replace_background_reads_its_picture(self, tmp_path: Path) -> None:
+        path = tmp_path / "a=b.png"
+        cv2.imwrite(str(path), picture(120, 160, seed=3))
+        made = effect_of(f"replace-background={path}")(picture(), Instances.empty())
+        np.testing.assert_array_equal(made, picture(120, 160, seed=3))
+
+    @pytest.mark.parametrize(
+        ("spec", "told"),
+        [
+            ("blurr", "Did you mean blur"),
+            ("blur=3", "Did you mean blur"),
+            ("background-blur", "blur-background"),
+            ("sepia", "Known: mask, blur, pixelate, .*cutout, replace-background=IMAGE"),
+            ("replace-background", "needs a picture"),
+            ("replace-background=", "needs a picture"),
+            ("mask", "render.draw"),
+        ],
+    )
+    def test_what_it_does_not_know(self, spec: str, told: str) -> None:
+        with pytest.raises(UsageError, match=told):
+            effect_of(spec)
+
+    @pytest.mark.parametrize("name", ["missing.png", "text.png", "."])
+    def test_a_background_that_cannot_be_read(self, tmp_path: Path, name: str) -> None:
+        (tmp_path / "text.png").write_text("no picture")
+        with pytest.raises(SourceError, match="Cannot read"):
+            effect_of(f"replace-background={tmp_path / name}")
