@@ -7,8 +7,9 @@ Data, end and failure of a stage travel the same channel, in that order.
 """
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, Generic, Literal, Self, TypeVar
@@ -70,17 +71,21 @@ class Channel(Generic[T]):
 
     def _drop_one(self) -> None:
         with contextlib.suppress(Empty):  # the reader was quicker: its place comes free by itself
-            self._things.get_nowait()
+            thing = self._things.get_nowait()
+            if isinstance(thing, _End):
+                self._things.put(thing)  # another stage failed: that is for the reader
+                return
             self.dropped += 1
             self._places.put(None)
 
-    def take(self, limit: int = 1) -> list[T]:
+    def take(self, limit: int = 1, *, wait: bool = True) -> list[T]:
         """Wait for one thing and return all that are ready, up to `limit`, in order; empty means the end.
 
-        Raises the error the channel was closed with, once everything put before it has been taken.
+        Without `wait`, empty means that nothing is ready. Raises the error the channel was closed with, once
+        everything put before it has been taken.
         """
         taken: list[T] = []
-        while len(taken) < limit and not (taken and self._things.empty()):
+        while len(taken) < limit and not ((taken or not wait) and self._things.empty()):
             if self._abandoned:
                 return []
             thing = self._next()
@@ -99,7 +104,7 @@ class Channel(Generic[T]):
                 return self._things.get(timeout=CTRL_C_WITHIN)
 
     def close(self, error: BaseException | None = None) -> None:
-        """For the writer: nothing comes after this, because of `error` if there was one."""
+        """For the writer, or a stage that fails beside it: nothing follows, because of `error` if any."""
         self._things.put(_End(error))
 
     def abandon(self) -> None:
@@ -109,7 +114,47 @@ class Channel(Generic[T]):
         self._things.put(_End())
 
 
-class Pipeline:
+class Stages:
+    """Threads with channels between them; a `with` block starts them, leaving it stops and joins them.
+
+    `stages` are the threads by name: what each does, and the channel that hears how it ended. `channels` are
+    all that a thread may wait for. Of a call that cannot be interrupted the end is waited for.
+    """
+
+    def __init__(
+        self, channels: Sequence[Channel[Any]], **stages: tuple[Callable[[], None], Channel[Any]]
+    ) -> None:
+        self._channels = channels
+        self._threads = [
+            Thread(target=_run, args=stage, name=f"live_seg {name}") for name, stage in stages.items()
+        ]
+
+    def __enter__(self) -> Self:
+        try:
+            for thread in self._threads:
+                thread.start()
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+
+    def _check_entered(self) -> None:
+        if self._threads[0].ident is None:
+            name = type(self).__name__
+            raise RuntimeError(f"A pipeline runs inside a with block: with {name}(...) as results.")
+
+    def _stop(self) -> None:
+        for channel in self._channels:
+            channel.abandon()
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join()
+
+
+class Pipeline(Stages):
     """Segments the frames of `source` in two threads and hands them back in order.
 
         with Pipeline(source, segment) as results:
@@ -131,14 +176,12 @@ class Pipeline:
         if batch < 1:
             raise UsageError(f"A batch needs at least 1 frame. Got {batch}.")
         live = policy == "latest"
-        self._source = source
-        self._segment = segment
-        self._batch = batch
         self._frames: Channel[Frame] = Channel(batch if live else BATCHES_AHEAD * batch, drop_oldest=live)
         self._results: Channel[tuple[Frame, Instances]] = Channel(BATCHES_BEHIND * batch)
-        self._threads = (
-            Thread(target=_run, args=(self._read, self._frames), name="live_seg reader"),
-            Thread(target=_run, args=(self._work, self._results), name="live_seg worker"),
+        super().__init__(
+            (self._frames, self._results),
+            reader=(partial(read, source, self._frames), self._frames),
+            worker=(partial(work, self._frames, segment, self._results, batch=batch), self._results),
         )
 
     @property
@@ -146,49 +189,38 @@ class Pipeline:
         """Frames read but never segmented because newer ones came: 0 unless the policy is `latest`."""
         return self._frames.dropped
 
-    def __enter__(self) -> Self:
-        try:
-            for thread in self._threads:
-                thread.start()
-        except BaseException:
-            self._stop()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop()
-
     def __iter__(self) -> Iterator[tuple[Frame, Instances]]:
         """Yield (frame, its instances) in the order of the source.
 
         Raises the first error of the source or of `segment`, with its traceback, after every result finished
         before it; ValueError when `segment` returns another number of results than it was given images.
         """
-        if self._threads[0].ident is None:
-            raise RuntimeError("A pipeline runs inside a with block: with Pipeline(...) as results.")
+        self._check_entered()
         while pair := self._results.take():
             yield from pair
 
-    def _read(self) -> None:
-        for frame in self._source:
-            if not self._frames.put(frame):
+
+def read(source: Iterable[Frame], frames: Channel[Frame]) -> None:
+    """Put what `source` gives into `frames`: the reader thread's stage."""
+    for frame in source:
+        if not frames.put(frame):
+            return
+
+
+def work(
+    frames: Channel[Frame], segment: Segment, results: Channel[tuple[Frame, Instances]], *, batch: int
+) -> None:
+    """Segment what is in `frames`, up to `batch` at once, into `results`: the worker thread's stage.
+
+    Raises ValueError when `segment` returns another number of results than it was given images.
+    """
+    while taken := frames.take(batch):
+        instances = segment([frame.image for frame in taken])
+        if len(instances) != len(taken):
+            raise ValueError(f"segment returned {len(instances)} results for {len(taken)} images.")
+        for pair in zip(taken, instances, strict=True):
+            if not results.put(pair):
                 return
-
-    def _work(self) -> None:
-        while frames := self._frames.take(self._batch):
-            instances = self._segment([frame.image for frame in frames])
-            if len(instances) != len(frames):
-                raise ValueError(f"segment returned {len(instances)} results for {len(frames)} images.")
-            for pair in zip(frames, instances, strict=True):
-                if not self._results.put(pair):
-                    return
-
-    def _stop(self) -> None:
-        self._frames.abandon()
-        self._results.abandon()
-        for thread in self._threads:
-            if thread.ident is not None:
-                thread.join()
 
 
 def _run(stage: Callable[[], None], output: Channel[Any]) -> None:

@@ -2,15 +2,119 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
+from live_seg.errors import UsageError
+from live_seg.keyframes import EveryNth, Identify, Newest
 from live_seg.pipeline import Pipeline, Policy
 from live_seg.sinks import Sink
 from live_seg.sources import open_source
 from live_seg.structures import Frame, Image, Instances, Segment, Source
 from live_seg.track import Tracker
+
+
+class Latency:
+    """Mean and percentiles of delays, in memory that does not grow: they are counted by the millisecond."""
+
+    LONGEST = 10.0
+    """Seconds; anything longer counts as this in a percentile."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.last = 0.0
+        self.total = 0.0
+        """Seconds, of all `count`."""
+        self._bins = np.zeros(round(self.LONGEST * 1000) + 1, np.int64)
+
+    def add(self, seconds: float) -> None:
+        """Count one delay, 0 or more."""
+        self.count += 1
+        self.last = seconds
+        self.total += seconds
+        self._bins[min(round(seconds * 1000), len(self._bins) - 1)] += 1
+
+    @property
+    def mean(self) -> float:
+        """Seconds; 0 before the first."""
+        return self.total / self.count if self.count else 0.0
+
+    def percentile(self, percent: float) -> float:
+        """Seconds that `percent` of the delays (above 0 to 100) do not exceed, within 0.5 ms; 0 for none."""
+        rank = np.ceil(self.count * percent / 100)  # nearest rank: always a delay that occurred
+        return float(np.searchsorted(np.cumsum(self._bins), rank)) / 1000
+
+
+@dataclass
+class Tally:
+    """What a sitting has done so far."""
+
+    frames: int = 0
+    """Frames shown: drawn, and handed to every sink."""
+    instances: int = 0
+    seconds: float = 0.0
+    """Wall clock since `show` began."""
+    dropped: int = 0
+    """Frames never shown, because newer ones came before there was time."""
+    segmented: int = 0
+    """Frames that went through the network, shown yet or not."""
+    begun: float | None = None
+    """`time.monotonic()` when a live source captured its first frame; None before, and for others."""
+    latency: Latency = field(default_factory=Latency)
+    """From the capture of each frame shown until every sink had it; of live sources only."""
+
+    @property
+    def fps(self) -> float:
+        """Frames shown per second of wall clock, 0 before the first frame."""
+        return self.frames / self.seconds if self.seconds else 0.0
+
+    @property
+    def network_fps(self) -> float:
+        """Frames segmented per second of wall clock, 0 before the first is shown."""
+        return self.segmented / self.seconds if self.seconds else 0.0
+
+    def summary(self) -> str:
+        """All of it in one line; of a live source with its delays and losses."""
+        text = (
+            f"{self.frames} frames in {self.seconds:.1f} s ({self.fps:.1f} fps), {self.instances} instances"
+        )
+        if self.begun is None:
+            return text
+        mean, most = 1000 * self.latency.mean, 1000 * self.latency.percentile(95)
+        return (
+            f"{text}; network {self.network_fps:.1f} fps; latency {mean:.0f} ms, 95% within {most:.0f} ms; "
+            f"{self.dropped} dropped"
+        )
+
+    def timing(self, source: Source) -> Iterable[Frame]:
+        """Iterate `source` and note when its first frame was captured, if it is live."""
+        for frame in source:
+            if source.live and self.begun is None:
+                # Somebody else's source may not tell; then it is when the frame arrives here.
+                self.begun = getattr(source, "begun", None) or time.monotonic() - frame.seconds
+            yield frame
+
+    def counting(self, segment: Segment) -> Segment:
+        """Make `segment` count what went through it."""
+
+        def counted(images: list[Image]) -> list[Instances]:
+            found = segment(images)
+            self.segmented += len(images)
+            return found
+
+        return counted
+
+    def shown(self, frame: Frame, instances: Instances, seconds: float) -> None:
+        """Count a frame that every sink has, so many seconds after `show` began."""
+        self.frames += 1
+        self.instances += len(instances)
+        self.seconds = seconds
+        self.dropped = frame.index + 1 - self.frames
+        if self.begun is not None:
+            self.latency.add(time.monotonic() - self.begun - frame.seconds)
 
 
 def run(
@@ -20,38 +124,59 @@ def run(
     batch: int = 4,
     policy: Policy | None = None,
     track: bool = True,
+    carry: bool | None = None,
+    every: int = 1,
+    tally: Tally | None = None,
 ) -> Generator[tuple[Frame, Instances]]:
-    """Segment every frame of `source` in the background and yield (frame, its instances) in order.
+    """Segment the frames of `source` in the background and yield (frame, its instances) in order.
 
-    `source` is anything `open_source` takes, or an open Source, which is then left open. Up to `batch` frames
-    are segmented at once. Policy "all" makes a source wait, "latest" drops what is too old; by default files
-    wait and live sources drop. With `track`, instances carry ids that stay over time.
+    `source` is anything `open_source` takes, or an open Source, which is then left open unless it is live. Up
+    to `batch` frames are segmented at once. Policy "all" makes a source wait, "latest" drops what is too old;
+    by default files wait and live sources drop. With `track`, instances carry ids that stay over time.
 
-    Raises SourceError, and whatever `segment` raises. Leaving the loop early stops every thread once the
-    generator is closed (`del` it, or use `contextlib.closing`).
+    With `carry` and "latest", the default when live, every frame is yielded as it comes, with the instances
+    of the newest segmented one carried along; without `carry`, segmented frames alone. With "all", `every` N
+    segments frames 0, N, 2N, ... and carries in between. `tally`, the one that `show` gets, hears what is
+    segmented and when a live source began.
+
+    Raises SourceError, and whatever `segment` raises; UsageError when `every` is below 1, or more with
+    "latest" or without `carry`. Leaving the loop early stops every thread once the generator is closed (`del`
+    it, or use `contextlib.closing`).
     """
+    tally = tally or Tally()
+    identify = Tracker().update if track else _unchanged
     with contextlib.ExitStack() as stack:
         opened = stack.enter_context(open_source(source)) if isinstance(source, str | int | Path) else source
         policy = policy or ("latest" if opened.live else "all")
-        tracker = Tracker()
-        with Pipeline(opened, segment, batch=batch, policy=policy) as results:
+        if every != 1 and (policy == "latest" or carry is False):
+            raise UsageError(f"every is {every}: that takes a source that waits (policy all), and carrying.")
+        carries = every != 1 or (policy == "latest" and (opened.live if carry is None else carry))
+        frames, counted = tally.timing(opened), tally.counting(segment)
+        stages = (
+            _carrying(frames, counted, identify, every=every, batch=batch)
+            if carries
+            else Pipeline(frames, counted, batch=batch, policy=policy)
+        )
+        # A live source is closed first: that ends the reader's wait for a camera that is silent.
+        with stages as results, contextlib.closing(opened) if opened.live else contextlib.nullcontext():
             for frame, instances in results:
-                yield frame, tracker.update(instances, frame.seconds) if track else instances
+                yield frame, instances if carries else identify(instances, frame.seconds)
 
 
-@dataclass
-class Tally:
-    """What a sitting has done so far."""
+def _unchanged(instances: Instances, _: float) -> Instances:
+    return instances
 
-    frames: int = 0
-    instances: int = 0
-    seconds: float = 0.0
-    """Wall clock since `show` began."""
 
-    @property
-    def fps(self) -> float:
-        """Frames per second of wall clock, 0 before the first frame."""
-        return self.frames / self.seconds if self.seconds else 0.0
+def _carrying(
+    frames: Iterable[Frame], segment: Segment, identify: Identify, *, every: int, batch: int
+) -> Newest | EveryNth:
+    """Give every frame its instances, found or carried: those of each `every`th, or of the newest."""
+    from live_seg.carry import Carrier
+
+    if every == 1:
+        return Newest(frames, segment, Carrier(), identify)
+    # In a file what was found holds at once: it comes in the frame it was found in.
+    return EveryNth(frames, segment, Carrier(takeover=1), identify, every=every, batch=batch)
 
 
 def show(
@@ -74,9 +199,7 @@ def show(
         picture = draw(frame, instances)
         # A list, so that every sink gets the frame even if one asks to stop.
         wanted = [sink.write(frame, picture, instances) for sink in sinks]
-        tally.frames += 1
-        tally.instances += len(instances)
-        tally.seconds = time.monotonic() - begun
+        tally.shown(frame, instances, time.monotonic() - begun)
         yield frame
         if not all(wanted):
             return

@@ -409,6 +409,33 @@ def test_a_channel_keeps_saying_how_it_ended() -> None:
     assert not channel.put(3)
 
 
+def test_a_channel_tells_what_is_there_without_waiting() -> None:
+    channel: Channel[int] = Channel(3)
+    assert channel.take(wait=False) == []
+    for thing in range(3):
+        channel.put(thing)
+    assert channel.take(2, wait=False) == [0, 1]
+    assert channel.take(2, wait=False) == [2]
+    channel.close(BoomError())
+    with pytest.raises(BoomError):
+        channel.take(wait=False)
+
+
+def test_a_failure_beside_the_writer_is_not_dropped_with_the_oldest() -> None:
+    channel: Channel[int] = Channel(1, drop_oldest=True)
+    channel.put(0)
+    assert channel.take() == [0]
+    channel.close(BoomError())
+    writer = threading.Thread(target=lambda: [channel.put(thing) for thing in (1, 2, 3)])
+    writer.start()
+    try:
+        with pytest.raises(BoomError):
+            list(iter(channel.take, []))
+    finally:
+        channel.abandon()
+        writer.join()
+
+
 INTERRUPTED_WAIT = """
 import threading
 from tests.test_pipeline import endless, segment

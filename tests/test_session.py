@@ -1,16 +1,20 @@
 """A sitting without a network: what is opened is closed, what comes is handed on."""
 
+import itertools
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from live_seg import session, sources
-from live_seg.errors import SinkError, SourceError
-from live_seg.session import Tally, run, show
+from live_seg import cameras, session
+from live_seg.errors import SinkError, SourceError, UsageError
+from live_seg.session import Latency, Tally, run, show
 from live_seg.sinks import Sink
 from live_seg.structures import Frame, Image, Instances, Source
 from tests.clips import clip, variable_clip
@@ -129,6 +133,30 @@ class TestRun:
         list(run(source, StandIn()))
         assert not source.closed
 
+    @pytest.mark.parametrize("carry", [True, False])
+    def test_leaving_does_not_wait_for_a_silent_camera(self, carry: bool) -> None:
+        class Silent(Row):
+            """Gives one picture, then none until it is closed."""
+
+            was_closed = False
+
+            def __init__(self) -> None:
+                super().__init__(1, live=True)
+                self.closing = threading.Event()
+
+            def __iter__(self) -> Iterator[Frame]:
+                yield frame(0)
+                self.was_closed = self.closing.wait(20)
+
+            def close(self) -> None:
+                self.closing.set()
+
+        source = Silent()
+        results = run(source, StandIn(), carry=carry)
+        assert next(results)[0].index == 0
+        results.close()
+        assert source.was_closed
+
     def test_nothing_is_opened_before_the_first_frame_is_asked_for(self, opened: list[Source]) -> None:
         run("a row", StandIn())
         assert opened == []
@@ -151,7 +179,7 @@ class TestRun:
             asked.append(target)
             return cv2.VideoCapture()
 
-        monkeypatch.setattr(sources, "open_capture", none_there)
+        monkeypatch.setattr(cameras, "open_capture", none_there)
         with pytest.raises(SourceError, match="camera 3"):
             next(run(3, StandIn()))
         assert asked == [3]
@@ -162,7 +190,7 @@ class TestRun:
 
     def test_a_live_source_does_not(self) -> None:
         source = Row(30, live=True)
-        indices = [f.index for f, _ in run(source, WaitsFor(source), batch=2)]
+        indices = [f.index for f, _ in run(source, WaitsFor(source), batch=2, carry=False)]
         assert indices[-2:] == [28, 29]
         assert len(indices) <= 4  # of the first batch at most two, of the rest the newest two
 
@@ -171,6 +199,76 @@ class TestRun:
         assert len(list(run(source, WaitsFor(source), batch=2, policy="latest"))) <= 4
         source = Row(30, live=True)
         assert len(list(run(source, StandIn(), policy="all"))) == 30
+
+
+class TestCarrying:
+    def test_a_live_source_shows_every_frame_though_the_model_is_stuck(self) -> None:
+        class Camera(Row):
+            """Gives its next picture when the one before was shown."""
+
+            def __init__(self) -> None:
+                super().__init__(30, live=True)
+                self.shown = threading.Semaphore(1)
+
+            def __iter__(self) -> Iterator[Frame]:
+                for one in super().__iter__():
+                    assert self.shown.acquire(timeout=20)
+                    yield one
+
+        source = Camera()
+        seen = []
+        for f, instances in run(source, WaitsFor(source)):
+            seen.append((f.index, len(instances)))
+            source.shown.release()
+        assert seen[:-1] == [(index, 0) for index in range(29)]
+        assert seen[-1][0] == 29  # by now the model may go on
+
+    def test_what_was_found_is_carried_with_its_id(self) -> None:
+        class Camera(Row):
+            """Never ends."""
+
+            def __iter__(self) -> Iterator[Frame]:
+                still = frame(0).image
+                return (Frame(index, index / 10, still) for index in itertools.count())
+
+        results = run(Camera(0, live=True), StandIn())
+        found = next(instances for _, instances in results if len(instances))
+        results.close()
+        assert found.track_ids is not None
+        assert found.track_ids.tolist() == [1]
+
+    @pytest.mark.parametrize(("every", "segmented"), [(1, 10), (2, 5), (4, 3), (99, 1)])
+    def test_every_nth_frame_of_a_file(self, every: int, segmented: int) -> None:
+        segment, tally = StandIn(), Tally()
+        results = list(run(Row(10), segment, every=every, tally=tally))
+        assert [f.index for f, _ in results] == list(range(10))
+        for f, found in results[::every]:
+            assert found.boxes.tolist() == left_half(f.image).boxes.tolist()
+            assert found.track_ids is not None
+            assert found.track_ids.tolist() == [1]
+        assert sum(segment.batches) == tally.segmented == segmented
+
+    def test_every_frame_of_a_file_in_its_order_the_same_each_time(self, tmp_path: Path) -> None:
+        path = variable_clip(tmp_path / "in.mp4")
+
+        def boxes() -> list[object]:
+            return [(f.index, f.seconds, i.boxes.tolist()) for f, i in run(path, StandIn(), every=3)]
+
+        once = boxes()
+        assert len(once) == 40
+        assert once == boxes()
+
+    @pytest.mark.parametrize("every", [0, -3])
+    def test_every_is_at_least_one(self, every: int) -> None:
+        with pytest.raises(UsageError, match="at least 1"):
+            next(run(Row(3), StandIn(), every=every))
+
+    def test_every_nth_needs_a_source_that_waits_and_carrying(self) -> None:
+        with pytest.raises(UsageError, match="policy all"):
+            next(run(Row(3, live=True), StandIn(), every=2))
+        with pytest.raises(UsageError, match="carrying"):
+            next(run(Row(3), StandIn(), every=2, carry=False))
+        assert len(list(run(Row(3, live=True), StandIn(), every=2, policy="all"))) == 3
 
 
 def results_of(count: int) -> Iterator[tuple[Frame, Instances]]:
@@ -229,3 +327,67 @@ class TestShow:
         results = run(clip(tmp_path / "in.mp4", rate="10"), StandIn())
         shown = list(show(results, lambda f, _: f.image, [sink], tally))
         assert len(shown) == len(sink.noted) == tally.frames == tally.instances == 10
+
+
+@given(delays=st.lists(st.floats(0, 12), max_size=50), percent=st.floats(0.5, 100))
+@settings(max_examples=60, deadline=None)
+def test_latency_agrees_with_numpy(delays: list[float], percent: float) -> None:
+    latency = Latency()
+    for delay in delays:
+        latency.add(delay)
+    expected = np.percentile(delays, percent, method="inverted_cdf") if delays else 0.0
+    assert latency.percentile(percent) == pytest.approx(min(expected, Latency.LONGEST), abs=0.00051)
+    assert latency.last == (delays[-1] if delays else 0.0)
+    assert latency.mean == pytest.approx(np.mean(delays) if delays else 0.0)
+
+
+class TestTally:
+    def test_frames_that_were_never_shown_are_counted(self) -> None:
+        tally = Tally()
+        some = ((f, instances) for f, instances in results_of(10) if f.index in (1, 2, 7))
+        list(show(some, brighter, [], tally))
+        assert (tally.frames, tally.dropped) == (3, 5)
+
+    def test_what_a_live_source_loses_is_what_was_not_shown(self) -> None:
+        for carry in (True, False):
+            source, tally = Row(30, live=True), Tally()
+            list(
+                show(run(source, WaitsFor(source), carry=carry, tally=tally), lambda f, _: f.image, [], tally)
+            )
+            assert tally.frames + tally.dropped == 30
+            assert 1 <= tally.segmented <= 30
+
+    def test_latency_is_counted_from_the_capture(self) -> None:
+        source, tally = Row(3, live=True), Tally()
+        source.begun = time.monotonic() - 60  # type: ignore[attr-defined]
+        results = run(source, StandIn(), policy="all", tally=tally)
+        assert len(list(show(results, lambda f, _: f.image, [], tally))) == tally.latency.count == 3
+        assert tally.begun == source.begun  # type: ignore[attr-defined]
+        assert 59 < tally.latency.mean < 120
+        assert tally.latency.percentile(95) == Latency.LONGEST
+
+    def test_latency_of_a_source_that_does_not_tell_when_it_began(self) -> None:
+        before, tally = time.monotonic(), Tally()
+        list(run(Row(3, live=True), StandIn(), tally=tally))
+        assert tally.begun is not None
+        assert before <= tally.begun <= time.monotonic()
+
+    def test_the_summary_of_a_file(self) -> None:
+        source, tally = Row(3), Tally()
+        list(show(run(source, StandIn(), tally=tally), brighter, [], tally))
+        tally.seconds = 2.0
+        assert tally.summary() == "3 frames in 2.0 s (1.5 fps), 3 instances"
+        assert tally.latency.count == 0
+
+    def test_the_summary_of_a_live_source(self) -> None:
+        tally = Tally(frames=90, instances=180, seconds=3.0, dropped=2, segmented=15, begun=7.0)
+        for _ in range(90):
+            tally.latency.add(0.04)
+        assert tally.summary() == (
+            "90 frames in 3.0 s (30.0 fps), 180 instances; "
+            "network 5.0 fps; latency 40 ms, 95% within 40 ms; 2 dropped"
+        )
+
+    def test_the_summary_before_the_first_frame(self) -> None:
+        assert Tally().summary() == "0 frames in 0.0 s (0.0 fps), 0 instances"
+        assert "latency 0 ms" in Tally(begun=1.0).summary()

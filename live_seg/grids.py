@@ -1,0 +1,53 @@
+"""Arithmetic on many small square grids at once: the masks of a frame's instances."""
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+
+
+def cell_centres(boxes: NDArray[Any], side: int) -> Floats:
+    """Where the cells of each box (N, 4), x1 y1 x2 y2, have their centres: (N, side, side, 2), x y."""
+    steps = (np.arange(side, dtype=np.float32) + 0.5) / side
+    places = boxes[:, None, :2] + (boxes[:, None, 2:] - boxes[:, None, :2]) * steps[:, None]  # (N, side, 2)
+    centres = np.empty((len(boxes), side, side, 2), np.float32)
+    centres[..., 0] = places[:, None, :, 0]
+    centres[..., 1] = places[:, :, None, 1]
+    return centres
+
+
+def in_picture(points: Floats, size: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Whether x y of points (..., 2) lie in a picture of `size` (h, w, ...)."""
+    return np.asarray(np.all((points >= 0) & (points <= (size[1], size[0])), axis=-1))
+
+
+def blurred(grids: Floats, deviation: float) -> Floats:
+    """Filter grids (N, M, M, C) with a Gaussian of `deviation` cells; outside a grid counts as zero."""
+    steps = np.arange(grids.shape[1], dtype=np.float32)
+    kernel = np.exp(-0.5 * ((steps[:, None] - steps) / deviation) ** 2) / (deviation * np.sqrt(2 * np.pi))
+    kernel = kernel.astype(np.float32)
+    along = np.tensordot(kernel, grids, (1, 1)).swapaxes(0, 1)
+    return np.asarray(np.moveaxis(np.tensordot(kernel, along, (1, 2)), 0, 2), np.float32)
+
+
+def from_grids(grids: Floats, cells: Floats, *, edge: bool) -> Floats:
+    """Read each of the grids (N, M, M) or (N, M, M, C), C at most 4, bilinearly at its cells (N, K, K, 2).
+
+    Cells are column and row, the first cell's centre at 0. Outside a grid its edge is repeated if `edge`,
+    else it is zero. Returns (N, K, K[, C]).
+    """
+    n, side = grids.shape[:2]
+    if not n:
+        return np.zeros((*cells.shape[:3], *grids.shape[3:]), np.float32)
+    # One tall picture of all the grids, each with a border of one cell, so that one call reads them all.
+    border = ((0, 0), (1, 1), (1, 1), *[(0, 0)] * (grids.ndim - 3))
+    padded = np.pad(grids, border, mode="edge") if edge else np.pad(grids, border)
+    places = np.clip(cells, -1, side) + np.float32(1)
+    columns = places[..., 0].reshape(-1, cells.shape[2])
+    rows = places[..., 1] + (np.arange(n, dtype=np.float32) * (side + 2))[:, None, None]
+    tall = padded.reshape(n * (side + 2), side + 2, *grids.shape[3:])
+    read = cv2.remap(tall, columns, rows.reshape(columns.shape), cv2.INTER_LINEAR)
+    return np.asarray(read.reshape(*cells.shape[:3], *grids.shape[3:]), np.float32)
