@@ -1,0 +1,56 @@
+"""Snapshots: what came and what was drawn, two files, nothing overwritten."""
+
+import re
+from datetime import datetime
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from live_seg.errors import SinkError
+from live_seg.snapshot import save_snapshot
+from live_seg.structures import Frame, Image
+
+NOON = datetime(2026, 5, 4, 12, 30, 1)
+
+
+def picture(value: int) -> Image:
+    return np.full((30, 40, 3), value, np.uint8)
+
+
+def value(path: Path) -> int:
+    read = cv2.imread(str(path))
+    assert read is not None
+    return int(read[0, 0, 0])
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_two_files_with_the_time_in_their_names(tmp_path: Path) -> None:
+    plain, masks = save_snapshot(Frame(7, 0.5, picture(10)), picture(20), tmp_path, NOON)
+    assert (plain.name, masks.name) == ("live-seg_20260504-123001.png", "live-seg_20260504-123001_masks.png")
+    assert (value(plain), value(masks)) == (10, 20)
+    assert names(tmp_path) == sorted([plain.name, masks.name])
+
+
+def test_without_a_time_it_is_now(tmp_path: Path) -> None:
+    plain, _ = save_snapshot(Frame(0, 0.0, picture(0)), picture(0), tmp_path)
+    assert re.fullmatch(r"live-seg_\d{8}-\d{6}", plain.stem)
+
+
+def test_nothing_is_overwritten(tmp_path: Path) -> None:
+    """Neither of several snapshots in one second, nor of a pair whose one half is gone."""
+    saved = [save_snapshot(Frame(0, 0.0, picture(i)), picture(100 + i), tmp_path, NOON) for i in range(3)]
+    assert [plain.stem[-4:] for plain, _ in saved] == ["3001", "_002", "_003"]
+    saved[1][0].unlink()
+    saved.append(save_snapshot(Frame(0, 0.0, picture(3)), picture(103), tmp_path, NOON))
+    assert [value(masks) for _, masks in saved] == [100, 101, 102, 103]
+    assert len(names(tmp_path)) == 7
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(SinkError, match="no folder"):
+        save_snapshot(Frame(0, 0.0, picture(0)), picture(0), tmp_path / "gone", NOON)

@@ -1,0 +1,405 @@
+"""The window: on a faked desktop, and a real one on a virtual X server with real key events."""
+
+import ctypes
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from live_seg.controls import Controls
+from live_seg.errors import SinkError
+from live_seg.structures import Frame, Image, Instances
+from live_seg.window import Window
+
+NOTHING = Instances.empty()
+
+
+def frame(index: int, width: int = 40, height: int = 30) -> Frame:
+    return Frame(index, index / 30, np.full((height, width, 3), index, np.uint8))
+
+
+class Desktop:
+    """OpenCV's windows, faked: what is open, what was shown, what the user does next."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.open: set[str] = set()
+        self.shown: list[Image] = []
+        self.size: tuple[int, int] | None = None
+        self.next_keys: list[int] = []
+        self.waited: list[int] = []
+        self.closes_window = False
+        monkeypatch.setattr("live_seg.window._check_display", lambda: None)
+        monkeypatch.setattr(cv2, "namedWindow", lambda title, _flags: self.open.add(title))
+        monkeypatch.setattr(cv2, "resizeWindow", self.resize)
+        monkeypatch.setattr(cv2, "imshow", self.show)
+        monkeypatch.setattr(cv2, "waitKeyEx", self.wait)
+        monkeypatch.setattr(cv2, "waitKey", self.wait)
+        monkeypatch.setattr(cv2, "destroyWindow", self.open.remove)
+        monkeypatch.setattr(cv2, "getWindowProperty", self.visible)
+
+    def resize(self, _title: str, width: int, height: int) -> None:
+        self.size = (width, height)
+
+    def visible(self, title: str, _property: int) -> float:
+        if not self.open:
+            raise cv2.error("NULL guiReceiver (please create a window)")  # as Qt has it
+        return float(title in self.open)
+
+    def show(self, title: str, image: Image) -> None:
+        self.open.add(title)  # as OpenCV does: a closed window comes back
+        self.shown.append(image)
+
+    def wait(self, milliseconds: int) -> int:
+        self.waited.append(milliseconds)
+        if self.closes_window:
+            self.open.clear()
+        return self.next_keys.pop(0) if self.next_keys else -1
+
+
+@pytest.fixture
+def desktop(monkeypatch: pytest.MonkeyPatch) -> Desktop:
+    return Desktop(monkeypatch)
+
+
+class TestOnAFakedDesktop:
+    def test_shows_every_picture_and_goes_away(self, desktop: Desktop) -> None:
+        with Window("seen") as sink:
+            assert desktop.open == set()  # no grey window while a model loads
+            for index in range(3):
+                assert sink.write(frame(index), frame(index).image, NOTHING)
+            assert desktop.open == {"seen"}
+        assert desktop.open == set()
+        assert [int(image[0, 0, 0]) for image in desktop.shown] == [0, 1, 2]
+
+    # 0x100000 is GTK's Num Lock, 0xFF1B X11's Esc.
+    @pytest.mark.parametrize("key", [ord("q"), ord("Q"), 27, 0xFF1B, ord("q") | 0x100000])
+    def test_q_and_escape_ask_to_stop(self, desktop: Desktop, key: int) -> None:
+        with Window() as sink:
+            desktop.next_keys = [ord("x")]
+            assert sink.write(frame(0), frame(0).image, NOTHING)
+            desktop.next_keys = [key]
+            assert not sink.write(frame(1), frame(1).image, NOTHING)
+            assert not sink.write(frame(2), frame(2).image, NOTHING)
+        assert len(desktop.shown) == 2
+
+    # Their low 8 bits are Q, R and S: the codes of X11, Windows and macOS.
+    @pytest.mark.parametrize("key", [0xFF51, 0xFF52, 0xFF53, 0x250000, 0xF702])
+    def test_arrow_keys_do_nothing(self, desktop: Desktop, key: int) -> None:
+        controls = Controls()
+        with Window(controls=controls) as sink:
+            desktop.next_keys = [key]
+            assert sink.write(frame(0), frame(0).image, NOTHING)
+            assert controls == Controls()
+
+    def test_all_keys_that_wait_reach_the_controls(self, desktop: Desktop) -> None:
+        controls = Controls(0.5)
+        with Window(controls=controls) as sink:
+            desktop.next_keys = [ord("m"), ord("b"), 0xFFAB, 0xFFAB, 0xFFAD]
+            assert sink.write(frame(0), frame(0).image, NOTHING)
+        assert (controls.masks, controls.boxes, controls.labels) == (False, False, True)
+        assert controls.threshold == 0.55
+
+    def test_while_it_waits_keys_come_without_a_picture(self, desktop: Desktop) -> None:
+        controls = Controls()
+        with Window(controls=controls) as sink:
+            sink.write(frame(0), frame(0).image, NOTHING)
+            desktop.next_keys, desktop.waited = [ord(" ")], []
+            assert sink.wait(0.25)
+            assert controls.paused
+            assert desktop.waited == [250, 1]
+            desktop.next_keys = [ord("q")]
+            assert not sink.wait(0.25)
+        assert len(desktop.shown) == 1
+
+    def test_waiting_before_the_first_picture_opens_nothing(self, desktop: Desktop) -> None:
+        with Window() as sink:
+            assert sink.wait(0.001)
+        assert (desktop.open, desktop.waited) == (set(), [])
+
+    @pytest.mark.parametrize("paused", [False, True])
+    def test_a_closed_window_asks_to_stop_and_does_not_come_back(
+        self, desktop: Desktop, paused: bool
+    ) -> None:
+        controls = Controls()
+        with Window(controls=controls) as sink:
+            assert sink.write(frame(0), frame(0).image, NOTHING)
+            desktop.closes_window = True
+            assert not (sink.wait(0.1) if paused else sink.write(frame(1), frame(1).image, NOTHING))
+            assert controls.ended
+            shown = len(desktop.shown)
+            assert not sink.write(frame(2), frame(2).image, NOTHING)
+        assert desktop.open == set()
+        assert len(desktop.shown) == shown
+
+    def test_controls_that_somebody_else_ended(self, desktop: Desktop) -> None:
+        controls = Controls()
+        with Window(controls=controls) as sink:
+            controls.press("q")
+            assert not sink.write(frame(0), frame(0).image, NOTHING)
+        assert desktop.shown == []
+
+    @pytest.mark.parametrize(
+        ("picture", "window"), [((40, 30), (40, 30)), ((3840, 2160), (1280, 720)), ((600, 7200), (60, 720))]
+    )
+    def test_a_large_picture_gets_a_window_that_fits_and_keeps_its_shape(
+        self, desktop: Desktop, picture: tuple[int, int], window: tuple[int, int]
+    ) -> None:
+        with Window() as sink:
+            sink.write(frame(0), frame(0, *picture).image, NOTHING)
+        assert desktop.size == window
+
+    def test_never_shown_and_closed_twice(self, desktop: Desktop) -> None:
+        sink = Window()
+        sink.close()
+        sink.close()
+        assert desktop.shown == []
+
+    def test_an_opencv_without_windows(self, desktop: Desktop, monkeypatch: pytest.MonkeyPatch) -> None:
+        def not_built(*_: object) -> None:
+            raise cv2.error("The function is not implemented. Rebuild the library with GTK+ 2.x support.")
+
+        monkeypatch.setattr(cv2, "namedWindow", not_built)
+        with pytest.raises(SinkError, match=r"opencv-python instead of opencv-python-headless.*-o"):
+            Window()
+        assert desktop.shown == []
+
+
+@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="X servers of this machine have socket files")
+class TestWithoutADisplay:
+    """OpenCV's Qt would end the process: it must be told before."""
+
+    @pytest.fixture(autouse=True)
+    def _on_linux(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def abort(*_: object) -> None:
+            os.abort()
+
+        monkeypatch.setattr(sys, "platform", "linux")
+        monkeypatch.setattr(cv2, "namedWindow", abort)
+
+    def test_none(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("DISPLAY", raising=False)
+        with pytest.raises(SinkError, match=r"no display to show a window on.*-o"):
+            Window()
+
+    @pytest.mark.parametrize("display", [":4711", "unix:4711.0", "localhost:4711", "127.0.0.1:4711.0"])
+    def test_one_that_does_not_answer(self, monkeypatch: pytest.MonkeyPatch, display: str) -> None:
+        monkeypatch.setenv("DISPLAY", display)
+        with pytest.raises(SinkError, match=rf"{display}: no X server answers.*-o"):
+            Window()
+
+    def test_one_that_answers_on_a_port(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(cv2, "namedWindow", lambda *_: None)
+        monkeypatch.setattr(cv2, "destroyWindow", lambda *_: None)
+        monkeypatch.setenv("QT_QPA_PLATFORM", "wayland")
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            monkeypatch.setenv("DISPLAY", f"localhost:{server.getsockname()[1] - 6000}.0")
+            Window().close()
+        assert os.environ["QT_QPA_PLATFORM"] == "xcb"
+
+
+PROGRAM = """
+import dataclasses, itertools, json
+import numpy as np
+from live_seg.controls import Controls
+from live_seg.hud import Figures, draw_hud
+from live_seg.structures import Frame, Instances
+from live_seg.window import Window
+
+controls, told, shown = Controls(threshold=0.5, least=0.3), None, 0
+y, x = np.mgrid[:360, :640].astype(np.uint8)
+with Window("live-seg under test", controls) as window:
+    for index in itertools.count():
+        drawn = dataclasses.replace(controls)
+        if not drawn.paused:
+            shown = index
+        picture = np.stack([x, y, x + np.uint8(shown % 256)], axis=2)
+        draw_hud(picture, drawn, Figures(30.0, 2.1, 0.085, 3, 12, 75.0 if drawn.recording else None))
+        frame = Frame(index, index / 30, picture)
+        if not (window.write(frame, picture, Instances.empty()) and window.wait(0.05)):
+            break
+        if drawn != told:
+            told = drawn
+            print(json.dumps(vars(told)), flush=True)
+print(json.dumps(vars(controls)), flush=True)
+"""
+"""Shows moving colours with the figures above them, and tells its switches when a change can be seen."""
+
+
+@pytest.fixture(scope="module")
+def screen() -> Iterator[str]:
+    """Start an X server without a monitor; gives its DISPLAY."""
+    for needed in ("Xvfb", "xdotool", "import"):
+        if shutil.which(needed) is None:
+            pytest.skip(f"{needed} is not installed (Debian: xvfb, xdotool, imagemagick)")
+    command = ["Xvfb", "-displayfd", "1", "-screen", "0", "1400x900x24", "-nolisten", "tcp"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
+        try:
+            assert server.stdout is not None
+            yield f":{server.stdout.readline().strip()}"
+        finally:
+            server.terminate()
+
+
+class Shown:
+    """The program with its window on `screen`, and the user in front of it."""
+
+    def __init__(self, screen: str) -> None:
+        self.environment = {**os.environ, "DISPLAY": screen}
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM],
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.start = self.told()
+        self.window = self.xdotool("search", "--sync", "--onlyvisible", "--name", "under test").split()[-1]
+        self.xdotool("windowfocus", "--sync", self.window)
+
+    def told(self) -> dict[str, Any]:
+        """What the program tells next; waits for it."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line, self.process.communicate()[1]
+        return dict(json.loads(line))
+
+    def xdotool(self, *arguments: str) -> str:
+        done = subprocess.run(
+            ["xdotool", *arguments], env=self.environment, check=True, capture_output=True, text=True
+        )
+        return done.stdout
+
+    def press(self, key: str) -> dict[str, Any]:
+        """Press a key, by X11's name for it, and give what has changed."""
+        before = self.start
+        self.xdotool("key", key)
+        self.start = self.told()
+        return {name: value for name, value in self.start.items() if value != before[name]}
+
+    def picture(self, path: Path) -> Image:
+        """Take a picture of the screen, (H, W, 3) uint8 BGR, and leave it at `path`."""
+        subprocess.run(["import", "-window", "root", str(path)], env=self.environment, check=True)
+        taken = cv2.imread(str(path))
+        assert taken is not None
+        return np.asarray(taken, np.uint8)
+
+    def close_button(self) -> None:
+        """Ask the window to close as a window manager does (ICCCM 4.2.8: WM_DELETE_WINDOW)."""
+        send_delete(self.environment["DISPLAY"], int(self.window))
+
+    def end(self) -> tuple[dict[str, Any], int, str]:
+        """Wait for the end: the last switches told, the exit code, and stderr."""
+        out, err = self.process.communicate()
+        return dict(json.loads(out.splitlines()[-1])), self.process.returncode, err
+
+
+class ClientMessage(ctypes.Structure):
+    """XClientMessageEvent with room for any XEvent (Xlib, section 10.13.1)."""
+
+    _fields_ = (
+        ("type", ctypes.c_int),
+        ("serial", ctypes.c_ulong),
+        ("send_event", ctypes.c_int),
+        ("display", ctypes.c_void_p),
+        ("window", ctypes.c_ulong),
+        ("message_type", ctypes.c_ulong),
+        ("format", ctypes.c_int),
+        ("data", ctypes.c_long * 5),
+        ("rest", ctypes.c_long * 12),
+    )
+
+
+def send_delete(display: str, window: int) -> None:
+    x11 = ctypes.CDLL("libX11.so.6")
+    x11.XOpenDisplay.restype = ctypes.c_void_p
+    x11.XInternAtom.argtypes = (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int)
+    x11.XInternAtom.restype = ctypes.c_ulong
+    x11.XSendEvent.argtypes = (
+        *(ctypes.c_void_p, ctypes.c_ulong, ctypes.c_int, ctypes.c_long),
+        ctypes.POINTER(ClientMessage),
+    )
+    x11.XCloseDisplay.argtypes = (ctypes.c_void_p,)
+    server = x11.XOpenDisplay(display.encode())
+    assert server
+    protocols, delete = (x11.XInternAtom(server, name, 0) for name in (b"WM_PROTOCOLS", b"WM_DELETE_WINDOW"))
+    event = ClientMessage(type=33, window=window, message_type=protocols, format=32)  # 33: ClientMessage
+    event.data[0] = delete
+    x11.XSendEvent(server, window, 0, 0, ctypes.byref(event))
+    x11.XCloseDisplay(server)
+
+
+@pytest.fixture
+def shown(screen: str) -> Iterator[Shown]:
+    program = Shown(screen)
+    try:
+        yield program
+    finally:
+        program.process.kill()
+        program.process.communicate()
+
+
+@pytest.mark.slow
+class TestOnAScreen:
+    def test_keys_reach_the_program(self, shown: Shown, tmp_path: Path) -> None:
+        assert shown.press("m") == {"masks": False}
+        assert shown.press("b") == {"boxes": False}
+        assert shown.press("l") == {"labels": False}
+        assert shown.press("plus") == {"threshold": 0.55}
+        assert shown.press("KP_Subtract") == {"threshold": 0.5}
+        assert shown.press("minus") == {"threshold": 0.45}
+        assert shown.press("r") == {"recording": True}
+        assert shown.press("s") == {"snapshot": True}
+        shown.picture(tmp_path / "figures.png")
+        assert shown.press("question") == {"help": True}
+        shown.picture(tmp_path / "help.png")
+        assert shown.press("question") == {"help": False}
+        assert shown.press("h") == {"hud": False}
+        shown.xdotool("key", "Left", "F1", "Return", "x")  # the next line told must be of the next key
+        shown.xdotool("key", "q")
+        last, code, errors = shown.end()
+        assert last == {**shown.start, "ended": True}
+        assert (code, errors) == (0, "")
+
+    def test_while_paused_the_picture_stands_and_keys_work(self, shown: Shown, tmp_path: Path) -> None:
+        assert shown.press("space") == {"paused": True}
+        first = shown.picture(tmp_path / "paused.png")
+        np.testing.assert_array_equal(shown.picture(tmp_path / "still.png"), first)
+        assert (first == 255).all(axis=2).any()
+        assert shown.press("h") == {"hud": False}
+        assert shown.press("space") == {"paused": False}
+        assert (shown.picture(tmp_path / "going.png") != first).any()
+        shown.xdotool("key", "Escape")
+        last, code, errors = shown.end()
+        assert last["ended"]
+        assert (code, errors) == (0, "")
+
+    @pytest.mark.parametrize("paused", [False, True])
+    def test_the_close_button_ends_the_program(self, shown: Shown, paused: bool) -> None:
+        if paused:
+            assert shown.press("space") == {"paused": True}
+        shown.close_button()
+        last, code, errors = shown.end()
+        assert last == {**shown.start, "ended": True}
+        assert (code, errors) == (0, "")
+
+    def test_a_window_of_another_shape_keeps_the_pictures(self, shown: Shown, tmp_path: Path) -> None:
+        """Made 600 pixels wide and 800 high, it shows 16:9 between two empty bars."""
+        shown.press("h")
+        shown.press("space")
+        shown.xdotool("windowmove", "--sync", shown.window, "0", "0")
+        shown.xdotool("windowsize", "--sync", shown.window, "600", "800")
+        shown.press("m")  # answered once the window was drawn anew
+        taken = shown.picture(tmp_path / "shape.png")[:800, :600].astype(int)
+        coloured = np.ptp(taken, axis=2).max(axis=1) > 20
+        rows = np.flatnonzero(coloured)
+        assert len(rows) == pytest.approx(600 * 9 / 16, abs=3)
+        assert (rows[0] + rows[-1]) / 2 == pytest.approx(400, abs=3)
