@@ -157,15 +157,7 @@ def blended(old: Instances, new: Instances, share: float) -> Instances:
     masks[after] += (1 - np.float32(share)) * (old.masks[before] - masks[after])
     leaving = old[np.setdiff1d(np.arange(len(old)), before)]
     leaving = replace(leaving, scores=leaving.scores * np.float32(1 - share))
-    leaving = leaving[leaving.scores >= GONE]
-    columns = vars(replace(new, boxes=boxes, masks=masks)).items()
-    return Instances(
-        **{
-            name: np.concatenate([column, vars(leaving)[name]])
-            for name, column in columns
-            if column is not None
-        }
-    )
+    return replace(new, boxes=boxes, masks=masks).joined(leaving[leaving.scores >= GONE])
 
 
 def _pairs(new: Instances, old: Instances) -> NDArray[np.bool_]:

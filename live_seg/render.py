@@ -57,18 +57,19 @@ def draw(
     alpha: float = 0.45,
     labels: bool = True,
     boxes: bool = True,
+    masks: bool = True,
 ) -> Image:
     """Draw `instances` on a copy of `image` (H, W, 3) uint8 BGR, larger boxes beneath smaller ones.
 
     alpha, 0..1, is the share of colour in a mask's tint; its outline is drawn with any. A label tells the
-    class (`class_names` by class id), the score and, once tracked, the id; it lies above its box, or in it
-    where there is no room. Lines and text grow with the frame. What lies outside the frame is left out.
+    class (`class_names` by class id), the score and the id of a confirmed track; it lies above its box, or in
+    it where there is no room. Lines and text grow with the frame. What lies outside the frame is left out.
     Raises UsageError for another alpha or image, or a class id without a name.
     """
     _check(image, instances, class_names, alpha)
     canvas = image.copy()
     order = np.argsort(-np.prod(instances.boxes[:, 2:] - instances.boxes[:, :2], axis=1), kind="stable")
-    keys = range(len(instances)) if instances.track_ids is None else instances.track_ids.tolist()
+    keys = range(len(instances)) if instances.track_ids is None else np.abs(instances.track_ids).tolist()
     colours = [colour(key) for key in keys]
     shown: dict[int, Region] = {}
     pasted = instances[order].pasted(image.shape[:2])
@@ -76,7 +77,8 @@ def draw(
         if not bits.size:
             continue
         shown[position] = region
-        _draw_mask(canvas, region, bits, colours[position], alpha)
+        if masks:
+            _draw_mask(canvas, region, bits, colours[position], alpha)
         if boxes:
             _draw_box(canvas, region, colours[position])
     if labels:
@@ -134,7 +136,8 @@ def _draw_box(canvas: Image, region: Region, paint: Colour) -> None:
 
 def _caption(instances: Instances, position: int, class_names: Sequence[str]) -> str:
     caption = f"{class_names[instances.class_ids[position]]} {instances.scores[position]:.2f}"
-    return caption if instances.track_ids is None else f"{caption} #{instances.track_ids[position]}"
+    known = 0 if instances.track_ids is None else int(instances.track_ids[position])
+    return f"{caption} #{known}" if known > 0 else caption
 
 
 def _draw_labels(canvas: Image, captions: list[str], regions: list[Region], colours: list[Colour]) -> None:

@@ -12,6 +12,7 @@ from live_seg.errors import UsageError
 from live_seg.keyframes import EveryNth, Identify, Newest
 from live_seg.pipeline import Pipeline, Policy
 from live_seg.sinks import Sink
+from live_seg.smooth import Smoother
 from live_seg.sources import open_source
 from live_seg.structures import Frame, Image, Instances, Segment, Source
 from live_seg.track import Tracker
@@ -94,7 +95,7 @@ class Tally:
         for frame in source:
             if source.live and self.begun is None:
                 # Somebody else's source may not tell; then it is when the frame arrives here.
-                self.begun = getattr(source, "begun", None) or time.monotonic() - frame.seconds
+                self.begun = source.begun or time.monotonic() - frame.seconds
             yield frame
 
     def counting(self, segment: Segment) -> Segment:
@@ -126,13 +127,15 @@ def run(
     track: bool = True,
     carry: bool | None = None,
     every: int = 1,
+    smooth: float | None = None,
     tally: Tally | None = None,
 ) -> Generator[tuple[Frame, Instances]]:
     """Segment the frames of `source` in the background and yield (frame, its instances) in order.
 
     `source` is anything `open_source` takes, or an open Source, which is then left open unless it is live. Up
     to `batch` frames are segmented at once. Policy "all" makes a source wait, "latest" drops what is too old;
-    by default files wait and live sources drop. With `track`, instances carry ids that stay over time.
+    by default files wait and live sources drop. With `track`, instances carry ids that stay over time; with
+    `smooth`, the least score shown, their masks and scores are steadied, too (see `Smoother`).
 
     With `carry` and "latest", the default when live, every frame is yielded as it comes, with the instances
     of the newest segmented one carried along; without `carry`, segmented frames alone. With "all", `every` N
@@ -144,7 +147,7 @@ def run(
     it, or use `contextlib.closing`).
     """
     tally = tally or Tally()
-    identify = Tracker().update if track else _unchanged
+    identify = _identify(track, smooth)
     with contextlib.ExitStack() as stack:
         opened = stack.enter_context(open_source(source)) if isinstance(source, str | int | Path) else source
         policy = policy or ("latest" if opened.live else "all")
@@ -161,6 +164,17 @@ def run(
         with stages as results, contextlib.closing(opened) if opened.live else contextlib.nullcontext():
             for frame, instances in results:
                 yield frame, instances if carries else identify(instances, frame.seconds)
+
+
+def _identify(track: bool, smooth: float | None) -> Identify:
+    """What follows and steadies instances from frame to frame."""
+    if not track:
+        return _unchanged
+    tracker = Tracker()
+    if smooth is None:
+        return tracker.update
+    smoother = Smoother(smooth)
+    return lambda instances, seconds: smoother.update(tracker.update(instances, seconds), seconds)
 
 
 def _unchanged(instances: Instances, _: float) -> Instances:

@@ -148,12 +148,18 @@ class JsonLines(Sink):
                     "box": [round(edge, 2) for edge in instances.boxes[i].tolist()],
                     "score": round(float(instances.scores[i]), 4),
                     "class": self._class_names[instances.class_ids[i]],
-                    **({} if instances.track_ids is None else {"track_id": int(instances.track_ids[i])}),
+                    **_track(instances, i),
                     "mask": mask,
                 }
                 for i, mask in enumerate(instances.rles((height, width)))
             ],
         }
+
+
+def _track(instances: Instances, position: int) -> dict[str, int]:
+    """The id of a track, once it is confirmed."""
+    known = 0 if instances.track_ids is None else int(instances.track_ids[position])
+    return {"track_id": known} if known > 0 else {}
 
 
 class Images(Sink):

@@ -48,7 +48,7 @@ class Instances:
     scores: NDArray[np.float32]
     """(N,): 0..1."""
     track_ids: NDArray[np.int32] | None = None
-    """(N,): steady over time, once tracked."""
+    """(N,): steady over time, once tracked; -n for what will be n when it is seen again."""
 
     def __post_init__(self) -> None:
         n = len(self.boxes)
@@ -83,6 +83,24 @@ class Instances:
         """Choose instances by slice, bool mask (N,) or positions; every column is cut alike."""
         return replace(
             self, **{name: value[index] for name, value in vars(self).items() if value is not None}
+        )
+
+    def joined(self, other: "Instances") -> "Instances":
+        """Every column of these, then of `other`; an empty one may lack ids and have masks of another size.
+
+        Raises ValueError when neither is empty and only one has track ids, or their masks differ in size.
+        """
+        if not len(self) or not len(other):
+            return self if len(self) else other
+        if (self.track_ids is None) != (other.track_ids is None):
+            raise ValueError("Instances: expected track ids of both or of neither to join them.")
+        theirs = vars(other)
+        return Instances(
+            **{
+                name: np.concatenate([value, theirs[name]])
+                for name, value in vars(self).items()
+                if value is not None
+            }
         )
 
     def soft(self, size: tuple[int, int]) -> Iterator[tuple[Region, NDArray[np.float32]]]:
@@ -146,6 +164,8 @@ class Source(Protocol):
     """(width, height) as delivered, after rotation; of the first picture where still images differ."""
     live: bool = False
     """Whether pictures come at their own pace and are lost when not read in time."""
+    begun: float | None = None
+    """`time.monotonic()` when a live source captured its first frame; None before, and for others."""
     frames: int | None = None
     """Declared number of pictures, often off by a few; None when unknown or endless."""
     sound: Path | None = None

@@ -1,6 +1,5 @@
-"""Steady ids: instances matched with those of earlier frames by the overlap of their masks."""
+"""Steady ids: instances matched with those of earlier frames, by their masks and by how their boxes move."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -14,51 +13,97 @@ GRID = 32
 """Samples along each side of the box around two masks: their IoU is mostly within 0.02 of that of full-size
 masks, at worst 0.05."""
 
+SETTLING = 0.3
+"""Seconds, the time constant with which a track's velocity follows the motion of its box, which jitters."""
+
+SLACK = 0.25
+"""How far a box may be from where its track should be, in sizes: geometric means of a box's sides."""
+
+PACE = 1.5
+"""Sizes by which that distance may grow for each second out of sight, a walking person's pace; at most 1."""
+
+SIMILAR = 0.5
+"""Least share of one box's width, and height, to the other's, where the motion alone tells they are one."""
+
+MOST = 300
+"""Tracks remembered at most, newest first: three frames full of instances, should none continue another."""
+
 
 class Tracker:
     """Give instances ids, counted from 1, that stay with them from frame to frame.
 
-    An instance continues the track of its own class whose last mask it overlaps most, by an IoU of `min_iou`,
-    more than 0 to 1, at least. Pairs are taken greedily, best first. A track that is not seen is remembered
-    for `forget_after` seconds of source time. Raises UsageError for other values.
+    An instance continues a track of its own class. A track is expected where its velocity takes it in the
+    seconds since it was last seen. First come the pairs whose masks overlap there by an IoU of `min_iou`,
+    more than 0 to 1, at least; then, of those left, the pairs whose boxes are near each other and alike. So
+    an id survives a short occlusion, a fast move and an empty mask. Pairs are taken greedily, best first.
+
+    The id is negative at the first sighting, -n, and n from the second on: a false alarm of a single frame
+    counts as nobody. Whether n or -n, no two tracks share a number, ever. A track that is not seen is
+    remembered for `forget_after` seconds of source time. Raises UsageError for other values.
+
+    Greedy matching by overlap and a velocity: SORT (Bewley et al. 2016) without its Kalman filter. Surer
+    instances before less sure ones, as in ByteTrack (Zhang et al. 2022).
     """
 
-    def __init__(self, min_iou: float = 0.3, forget_after: float = 1.0) -> None:
+    def __init__(self, min_iou: float = 0.3, forget_after: float = 1.5) -> None:
         if not 0 < min_iou <= 1:
             raise UsageError(f"min_iou is {min_iou}: give an overlap of masks, more than 0 and at most 1.")
         if not forget_after >= 0:
             raise UsageError(f"forget_after is {forget_after}: give seconds, 0 or more.")
         self._min_iou = min_iou
         self._forget_after = forget_after
-        self._tracks = Instances.empty()
-        self._ids = np.zeros(0, np.int32)
+        self._tracks = Instances.empty()  # as each was last seen
         self._seen = np.zeros(0)
+        self._velocity = np.zeros((0, 4), np.float32)  # pixels a second of x1 y1 x2 y2
         self._newest = 0
 
     def update(self, instances: Instances, seconds: float) -> Instances:
-        """Return the same `instances`, in the same order, with `track_ids` (N,) int32.
+        """Return the same `instances`, in the same order, with `track_ids` (N,) int32; see the class.
 
         `seconds` is the frame's time in its source; it does not go back.
         """
         self._keep(seconds - self._seen <= self._forget_after)
-        overlap = mask_iou(instances, self._tracks)
-        overlap[instances.class_ids[:, None] != self._tracks.class_ids] = 0
-        ids = np.zeros(len(instances), np.int32)
-        missed = np.ones(len(self._tracks), bool)
-        for position, track in _best_pairs(overlap, self._min_iou):
-            ids[position] = self._ids[track]
-            missed[track] = False
-        unknown = np.flatnonzero(ids == 0)
-        ids[unknown] = self._newest + 1 + np.arange(len(unknown))
-        self._newest += len(unknown)
-        self._keep(missed)
-        self._tracks = _join(instances, self._tracks)
-        self._ids = np.concatenate([ids, self._ids])
-        self._seen = np.concatenate([np.full(len(ids), seconds), self._seen])
-        return replace(instances, track_ids=ids)
+        track = self._matched(instances, seconds - self._seen)
+        known = track >= 0
+        ids = -(self._newest + np.cumsum(~known, dtype=np.int32))
+        self._newest += int(np.count_nonzero(~known))
+        velocity = np.zeros((len(instances), 4), np.float32)
+        if self._tracks.track_ids is not None:
+            ids[known] = np.abs(self._tracks.track_ids[track[known]])
+            velocity[known] = self._steered(track[known], instances.boxes[known], seconds)
+        tracked = replace(instances, track_ids=ids)
+        self._keep(~np.isin(np.arange(len(self._tracks)), track))
+        self._tracks = tracked.joined(self._tracks)[:MOST]
+        self._seen = np.concatenate([np.full(len(ids), seconds), self._seen])[:MOST]
+        self._velocity = np.concatenate([velocity, self._velocity])[:MOST]
+        return tracked
+
+    def _matched(self, instances: Instances, elapsed: NDArray[Any]) -> NDArray[np.intp]:
+        """Find the track that each instance continues, (N,), -1 for none, `elapsed` (M,) seconds later."""
+        if self._tracks.track_ids is None:
+            return np.full(len(instances), -1)
+        moved = self._velocity * elapsed[:, None]
+        expected = replace(self._tracks, boxes=np.asarray(self._tracks.boxes + moved, np.float32))
+        same = instances.class_ids[:, None] == expected.class_ids
+        overlap = mask_iou(instances, expected)
+        sure = overlap * (1 + instances.scores[:, None])
+        track = _best_pairs(np.where(same & (overlap >= self._min_iou), sure, 0))
+        near = closeness(instances.boxes, expected.boxes, np.minimum(SLACK + PACE * elapsed, 1)) * same
+        near[track >= 0] = 0
+        near[:, track[track >= 0]] = 0
+        near += (near > 0) & (self._tracks.track_ids > 0)  # who was seen once may have been nobody
+        return np.maximum(track, _best_pairs(near))
+
+    def _steered(self, track: NDArray[np.intp], boxes: NDArray[Any], seconds: float) -> NDArray[np.float32]:
+        """Velocities (P, 4) of tracks (P,) that are now seen at `boxes` (P, 4)."""
+        elapsed = np.maximum(seconds - self._seen[track], 1e-6)[:, None]
+        latest = (boxes - self._tracks.boxes[track]) / elapsed
+        gain = -np.expm1(-elapsed / SETTLING)
+        return np.asarray(self._velocity[track] + gain * (latest - self._velocity[track]), np.float32)
 
     def _keep(self, chosen: NDArray[np.bool_]) -> None:
-        self._tracks, self._ids, self._seen = self._tracks[chosen], self._ids[chosen], self._seen[chosen]
+        self._tracks, self._seen = self._tracks[chosen], self._seen[chosen]
+        self._velocity = self._velocity[chosen]
 
 
 def mask_iou(a: Instances, b: Instances) -> NDArray[np.float32]:
@@ -75,47 +120,51 @@ def mask_iou(a: Instances, b: Instances) -> NDArray[np.float32]:
         least = np.minimum(a.boxes[position, :2], b.boxes[near, :2])
         most = np.maximum(a.boxes[position, 2:], b.boxes[near, 2:])
         hull = np.concatenate([least, most], axis=1)
-        one = _sampled(a.boxes[position], a.masks[position], hull)
-        other = _sampled(b.boxes[near], b.masks[near], hull)
+        one = resampled(a.boxes[position], a.masks[position], hull, GRID) >= 0.5
+        other = resampled(b.boxes[near], b.masks[near], hull, GRID) >= 0.5
         either = np.count_nonzero(one | other, axis=(1, 2))
         overlap[position, near] = np.count_nonzero(one & other, axis=(1, 2)) / np.maximum(either, 1)
     return overlap
 
 
-def _sampled(boxes: NDArray[Any], masks: NDArray[Any], hulls: NDArray[Any]) -> NDArray[np.bool_]:
-    """Whether the centres of GRID x GRID cells of each hull (P, 4) lie on its mask. (P, GRID, GRID)
+def closeness(boxes: NDArray[Any], others: NDArray[Any], reach: NDArray[Any]) -> NDArray[Any]:
+    """How near the centres of every pair of boxes (N, 4) and (M, 4) are: (N, M), 1 for one place, else less.
 
-    `boxes` (P, 4) and `masks` (P, M, M) belong to the hulls one by one, or one box and mask to all of them.
+    It falls to 0 at a distance of `reach` (M,), in sizes of the other box, and is 0 where the boxes are not
+    SIMILAR.
     """
-    side = masks.shape[-1]
-    steps = (np.arange(GRID, dtype=np.float32) + 0.5) / GRID
-    points = hulls[:, :2, None] + (hulls[:, 2:] - hulls[:, :2])[..., None] * steps  # (P, 2, GRID)
+    sizes, others_sizes = boxes[:, 2:] - boxes[:, :2], others[:, 2:] - others[:, :2]
+    smaller = np.minimum(sizes[:, None], others_sizes)
+    alike = np.all(smaller >= SIMILAR * np.maximum(sizes[:, None], others_sizes), axis=2)
+    apart = (boxes[:, None, :2] + boxes[:, None, 2:] - others[:, :2] - others[:, 2:]) / 2
+    size = np.sqrt(np.maximum(np.prod(others_sizes, axis=1), 1e-6))
+    return np.asarray(alike * np.maximum(1 - np.hypot(apart[..., 0], apart[..., 1]) / (size * reach), 0))
+
+
+def resampled(boxes: NDArray[Any], masks: NDArray[Any], onto: NDArray[Any], side: int) -> NDArray[np.float32]:
+    """Read masks bilinearly at the centres of side x side cells of other boxes. (P, side, side) float32
+
+    `boxes` (P, 4) and `masks` (P, M, M) belong to the boxes `onto` (P, 4) one by one, or one box and mask to
+    all of them; none is empty. Outside its box a mask is zero.
+    """
+    cells = masks.shape[-1]
+    steps = (np.arange(side, dtype=np.float32) + 0.5) / side
+    points = onto[:, :2, None] + (onto[:, 2:] - onto[:, :2])[..., None] * steps  # (P, 2, side)
     start, size = boxes[..., :2, None], (boxes[..., 2:] - boxes[..., :2])[..., None]
-    inside = (points - start) / size * side - 0.5  # in cells of the mask
-    weights = np.maximum(0, 1 - np.abs(inside[..., None] - np.arange(side, dtype=np.float32)))
-    columns, rows = weights[:, 0], weights[:, 1]  # (P, GRID, M): the bilinear filter's share of each cell
-    return np.asarray(rows @ masks @ columns.swapaxes(1, 2) >= 0.5)
+    inside = (points - start) / size * cells - 0.5  # in cells of the mask
+    weights = np.maximum(0, 1 - np.abs(inside[..., None] - np.arange(cells, dtype=np.float32)))
+    columns, rows = weights[:, 0], weights[:, 1]  # (P, side, M): the bilinear filter's share of each cell
+    return np.asarray(rows @ masks @ columns.swapaxes(1, 2), np.float32)
 
 
-def _best_pairs(overlap: NDArray[np.float32], least: float) -> Iterator[tuple[int, int]]:
-    """Rows and columns of `overlap` (N, M) of at least `least`, best first, none used twice."""
-    rows, columns = np.nonzero(overlap >= least)
-    rows_left, columns_left = set(rows.tolist()), set(columns.tolist())
-    for best in np.argsort(-overlap[rows, columns], kind="stable"):
-        row, column = int(rows[best]), int(columns[best])
-        if row in rows_left and column in columns_left:
-            rows_left.remove(row)
-            columns_left.remove(column)
-            yield row, column
+def _best_pairs(affinity: NDArray[Any]) -> NDArray[np.intp]:
+    """For each row of `affinity` (N, M) the column it is paired with, (N,), or -1.
 
-
-def _join(first: Instances, second: Instances) -> Instances:
-    """Boxes, masks, classes and scores of both; an empty one may have masks of another size."""
-    if not len(first) or not len(second):
-        return first if len(first) else second
-    return Instances(
-        boxes=np.concatenate([first.boxes, second.boxes]),
-        masks=np.concatenate([first.masks, second.masks]),
-        class_ids=np.concatenate([first.class_ids, second.class_ids]),
-        scores=np.concatenate([first.scores, second.scores]),
-    )
+    Pairs are taken best first, if above 0; no column is used twice.
+    """
+    paired = np.full(len(affinity), -1)
+    rows, columns = np.nonzero(affinity > 0)
+    for best in np.argsort(-affinity[rows, columns], kind="stable"):
+        if paired[rows[best]] < 0 and columns[best] not in paired:
+            paired[rows[best]] = columns[best]
+    return paired

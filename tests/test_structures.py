@@ -94,6 +94,37 @@ def test_every_column_is_cut_alike(index: Any, positions: list[int], tracked: bo
             np.testing.assert_array_equal(getattr(part, name), column[np.array(positions, int)])
 
 
+@pytest.mark.parametrize("tracked", [False, True])
+def test_joined_has_every_column_of_both(tracked: bool) -> None:
+    one, other = found([(0, 0, 5, 5), (1, 2, 3, 4)]), found([(9, 9, 20, 20)], seed=1)
+    if tracked:
+        one = Instances(**{**vars(one), "track_ids": np.array([7, 8], np.int32)})
+        other = Instances(**{**vars(other), "track_ids": np.array([-9], np.int32)})
+    both = one.joined(other)
+    for name, column in vars(both).items():
+        if column is None:
+            assert not tracked
+            continue
+        np.testing.assert_array_equal(column, [*getattr(one, name), *getattr(other, name)])
+        assert column.dtype == getattr(one, name).dtype
+
+
+def test_joined_with_nothing_is_the_other() -> None:
+    some = found([(0, 0, 5, 5)], side=14)
+    some = Instances(**{**vars(some), "track_ids": np.array([7], np.int32)})
+    assert some.joined(Instances.empty()) is some
+    assert Instances.empty().joined(some) is some
+    assert len(Instances.empty().joined(Instances.empty())) == 0
+
+
+def test_what_cannot_be_joined() -> None:
+    some = found([(0, 0, 5, 5)])
+    with pytest.raises(ValueError, match="of both or of neither"):
+        some.joined(Instances(**{**vars(some), "track_ids": np.array([7], np.int32)}))
+    with pytest.raises(ValueError, match="must match"):
+        some.joined(found([(0, 0, 5, 5)], side=14))
+
+
 @given(boxes=st.lists(corners, max_size=4), side=st.sampled_from([1, 7, 28]), seed=st.integers(0, 99))
 @settings(max_examples=60, deadline=None)
 def test_every_way_to_ask_for_masks_agrees(boxes: list[tuple[float, ...]], side: int, seed: int) -> None:

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from live_seg.errors import UsageError
 from live_seg.structures import MASK_SIDE, Instances
-from live_seg.track import Tracker, mask_iou
+from live_seg.track import MOST, Tracker, closeness, mask_iou, resampled
 
 Box = tuple[float, float, float, float]
 
@@ -103,8 +103,10 @@ def test_mask_iou_of_nothing(n: int, m: int) -> None:
 
 def test_ids_count_from_one_and_the_instances_stay_as_they_are() -> None:
     instances = found((0, 0, 50, 50), (100, 0, 150, 50), classes=[3, 1])
-    tracked = Tracker().update(instances, 0.0)
-    assert ids(tracked) == [1, 2]
+    tracker = Tracker()
+    tracked = tracker.update(instances, 0.0)
+    assert ids(tracked) == [-1, -2]
+    assert ids(tracker.update(instances, 0.1)) == [1, 2]
     assert instances.track_ids is None
     for name in ("boxes", "masks", "class_ids", "scores"):
         assert getattr(tracked, name) is getattr(instances, name)
@@ -114,8 +116,8 @@ def test_an_instance_that_moves_keeps_its_id_and_a_new_one_gets_the_next() -> No
     tracker = Tracker()
     for step in range(10):
         tracked = tracker.update(found((step * 10, 0, step * 10 + 50, 80)), step / 10)
-        assert ids(tracked) == [1]
-    assert ids(tracker.update(found((300, 0, 350, 80), (95, 0, 145, 80)), 1.0)) == [2, 1]
+        assert ids(tracked) == [1 if step else -1]
+    assert ids(tracker.update(found((300, 0, 350, 80), (95, 0, 145, 80)), 1.0)) == [-2, 1]
     assert ids(tracker.update(found((301, 0, 351, 80)), 1.1)) == [2]
 
 
@@ -128,18 +130,18 @@ def test_the_best_overlap_is_matched_first() -> None:
 def test_a_track_continues_only_in_its_own_class() -> None:
     tracker = Tracker()
     tracker.update(found((0, 0, 50, 50), classes=[1]), 0.0)
-    assert ids(tracker.update(found((0, 0, 50, 50), (0, 0, 50, 50), classes=[2, 1]), 0.1)) == [2, 1]
+    assert ids(tracker.update(found((0, 0, 50, 50), (0, 0, 50, 50), classes=[2, 1]), 0.1)) == [-2, 1]
 
 
 def test_too_small_an_overlap_begins_a_new_track() -> None:
     moved = found((40, 0, 140, 100))  # IoU 60 / 140
-    for min_iou, expected in ((0.4, 1), (0.46, 2)):
+    for min_iou, expected in ((0.4, 1), (0.46, -2)):
         tracker = Tracker(min_iou=min_iou)
         tracker.update(found((0, 0, 100, 100)), 0.0)
-        assert ids(tracker.update(moved, 0.1)) == [expected]
+        assert ids(tracker.update(moved, 0.05)) == [expected]
 
 
-@pytest.mark.parametrize(("away", "expected"), [(0.5, 1), (2.0, 1), (2.25, 2)])
+@pytest.mark.parametrize(("away", "expected"), [(0.5, 1), (2.0, 1), (2.25, -2)])
 def test_a_track_is_resumed_within_its_time_and_its_id_is_never_used_again(
     away: float, expected: int
 ) -> None:
@@ -148,12 +150,13 @@ def test_a_track_is_resumed_within_its_time_and_its_id_is_never_used_again(
     tracker.update(person, 10.0)
     assert ids(tracker.update(Instances.empty(), 10.125)) == []
     assert ids(tracker.update(person, 10.0 + away)) == [expected]
-    assert ids(tracker.update(person, 10.0 + away)) == [expected]
+    assert ids(tracker.update(person, 10.0 + away)) == [abs(expected)]
 
 
 def test_the_time_counts_from_when_a_track_was_last_seen() -> None:
     tracker = Tracker(forget_after=1.0)
-    for step in range(8):
+    tracker.update(found((0, 0, 50, 50)), 0.0)
+    for step in range(1, 8):
         assert ids(tracker.update(found((0, 0, 50, 50)), step * 0.75)) == [1]
 
 
@@ -162,7 +165,7 @@ def test_masks_of_another_side_than_that_of_an_empty_frame() -> None:
     small = found((0, 0, 50, 50), side=14)
     assert [ids(tracker.update(seen, 0.0)) for seen in (Instances.empty(), small, small[:0], small)] == [
         [],
-        [1],
+        [-1],
         [],
         [1],
     ]
@@ -176,9 +179,9 @@ def test_identical_instances_keep_their_ids_in_any_order(instances: Instances, d
     gap = data.draw(st.floats(0.01, 0.9))
     tracker = Tracker(forget_after=1.0)
     first = ids(tracker.update(instances, 5.0))
-    assert first == list(range(1, len(instances) + 1))
+    assert first == [-number for number in range(1, len(instances) + 1)]
     tracker.update(Instances.empty(), 5.0 + gap / 2)
-    assert ids(tracker.update(instances[list(order)], 5.0 + gap)) == [first[position] for position in order]
+    assert ids(tracker.update(instances[list(order)], 5.0 + gap)) == [-first[position] for position in order]
 
 
 @given(frames=st.lists(blobs(), max_size=5), gap=st.floats(0, 2))
@@ -187,8 +190,100 @@ def test_no_id_occurs_twice_in_a_frame(frames: list[Instances], gap: float) -> N
     tracker = Tracker(min_iou=0.05)
     for number, instances in enumerate(frames):
         given_ids = ids(tracker.update(instances, number * gap))
-        assert len(set(given_ids)) == len(instances)
-        assert all(track_id >= 1 for track_id in given_ids)
+        assert len({abs(track_id) for track_id in given_ids}) == len(instances)
+        assert 0 not in given_ids
+
+
+def moved(step: float, speed: float = 60.0) -> Box:
+    """A person 40 x 100 that walks to the right, `speed` pixels a step."""
+    return (speed * step, 0, speed * step + 40, 100)
+
+
+def test_what_was_seen_once_counts_as_nobody() -> None:
+    tracker = Tracker()
+    here, there, elsewhere = (0, 0, 50, 80), (300, 0, 350, 80), (0, 300, 50, 380)
+    assert ids(tracker.update(found(here, there), 0.0)) == [-1, -2]
+    assert ids(tracker.update(found(here, elsewhere), 0.1)) == [1, -3]
+    assert ids(tracker.update(found(elsewhere), 0.2)) == [3]
+
+
+def test_a_walk_too_fast_for_its_masks_to_overlap_keeps_its_id() -> None:
+    tracker = Tracker()
+    seen = [ids(tracker.update(found(moved(step)), step / 2)) for step in range(6)]
+    assert seen == [[-1], *[[1]] * 5]
+
+
+@pytest.mark.parametrize(
+    ("back_at", "expected"), [(moved(9, 25), 1), (moved(2, 25), -2), (moved(15, 25), -2)]
+)
+def test_one_who_is_hidden_is_expected_where_the_walk_led(back_at: Box, expected: int) -> None:
+    tracker = Tracker()
+    for step in range(5):
+        tracker.update(found(moved(step, 25)), step * 0.25)
+    for step in range(5, 9):
+        tracker.update(Instances.empty(), step * 0.25)
+    assert ids(tracker.update(found(back_at), 9 * 0.25)) == [expected]
+
+
+def test_two_who_pass_each_other_keep_their_ids() -> None:
+    tracker = Tracker()
+    for step in range(11):
+        right, left = moved(step, 20), (200 - 20 * step, 0, 240 - 20 * step, 100)
+        hidden = 4 <= step <= 6
+        given_ids = ids(tracker.update(found(right) if hidden else found(right, left), step / 10))
+        assert [abs(track_id) for track_id in given_ids] == ([1] if hidden else [1, 2])
+
+
+def test_an_empty_mask_keeps_its_id() -> None:
+    tracker = Tracker()
+    blank = found((0, 0, 40, 100), (100, 0, 140, 100))
+    blank.masks[:] = 0
+    assert [ids(tracker.update(blank, step / 10)) for step in range(3)] == [[-1, -2], [1, 2], [1, 2]]
+
+
+def test_boxes_of_another_shape_are_not_taken_for_the_same_by_their_place_alone() -> None:
+    tracker = Tracker()
+    tracker.update(found((0, 0, 100, 30)), 0.0)
+    assert ids(tracker.update(found((35, -35, 65, 65)), 0.01)) == [-2]
+
+
+def test_where_nothing_overlaps_a_confirmed_track_goes_first() -> None:
+    tracker = Tracker()
+    tracker.update(found((0, 0, 40, 100)), 0.0)
+    tracker.update(found((0, 0, 40, 100)), 0.5)
+    tracker.update(found((90, 0, 130, 100)), 0.6)
+    assert ids(tracker.update(found((45, 0, 85, 100)), 1.1)) == [1]
+
+
+def test_the_surer_of_two_on_one_place_continues_the_track() -> None:
+    tracker = Tracker()
+    tracker.update(found((0, 0, 100, 100)), 0.0)
+    pair = found((0, 0, 98, 100), (0, 0, 95, 100))
+    pair.scores[:] = 0.3, 0.9
+    assert ids(tracker.update(pair, 0.1)) == [-2, 1]
+
+
+def test_memory_stays_bounded_when_the_clock_stands_still() -> None:
+    tracker = Tracker()
+    for row in range(0, 2 * MOST, 100):
+        crowd = found(*[(x * 20, row * 20, x * 20 + 9, row * 20 + 9) for x in range(100)])
+        assert max(ids(tracker.update(crowd, 0.0))) == -row - 1
+    assert max(ids(tracker.update(crowd, 0.0))) == 2 * MOST, "the newest are still known"
+    first = found((0, 0, 9, 9))
+    assert ids(tracker.update(first, 0.0)) == [-2 * MOST - 1], "the oldest are not"
+
+
+def test_closeness_of_boxes_known_by_hand() -> None:
+    others = np.array([(0, 0, 100, 100), (0, 25, 100, 75), (200, 0, 300, 100)], np.float32)
+    near = closeness(np.array([(25, 0, 125, 100)], np.float32), others, np.array([0.5, 1, 1]))
+    np.testing.assert_allclose(near, [[0.5, 1 - 25 / np.sqrt(5000), 0]], rtol=1e-6)
+
+
+def test_a_mask_read_in_its_own_box_is_itself_and_nothing_outside() -> None:
+    masks = np.random.default_rng(0).random((2, 28, 28), np.float32)
+    boxes = np.array([(3, 4, 50, 90), (0.5, 0.25, 9, 8)], np.float32)
+    np.testing.assert_allclose(resampled(boxes, masks, boxes, 28), masks, atol=1e-4)
+    assert not resampled(boxes, masks, boxes + 100, 28).any()
 
 
 @pytest.mark.parametrize(
