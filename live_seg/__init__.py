@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from live_seg.sources import open_source
     from live_seg.structures import Frame, Instances
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOME = {
     "LiveSegError": "errors",

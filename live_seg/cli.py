@@ -5,17 +5,19 @@ import functools
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from live_seg.cli_learn import evaluate_model, train
+from live_seg.cli_live import summed_up, webcam
 from live_seg.errors import LiveSegError, SinkError, SourceError, UsageError, WeightsError
-from live_seg.options import ModelOptions, Options, Policy, with_options
+from live_seg.options import Options, StreamOptions, with_options
 
 if TYPE_CHECKING:
-    from live_seg.session import Tally
     from live_seg.sinks import Sink
     from live_seg.structures import Source
 
@@ -37,14 +39,26 @@ weights_app = typer.Typer(help="List, download and verify the known weights.", n
 app.add_typer(weights_app, name="weights")
 
 
-Crf = Annotated[int, typer.Option(min=0, max=51, help="Quality of H.264: 0 best, 51 smallest.")]
-
-
 def main() -> None:
     """Run the program: the entry point of the `live-seg` command."""
     # TensorFlow's C++ log tells of its own workings, not of the user's task.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    app()
+    try:
+        app()
+    except SystemExit as end:
+        _leave_behind_stuck_reads(end.code)
+        raise
+
+
+def _leave_behind_stuck_reads(code: object) -> None:
+    """End at once where a driver still hangs in the read of a camera or stream, whose thread is a daemon.
+
+    A read that returns while the interpreter is taken down would abort the process (before Python 3.14).
+    """
+    if any(thread.daemon and thread.name.startswith("live_seg ") for thread in threading.enumerate()):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code if isinstance(code, int) else 1)
 
 
 def _reported(command: Callable[..., None]) -> Callable[..., None]:
@@ -85,7 +99,8 @@ def demo(
 
     with DemoClip() as source:
         sinks = [VideoWriter(output, source.fps, overwrite=overwrite)]
-        _process(source, sinks, Options(overwrite=overwrite, quiet=quiet), goal=output)
+        options = Options(overwrite=overwrite, quiet=quiet)
+        _process(source, sinks, options, goal=output, batch=options.batch)
 
 
 @app.command()
@@ -104,8 +119,8 @@ def image(
         names = [path.stem for path in source.paths]
         if len({name.casefold() for name in names}) < len(names):  # macOS tells no case apart
             names = [f"{index:06d}_{name}" for index, name in enumerate(names)]
-        sinks = [Images(output, names=names, overwrite=options.overwrite)]
-        _process(source, sinks, options, goal=output, track=False)
+        sinks = [Images(output, names=names, alpha=options.transparent, overwrite=options.overwrite)]
+        _process(source, sinks, options, goal=output, track=False, batch=options.batch)
 
 
 @app.command()
@@ -113,95 +128,43 @@ def image(
 @with_options
 def video(
     source: Annotated[str, typer.Argument(metavar="IN", help="A video file, URL, or folder of frames.")],
-    options: Options,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="The video to write.")] = None,
+    options: StreamOptions,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="The video to write, or a folder of pictures.")
+    ] = None,
     show: Annotated[bool, typer.Option("--show", help="Show a window, too.")] = False,
-    crf: Crf = 23,
-    policy: Annotated[Policy | None, typer.Option(help="Default: latest if live, else all.")] = None,
+    every: Annotated[
+        int, typer.Option(min=1, help="Segment every Nth frame, carry its masks through the others.")
+    ] = 1,
 ) -> None:
     """Segment a video; its sound and its time line are kept."""
     if output is None and options.json is None and not show:
         raise UsageError("Nothing to do: give -o OUT.mp4, --json OUT.jsonl or --show.")
-    _watch(source, options, output, crf, show=show, policy=policy)
+    from live_seg.window import Window
+
+    with options.open(source) as opened:
+        sinks = [_outlet(output, opened, options)] if output else []
+        if show:
+            sinks.append(Window(f"live-seg {opened.name}"))
+        goal = output or options.json
+        _process(opened, sinks, options.delivering(), goal=goal, every=every, **options.running)
 
 
-@app.command()
-@_reported
-@with_options
-def webcam(
-    options: Options,
-    source: Annotated[str, typer.Option(help="Camera number or URL.")] = "0",
-    record: Annotated[Path | None, typer.Option(help="Record the annotated clip here.")] = None,
-    seconds: Annotated[float, typer.Option(min=0, help="Stop after so long.")] = float("inf"),
-    show: Annotated[bool, typer.Option(help="Show a window; q or Esc ends.")] = True,
-    crf: Crf = 23,
-    policy: Annotated[Policy | None, typer.Option(help="Default: latest, which drops old frames.")] = None,
-) -> None:
-    """Segment a camera live, in a window."""
-    if not show and record is None and options.json is None:
-        raise UsageError("Nothing to do: without a window give --record CLIP.mp4 or --json OUT.jsonl.")
-    _watch(source, options, record, crf, show=show, policy=policy, limit=seconds)
-
-
-EVAL_OPTIONS = ModelOptions(conf=0.05, batch=1)
-"""COCO's figures want unsure detections, too; one photo at a time, the speed is a latency."""
-
-
-@app.command("eval")
-@_reported
-@with_options
-def evaluate_model(
-    images: Annotated[Path, typer.Option(help="Folder of the photos.")],
-    annotations: Annotated[Path, typer.Option(help="COCO instances file of these photos.")],
-    json: Annotated[Path | None, typer.Option(help="Write the figures here.")] = None,
-    results: Annotated[Path | None, typer.Option(help="Write the detections here, as COCO results.")] = None,
-    options: ModelOptions = EVAL_OPTIONS,
-) -> None:
-    """Measure a model on annotated photos: COCO's average precision of boxes and masks."""
-    from live_seg.evaluate import evaluate, save
-    from live_seg.sinks import claim
-    from live_seg.truth import Truth
-
-    outputs = [path for path in (json, results) if path is not None]
-    if options.quiet and not outputs:
-        raise UsageError("Nothing to do: with --quiet give --json OUT.json or --results OUT.json.")
-    if json is not None and json == results:
-        raise UsageError(f"--json and --results both name {json}. Give each a file of its own.")
-    for path in outputs:  # asked before the work, which takes minutes
-        claim(path, overwrite=options.overwrite)
-    truth = Truth(images, annotations)
-    found = evaluate(options.load(), truth, batch=options.batch, classes=options.wanted, quiet=options.quiet)
-    if json is not None:
-        save(found.metrics(), json, indent=2)
-    if results is not None:
-        save(found.detections, results)
-    if not options.quiet:
-        print("\n".join([found.report(), *(f"-> {path}" for path in outputs)]))
-
-
-def _watch(
-    spec: str,
-    options: Options,
-    output: Path | None,
-    crf: int,
-    *,
-    show: bool,
-    policy: Policy | None,
-    **how: Any,
-) -> None:
-    """Segment the source `spec` into a video file, a window, or both."""
-    from live_seg.sinks import Window
-    from live_seg.sources import open_source
+def _outlet(output: Path, source: "Source", options: StreamOptions) -> "Sink":
+    """What writes the drawn pictures: a video, or pictures into a folder."""
+    from live_seg.sinks import Images
     from live_seg.video_writer import VideoWriter
 
-    with open_source(spec) as source:
-        sinks: list[Sink] = []
-        if output is not None:
-            overwrite = options.overwrite
-            sinks.append(VideoWriter(output, source.fps, sound=source.sound, crf=crf, overwrite=overwrite))
-        if show:
-            sinks.append(Window(f"live-seg {source.name}"))
-        _process(source, sinks, options, goal=output or options.json, policy=policy and policy.value, **how)
+    alpha, overwrite = options.transparent, options.overwrite
+    if output.is_dir() or not output.suffix:
+        return Images(output, alpha=alpha, overwrite=overwrite)
+    sound, crf = source.sound, options.crf
+    return VideoWriter(output, source.fps, sound=sound, crf=crf, alpha=alpha, overwrite=overwrite)
+
+
+for command in (webcam, train):
+    app.command()(_reported(command))
+app.command("eval")(_reported(evaluate_model))
 
 
 def _process(
@@ -210,12 +173,12 @@ def _process(
     options: Options,
     *,
     goal: Path | None,
-    limit: float = float("inf"),
+    track: bool = True,
     **how: Any,
 ) -> None:
     """Run `source` through the model into `sinks`, with a progress bar and a summary that names `goal`.
 
-    `limit` is in seconds of source time; `how` goes to `session.run`.
+    `how` goes to `session.run`.
     """
     from tqdm import tqdm
 
@@ -223,38 +186,22 @@ def _process(
     from live_seg.sinks import JsonLines, claim
 
     tally = Tally()
-    with _summary(tally, goal, quiet=options.quiet), contextlib.ExitStack() as stack:
+    with summed_up(tally, [goal] if goal else [], quiet=options.quiet), contextlib.ExitStack() as stack:
         outlets = [stack.enter_context(sink) for sink in sinks]
         if options.json is not None:  # asked before the model loads, which takes seconds
             claim(options.json, overwrite=options.overwrite)
+        draw = options.drawing(hold=track)
         segment = options.load()
         if options.json is not None:
             lines = JsonLines(options.json, segment.class_names, overwrite=options.overwrite)
             outlets.append(stack.enter_context(lines))
-        results = run(source, segment, batch=options.batch, **how)
-        stack.enter_context(contextlib.closing(results))
+        found = run(source, segment, track=track, tally=tally, **how)
+        stack.enter_context(contextlib.closing(found))
         silent = True if options.quiet else None  # None: also where stderr is no terminal
         bar = stack.enter_context(tqdm(total=source.frames, unit=" frames", disable=silent))
-        for _ in show(results, options.drawing(segment), outlets, tally, limit=limit):
+        drawn = functools.partial(draw, names=segment.class_names)
+        for _ in show(found, drawn, outlets, tally):
             bar.update()
-
-
-@contextlib.contextmanager
-def _summary(tally: "Tally", goal: Path | None, *, quiet: bool) -> Iterator[None]:
-    """Print what was done, in one line, once the outputs are closed; also after Ctrl-C."""
-    interrupted = False
-    try:
-        yield
-    except KeyboardInterrupt:
-        interrupted = True
-        raise
-    finally:
-        if not quiet and (sys.exc_info()[0] is None or interrupted):
-            print(
-                f"{'Interrupted: ' if interrupted else ''}{tally.frames} frames in {tally.seconds:.1f} s "
-                f"({tally.fps:.1f} fps), {tally.instances} instances"
-                + (f" -> {goal}" if goal and tally.frames else "")
-            )
 
 
 @weights_app.command("list")

@@ -3,18 +3,22 @@
 import contextlib
 import functools
 import inspect
+import math
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Self, get_type_hints
 
 import typer
 
 if TYPE_CHECKING:
+    from live_seg.recorder import Recorder
     from live_seg.segmenter import Segmenter
-    from live_seg.structures import Frame, Image, Instances
+    from live_seg.structures import Frame, Image, Instances, Source
+
+    Drawing = Callable[..., Image]
 
 
 class Layout(StrEnum):
@@ -29,6 +33,10 @@ class Policy(StrEnum):
 
     ALL = "all"
     LATEST = "latest"
+
+
+USUAL_THRESHOLD = 0.7
+"""Least score of a detection where no card says another (Matterport `DETECTION_MIN_CONFIDENCE`)."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,15 @@ class ModelOptions:
             classes=self.wanted,
         )
 
+    def threshold(self) -> float:
+        """The least score of a detection: as given, or else the model's own. Raises WeightsError."""
+        from live_seg.card import read_card
+        from live_seg.weights import find
+
+        config = read_card(find(self.model, quiet=self.quiet)).get("config")
+        own = config.get("min_score") if isinstance(config, dict) else None
+        return next(float(score) for score in (self.conf, own, USUAL_THRESHOLD) if score is not None)
+
     @property
     def wanted(self) -> list[str] | None:
         """The names in `classes`; None for all."""
@@ -74,17 +91,136 @@ class Options(ModelOptions):
     labels: Annotated[bool, typer.Option(help="Write class, score and id.")] = True
     boxes: Annotated[bool, typer.Option(help="Draw boxes.")] = True
     alpha: Annotated[float, typer.Option(min=0, max=1, help="Share of colour in a mask.")] = 0.45
+    effect: Annotated[
+        str,
+        typer.Option(
+            help="mask, blur, pixelate, blur-background, replace-background=IMAGE, grey-background, or "
+            "cutout (transparent: .mov, .webm, .png, a folder). Labels, boxes, alpha: of mask alone."
+        ),
+    ] = "mask"
     json: Annotated[Path | None, typer.Option(help="Write one JSON object per frame here.")] = None
 
-    def drawing(self, segment: "Segmenter") -> "Callable[[Frame, Instances], Image]":
-        """Make the function that draws what `segment` found."""
+    @property
+    def transparent(self) -> bool:
+        """Whether the pictures have an alpha channel."""
+        return self.effect == "cutout"
+
+    def drawing(self, *, hold: bool = True) -> "Drawing":
+        """Make the function that draws what was found: a frame, its instances, the names of the classes.
+
+        With `hold` an effect that hides people keeps, for a moment, what drops out where it was last; that
+        takes track ids. Raises UsageError and SourceError for a bad effect.
+        """
+        from live_seg.effects import MASK, effect_of
+        from live_seg.held import Held
         from live_seg.render import draw
 
-        def picture(frame: "Frame", instances: "Instances") -> "Image":
-            names = segment.class_names
-            return draw(frame.image, instances, names, alpha=self.alpha, labels=self.labels, boxes=self.boxes)
+        if self.effect != MASK:
+            effect, held = effect_of(self.effect), Held()
+            if not hold or self.effect not in ("blur", "pixelate"):
+                return lambda frame, instances, *_, **__: effect(frame.image, instances)
+            return lambda frame, instances, *_, **__: effect(
+                frame.image, held.update(instances, frame.seconds)
+            )
+
+        def picture(
+            frame: "Frame", instances: "Instances", names: Sequence[str], **switches: bool
+        ) -> "Image":
+            given = {"labels": self.labels, "boxes": self.boxes} | switches
+            return draw(frame.image, instances, names, alpha=self.alpha, **given)
 
         return picture
+
+
+@dataclass(frozen=True)
+class StreamOptions(Options):
+    """What commands take that may read from a network."""
+
+    timeout: Annotated[
+        float, typer.Option(min=0.1, help="Seconds without a picture until a stream counts as dead.")
+    ] = 10.0
+    reconnect: Annotated[bool, typer.Option(help="Wait for a stream that is gone, or not there yet.")] = True
+    carry: Annotated[
+        bool | None,
+        typer.Option(
+            "--carry/--no-carry", help="Show every frame, masks carried along.  [default: when live]"
+        ),
+    ] = None
+    smooth: Annotated[bool, typer.Option("--smooth", help="Average masks and scores over time.")] = False
+    crf: Annotated[int, typer.Option(min=0, max=51, help="Quality of H.264: 0 best, 51 smallest.")] = 23
+    policy: Annotated[
+        Policy | None, typer.Option(help="Frames that come too fast.  [default: latest if live, else all]")
+    ] = None
+
+    def open(self, spec: str, **how: Any) -> "Source":
+        """Open a source. Raises SourceError and UsageError."""
+        from live_seg.sources import open_source
+
+        return open_source(spec, timeout=self.timeout, reconnect=self.reconnect, **how)
+
+    @property
+    def running(self) -> dict[str, Any]:
+        """What `session.run` is told of it."""
+        return {
+            "batch": self.batch,
+            "policy": None if self.policy is None else self.policy.value,
+            "carry": self.carry,
+            "smooth": self.threshold() if self.smooth else None,
+        }
+
+    def delivering(self) -> Self:
+        """The same, with a network that delivers all that is shown: smoothing keeps what grows unsure."""
+        if not self.smooth:
+            return self
+        from live_seg.smooth import KEEP
+
+        return replace(self, conf=self.threshold() * KEEP)
+
+
+@dataclass(frozen=True)
+class LiveOptions(StreamOptions):
+    """What a live session takes besides."""
+
+    camera_size: Annotated[str | None, typer.Option(help="Ask the camera for this: 1280x720.")] = None
+    camera_fps: Annotated[float | None, typer.Option(help="Ask the camera for this rate.")] = None
+    camera_backend: Annotated[
+        str, typer.Option(help="any, v4l2, dshow, msmf, avfoundation or gstreamer.")
+    ] = "any"
+    record: Annotated[
+        str | None, typer.Option(help="Record here; {time} and {number:03d} are filled in.")
+    ] = None
+    record_on: Annotated[
+        str | None, typer.Option(help="Record only while one of these is seen: person,dog.")
+    ] = None
+    pre: Annotated[float, typer.Option(min=0, help="Seconds recorded from before it was seen.")] = 3.0
+    post: Annotated[float, typer.Option(min=0, help="Seconds recorded after it was last seen.")] = 5.0
+    segment: Annotated[str | None, typer.Option(help="Begin a new file after so long: 10m.")] = None
+
+    def open(self, spec: str, **how: Any) -> "Source":
+        """Open a source, a camera as it was asked for. Raises SourceError and UsageError."""
+        from live_seg.cameras import CameraSettings, picture_size
+
+        size = picture_size(self.camera_size) if self.camera_size else None
+        camera = CameraSettings(size, self.camera_fps, self.camera_backend)
+        return super().open(spec, camera=camera, **how)
+
+    @property
+    def running(self) -> dict[str, Any]:
+        """What `session.run` is told of it; what is shown, the keys decide afterwards."""
+        return {**super().running, "smooth": 0.0 if self.smooth else None}
+
+    def recorder(self, fps: float, class_names: Sequence[str]) -> "Recorder":
+        """Make what records. Raises UsageError and SinkError."""
+        from live_seg.classes import choose
+        from live_seg.recorder import Recorder, Trigger, parse_duration
+
+        on = None
+        if self.record_on:
+            wanted = choose(self.record_on.split(","), class_names)
+            on = Trigger(frozenset(wanted), self.pre, self.post)
+        length = parse_duration(self.segment) if self.segment else math.inf
+        template = self.record or "live-seg_{time}.mp4"
+        return Recorder(template, fps, on=on, segment=length, crf=self.crf, overwrite=self.overwrite)
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 import sys
 
 import live_seg
-from live_seg.sinks import Window
+from live_seg.window import Window
 
 
 def main(camera: str = "0") -> None:

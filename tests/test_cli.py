@@ -9,11 +9,9 @@ import subprocess
 import sys
 import termios
 import textwrap
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -24,7 +22,7 @@ import pytest
 from pycocotools import mask as coco_mask
 from typer.testing import CliRunner, Result
 
-from live_seg import demo, sinks, sources
+from live_seg import demo, window
 from live_seg.cli import app
 from live_seg.errors import SinkError, SourceError, UsageError, WeightsError
 from live_seg.options import Options
@@ -35,7 +33,7 @@ from live_seg.weights import WEIGHTS
 from tests.clips import clip, pictures, probe, text_as_mp4, variable_clip
 from tests.stand_ins import ROOT, StandIn
 
-COMMANDS = ("demo", "image", "video", "webcam")
+COMMANDS = ("demo", "image", "video", "webcam", "eval", "train")
 HEAVY = ("cv2", "keras", "matplotlib", "numpy", "pycocotools", "tensorflow", "tqdm")
 SUMMARY = re.compile(
     r"(Interrupted: )?(\d+) frames in \d+\.\d s \(\d+\.\d fps\), (\d+) instances( -> (.+))?\n"
@@ -166,7 +164,6 @@ class TestUsage:
             (["vide"], "vide"),
             (["video"], "IN"),
             (["video", "in.mp4"], "Nothing to do: give -o OUT.mp4, --json OUT.jsonl or --show."),
-            (["webcam", "--no-show"], "without a window give --record CLIP.mp4 or --json OUT.jsonl"),
             (["video", "in.mp4", "-o", "out.mp4", "--speed", "3"], "--speed"),
             (["video", "in.mp4", "-o", "out.mp4", "--conf", "1.5"], "--conf"),
             (["video", "in.mp4", "-o", "out.mp4", "--conf", "high"], "--conf"),
@@ -175,7 +172,8 @@ class TestUsage:
             (["video", "in.mp4", "-o", "out.mp4", "--alpha", "2"], "--alpha"),
             (["video", "in.mp4", "-o", "out.mp4", "--layout", "round"], "--layout"),
             (["video", "in.mp4", "-o", "out.mp4", "--policy", "some"], "--policy"),
-            (["webcam", "--seconds", "-1"], "--seconds"),
+            (["video", "in.mp4", "-o", "out.mp4", "--every", "0"], "--every"),
+            (["video", "in.mp4", "-o", "out.mp4", "--timeout", "0"], "--timeout"),
             (["image", "in.png"], "--output"),
         ],
         ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -264,6 +262,21 @@ class TestVideo:
         assert told.duration == pytest.approx(2.0, abs=0.1)
         assert told.audio_codecs == probe(source).audio_codecs
 
+    def test_smoothing_asks_the_network_for_what_is_less_sure(
+        self, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked: list[float | None] = []
+
+        def load(options: Options) -> StandIn:
+            asked.append(options.conf)
+            return StandIn()
+
+        monkeypatch.setattr(Options, "load", load)
+        for more in ((), ("--smooth",)):
+            result = invoke("video", source, "-o", out / "a.mp4", "--conf", "0.8", "--overwrite", *more)
+            assert summary(result) == (10, 10, str(out / "a.mp4"))
+        assert asked == [0.8, pytest.approx(0.6)]
+
     def test_quiet_prints_nothing(self, source: Path, out: Path) -> None:
         result = invoke("video", source, "-o", out / "a.mp4", "--quiet")
         assert (result.exit_code, result.output, names(out)) == (0, "", ["a.mp4"])
@@ -277,7 +290,8 @@ class TestVideo:
         for line in lines:
             assert line["size"] == [160, 120]
             (person,) = line["instances"]
-            assert (person["class"], person["score"], person["track_id"]) == ("person", 0.9, 1)
+            assert (person["class"], person["score"]) == ("person", 0.9)
+            assert person.get("track_id") == (1 if line["index"] else None)  # nobody is known at once
             bitmap = coco_mask.decode(person["mask"])
             assert bitmap.shape == (120, 160)
             assert bitmap[10:110, 10:70].all()
@@ -328,7 +342,7 @@ class TestVideo:
             def close(self, complete: bool = True) -> None:
                 assert complete
 
-        monkeypatch.setattr(sinks, "Window", Impatient)
+        monkeypatch.setattr(window, "Window", Impatient)
         result = invoke("video", source, "--show", "-o", out / "a.mp4")
         assert (result.exit_code, summary(result)[0]) == (0, 4)
         assert len(probe(out / "a.mp4").times) == 4
@@ -343,7 +357,7 @@ class TestVideo:
 
             def close(self, complete: bool = True) -> None: ...
 
-        monkeypatch.setattr(sinks, "Window", Patient)
+        monkeypatch.setattr(window, "Window", Patient)
         result = invoke("video", source, "--show")
         assert re.fullmatch(r"10 frames in .* 10 instances\n", result.stdout)
 
@@ -357,6 +371,127 @@ class TestVideo:
         os.close(terminal)
         assert SUMMARY.fullmatch(told.stdout.decode())
         assert re.search(r"10/10 .*frames/s", bar)
+
+    def test_every_nth_is_segmented_and_every_frame_written(
+        self, source: Path, out: Path, model: StandIn
+    ) -> None:
+        outputs = ("-o", out / "a.mp4", "--json", out / "a.jsonl")
+        assert summary(invoke("video", source, *outputs, "--every", "4"))[0] == 10
+        assert sum(model.batches) == 3
+        assert len(probe(out / "a.mp4").times) == 10
+        lines = [json.loads(line) for line in (out / "a.jsonl").read_text().splitlines()]
+        assert [len(line["instances"]) for line in lines] == [1] * 10
+
+    @pytest.mark.parametrize(
+        "options", [("--every", "2", "--no-carry"), ("--every", "2", "--policy", "latest")]
+    )
+    def test_every_takes_carrying(self, source: Path, out: Path, options: tuple[str, ...]) -> None:
+        result = invoke("video", source, "-o", out / "a.mp4", *options)
+        assert (result.exit_code, names(out)) == (2, [])
+        assert "every is 2" in result.stderr
+
+    @pytest.mark.parametrize("folder", ["pictures", "there"])
+    def test_pictures_into_a_folder(self, source: Path, out: Path, folder: str) -> None:
+        (out / "there").mkdir()
+        result = invoke("video", source, "-o", out / folder)
+        assert summary(result) == (10, 10, str(out / folder))
+        assert names(out / folder) == [f"{index:06d}.png" for index in range(10)]
+
+
+@pytest.mark.usefixtures("model")
+class TestEffects:
+    def test_cutouts_in_a_folder(self, source: Path, out: Path) -> None:
+        assert invoke("video", source, "-o", out / "cut", "--effect", "cutout").exit_code == 0
+        assert len(names(out / "cut")) == 10
+        cut = cv2.imread(str(out / "cut" / "000003.png"), cv2.IMREAD_UNCHANGED)
+        assert cut is not None
+        assert cut.shape == (120, 160, 4)
+        assert np.all(cut[:, :60, 3] == 255)
+        assert np.all(cut[:, 100:, 3] == 0)
+
+    def test_cutouts_as_a_transparent_video(self, source: Path, out: Path) -> None:
+        assert invoke("video", source, "-o", out / "a.mov", "--effect", "cutout").exit_code == 0
+        told = probe(out / "a.mov")
+        assert (told.video_codec, len(told.times)) == ("prores", 10)
+        assert told.pixel_format is not None
+        assert told.pixel_format.startswith("yuva444p")
+
+    @pytest.mark.parametrize("command", ["image", "video"])
+    @pytest.mark.parametrize(
+        ("effect", "code", "told"),
+        [
+            ("blurr", 2, "There is no effect 'blurr'"),
+            ("replace-background", 2, "replace-background=beach.jpg"),
+            ("replace-background=nowhere.jpg", 3, "nowhere.jpg"),
+        ],
+    )
+    def test_what_cannot_be_is_told_before_the_model_loads(
+        self,
+        source: Path,
+        out: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        command: str,
+        effect: str,
+        code: int,
+        told: str,
+    ) -> None:
+        monkeypatch.setattr(Options, "load", lambda _: pytest.fail("the model was loaded"))
+        given = image_file(out.parent / "in.png") if command == "image" else source
+        result = invoke(command, given, "-o", out / "drawn", "--effect", effect)
+        assert (result.exit_code, names(out)) == (code, [])
+        assert told in result.stderr
+
+    @pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+    def test_a_cutout_needs_a_format_with_alpha(
+        self, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    ) -> None:
+        monkeypatch.setattr(Options, "load", lambda _: pytest.fail("the model was loaded"))
+        result = invoke("video", source, "-o", out / name, "--effect", "cutout")
+        assert (result.exit_code, names(out)) == (3, [])
+        assert ".mov" in result.stderr
+
+    @pytest.mark.parametrize("effect", ["blur", "pixelate", "blur-background", "grey-background", "cutout"])
+    def test_on_images(self, out: Path, effect: str) -> None:
+        checks = (np.indices((60, 80)).sum(axis=0) % 2 * 255).astype(np.uint8)
+        path = out.parent / "in.png"
+        coloured = np.stack([checks, checks // 2, checks // 4], axis=2)
+        cv2.imwrite(str(path), coloured)
+        assert invoke("image", path, "-o", out / "a.png", "--effect", effect).exit_code == 0
+        drawn = cv2.imread(str(out / "a.png"), cv2.IMREAD_UNCHANGED)
+        assert drawn is not None
+        left, right = (
+            (
+                bool(np.array_equal(drawn[5:55, columns], coloured[5:55, columns]))
+                for columns in (slice(5, 30), slice(50, 75))
+                if effect != "cutout"
+            )
+            if effect != "cutout"
+            else (drawn[30, 20, 3] == 255, drawn[30, 70, 3] == 255)
+        )
+        assert (left, right) == ((False, True) if effect in ("blur", "pixelate") else (True, False))
+
+    def test_blur_holds_who_drops_out_for_half_a_second(
+        self, tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        class Loses(StandIn):
+            def __call__(self, images: list[Image]) -> list[Instances]:
+                seen = sum(self.batches)
+                found = super().__call__(images)
+                return [one if seen + i < 5 else Instances.empty() for i, one in enumerate(found)]
+
+        monkeypatch.setattr(Options, "load", lambda _: Loses())
+        source = clip(tmp_path / "in.mp4", rate="10", seconds=1.5)
+        outputs = ("-o", out / "drawn", "--json", out / "a.jsonl")
+        assert invoke("video", source, *outputs, "--effect", "blur").exit_code == 0
+        plain = pictures(source)
+        drawn = [read_image(out / "drawn" / name) for name in names(out / "drawn")]
+        hidden = [
+            bool(np.abs(a.astype(int) - b)[20:100, 10:70].max() > 60)
+            for a, b in zip(plain, drawn, strict=True)
+        ]
+        assert hidden == [True] * 10 + [False] * 5
+        lines = [json.loads(line) for line in (out / "a.jsonl").read_text().splitlines()]
+        assert [len(line["instances"]) for line in lines] == [1] * 5 + [0] * 10
 
 
 @pytest.mark.usefixtures("model")
@@ -405,83 +540,6 @@ class TestImage:
         assert np.all(everything[45, 20] != 100)
         assert np.all(hardly[10:50, 10:30] == 100)
         assert np.all(everything[:, 75:] == 100)
-
-
-class Camera:
-    """Stands for cv2.VideoCapture: a picture every tenth of a second of its own clock, then unplugged."""
-
-    def __init__(self, count: int) -> None:
-        self.left, self.clock = count, 0.0
-        self.read_20 = threading.Event()
-
-    def isOpened(self) -> bool:  # noqa: N802
-        return True
-
-    def get(self, prop: int) -> float:
-        known = {cv2.CAP_PROP_FRAME_WIDTH: 80, cv2.CAP_PROP_FRAME_HEIGHT: 60, cv2.CAP_PROP_FPS: 10}
-        return known.get(prop, 0.0)
-
-    def read(self) -> tuple[bool, Image | None]:
-        delivered, self.left = self.left > 0, self.left - 1
-        self.clock += 0.1
-        if self.clock > 2.0:
-            self.read_20.set()
-        return delivered, np.zeros((60, 80, 3), np.uint8) if delivered else None
-
-    def release(self) -> None:
-        self.left = 0
-
-
-@pytest.fixture
-def camera(monkeypatch: pytest.MonkeyPatch) -> Camera:
-    fake = Camera(100)
-    monkeypatch.setattr(sources, "open_capture", lambda *_: fake)
-    monkeypatch.setattr(sources, "time", SimpleNamespace(monotonic=lambda: fake.clock))
-    return fake
-
-
-class TestWebcam:
-    @pytest.mark.usefixtures("model", "camera")
-    def test_some_seconds_of_it(self, out: Path) -> None:
-        record = ("--no-show", "--record", out / "a.mp4", "--json", out / "a.jsonl")
-        result = invoke("webcam", *record, "--seconds", "0.95", "--policy", "all")
-        assert summary(result) == (10, 10, str(out / "a.mp4"))
-        told = probe(out / "a.mp4")
-        assert told.times == pytest.approx([i / 10 for i in range(10)], abs=1e-3)
-        lines = [json.loads(line) for line in (out / "a.jsonl").read_text().splitlines()]
-        assert [line["seconds"] for line in lines] == pytest.approx([i / 10 for i in range(10)])
-
-    @pytest.mark.usefixtures("model", "camera")
-    def test_no_second_of_it(self, out: Path) -> None:
-        result = invoke("webcam", "--no-show", "--record", out / "a.mp4", "--seconds", "0")
-        assert re.fullmatch(r"0 frames in 0\.0 s \(0\.0 fps\), 0 instances\n", result.stdout)
-        assert (result.exit_code, names(out)) == (0, [])
-
-    @pytest.mark.usefixtures("model")
-    def test_one_that_is_unplugged(self, camera: Camera, out: Path) -> None:
-        camera.left = 5
-        result = invoke("webcam", "--no-show", "--record", out / "a.mp4", "--policy", "all")
-        assert (result.exit_code, result.stdout) == (3, "")
-        assert "camera 0 stopped delivering after 5 pictures" in result.stderr
-        assert names(out) == ["a.partial.mp4"]
-        assert len(probe(out / "a.partial.mp4").times) == 5
-
-    def test_old_frames_are_dropped_when_the_model_is_slow(
-        self, camera: Camera, out: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        class Slow(StandIn):
-            def __call__(self, images: list[Image]) -> list[Instances]:
-                assert camera.read_20.wait(20)
-                return super().__call__(images)
-
-        monkeypatch.setattr(Options, "load", lambda _: Slow())
-        camera.left = 30
-        result = invoke("webcam", "--no-show", "--json", out / "a.jsonl", "--batch", "2")
-        assert result.exit_code == 3  # unplugged in the end
-        lines = [json.loads(line) for line in (out / "a.partial.jsonl").read_text().splitlines()]
-        indices = [line["index"] for line in lines]
-        assert len(indices) < 20
-        assert indices[-1] == 29
 
 
 @pytest.mark.usefixtures("model")
@@ -723,6 +781,31 @@ class TestInterrupt:
         code, stdout, stderr = interrupted(LOADING, "video", source, *outputs)
         assert (code, stderr, names(out)) == (130, "", [])
         assert stdout == "Interrupted: 0 frames in 0.0 s (0.0 fps), 0 instances\n"
+
+
+STUCK = """
+    import os, threading
+    from live_seg import cameras, live
+    from tests.live import FakeCapture
+    class Stuck(FakeCapture):
+        def read(self):
+            threading.Event().wait()
+    live.GRACE = live.CLOSES_WITHIN = 0.05
+    cameras.open_capture = lambda *_: Stuck()
+    leave = os._exit
+    os._exit = lambda code: (print("left behind", flush=True), leave(code))
+    load = lambda options: StandIn()
+"""
+
+
+@pytest.mark.parametrize("stuck", [True, False])
+def test_a_driver_that_hangs_in_a_read_is_left_behind(out: Path, stuck: bool) -> None:
+    arguments = ("webcam", "--no-show", "--timeout", "0.2", "--json", out / "a.jsonl")
+    source = () if stuck else ("--source", out / "nowhere.mp4")
+    told = process(*arguments, *source, model=STUCK if stuck else STAND_IN)
+    assert told.returncode == 3
+    assert told.stdout == ("left behind\n" if stuck else "")
+    assert re.fullmatch(r"live-seg: .*\n", told.stderr)
 
 
 MEASURED = """

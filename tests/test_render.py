@@ -127,6 +127,16 @@ def test_boxes_are_drawn_only_when_wanted() -> None:
     assert not touched(image, bare)[60, 50:150].any()
 
 
+def test_masks_are_drawn_only_when_wanted() -> None:
+    image, instances = noise(300, 300), found((50, 50, 250, 250), mask=disc())
+    np.testing.assert_array_equal(
+        draw(image, instances, COCO_CLASSES, masks=False, boxes=False, labels=False), image
+    )
+    boxed = draw(image, instances, COCO_CLASSES, masks=False, labels=False)
+    np.testing.assert_array_equal(boxed[60:240, 60:240], image[60:240, 60:240])
+    assert touched(image, boxed)[50, 50:250].any()
+
+
 def test_a_label_stands_above_its_box_and_only_there() -> None:
     image = grey(200, 300)
     instances = found((100, 80, 200, 180))

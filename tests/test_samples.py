@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import live_seg
-from live_seg import sinks, sources
+from live_seg import cameras, sinks, window
 from live_seg.structures import Image, Instances
 from tests.clips import clip, pictures, probe, variable_clip
 from tests.stand_ins import ROOT, StandIn
@@ -40,7 +40,8 @@ def sample(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_these_are_all() -> None:
     names = {path.name for path in (ROOT / "samples").glob("*.py")}
-    assert names == {"process_video.py", "record_clip.py", "webcam_demo.py"}
+    shown = {name for name in names if not name.startswith("measure_")}
+    assert shown == {"process_video.py", "record_clip.py", "webcam_demo.py"}
 
 
 class TestProcessVideo:
@@ -118,7 +119,7 @@ def test_webcam_demo_shows_until_asked_to_stop(
 
         def write(self, frame: Any, image: Image, instances: Instances) -> bool:  # noqa: ARG002
             shown.append(image)
-            return len(shown) < 5
+            return not np.any(image != 100)
 
         def close(self, complete: bool = True) -> None:
             assert complete
@@ -127,9 +128,9 @@ def test_webcam_demo_shows_until_asked_to_stop(
         opened.append(target)
         return Camera()
 
-    monkeypatch.setattr(sinks, "Window", Window)
-    monkeypatch.setattr(sources, "open_capture", camera)
+    monkeypatch.setattr(window, "Window", Window)
+    monkeypatch.setattr(cameras, "open_capture", camera)
     sample("webcam_demo.py", *arguments)
     assert opened == [number]
-    assert len(shown) == 5
-    assert all(np.any(image != 100) for image in shown)
+    assert len(shown) > 1  # the first ones as they came, before anything is found
+    assert np.any(shown[-1][20:40, 10:30] != 100)

@@ -377,10 +377,10 @@ class TestTally:
 
     def test_latency_is_counted_from_the_capture(self) -> None:
         source, tally = Row(3, live=True), Tally()
-        source.begun = time.monotonic() - 60  # type: ignore[attr-defined]
+        source.begun = time.monotonic() - 60
         results = run(source, StandIn(), policy="all", tally=tally)
         assert len(list(show(results, lambda f, _: f.image, [], tally))) == tally.latency.count == 3
-        assert tally.begun == source.begun  # type: ignore[attr-defined]
+        assert tally.begun == source.begun
         assert 59 < tally.latency.mean < 120
         assert tally.latency.percentile(95) == Latency.LONGEST
 

@@ -159,7 +159,11 @@ def _places(positive: Tensor, negative: Tensor, noise: Tensor, sampling: Samplin
 
 
 def _mask_targets(boxes: Tensor, owners: Tensor, masks: Tensor, owner: Tensor, valid: Tensor) -> Tensor:
-    """Cut the owners' masks (B, G, m, m) to the boxes (B, P, 4) they own -> (B, P, 28, 28), 0 or 1."""
+    """Cut the owners' masks (B, G, m, m) to the boxes (B, P, 4) they own -> (B, P, 28, 28), 0 or 1.
+
+    The middles of the cells are sampled, where a mask is drawn again. Matterport's `DetectionTargetLayer`
+    samples from edge to edge, which shrinks each mask by a fiftieth.
+    """
     boxes, owners = _whole_unless(valid, boxes), _whole_unless(valid, owners)
     corner = ops.concatenate([owners[..., :2], owners[..., :2]], axis=-1)
     sides = owners[..., 2:] - owners[..., :2]
@@ -167,8 +171,12 @@ def _mask_targets(boxes: Tensor, owners: Tensor, masks: Tensor, owner: Tensor, v
     pictures, objects = ops.shape(masks)[0], masks.shape[1]
     flat = ops.reshape(masks, (-1, *masks.shape[2:], 1))
     rows = ops.reshape(ops.arange(pictures)[:, None] * objects + ops.cast(owner, "int32"), (-1,))
-    side = 2 * MASK_POOL
-    cut = crop([flat], ops.zeros_like(rows), ops.reshape(within, (-1, 4)), rows, side)
+    side, cells = 2 * MASK_POOL, masks.shape[2]
+    # `crop` samples a box from edge to edge, and takes the middles of the outermost cells for 0 and 1.
+    inset = (within[..., 2:] - within[..., :2]) / (2 * side)
+    middles = ops.concatenate([within[..., :2] + inset, within[..., 2:] - inset], axis=-1)
+    middles = (middles * cells - 0.5) / (cells - 1)
+    cut = crop([flat], ops.zeros_like(rows), ops.reshape(middles, (-1, 4)), rows, side)
     return ops.round(ops.reshape(cut, (-1, owner.shape[1], side, side)))
 
 

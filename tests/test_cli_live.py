@@ -1,0 +1,384 @@
+"""`live-seg webcam` as its user meets it, with stand-ins for camera, window and model."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import imageio_ffmpeg
+import numpy as np
+import pytest
+
+from live_seg import live, window
+from live_seg.options import LiveOptions
+from live_seg.structures import Frame, Image, Instances
+from tests.clips import pictures, probe
+from tests.live import FakeCapture, Sender, put_captures
+from tests.stand_ins import StandIn
+from tests.test_cli import interrupted, invoke, names
+
+TOLD = re.compile(
+    r"(\d+) frames in \d+\.\d s \(\d+\.\d fps\), (\d+) instances"
+    r"(; network \d+\.\d fps; latency \d+ ms, 95% within \d+ ms; \d+ dropped)?( -> (.+))?\n"
+)
+ALL = ("--policy", "all", "--batch", "1")
+
+
+class Clock:
+    """The time of cameras and sessions: a tenth of a second goes by with each picture."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+
+class Camera(FakeCapture):
+    """Ten pictures a second, `frames` of them, by a clock of its own; then it is unplugged."""
+
+    def __init__(self, clock: Clock, frames: int) -> None:
+        super().__init__(frames, fps=10)
+        self.clock = clock
+
+    def read(self) -> tuple[bool, Image | None]:
+        self.clock.now += 0.1
+        return super().read()
+
+
+@pytest.fixture(autouse=True)
+def model(monkeypatch: pytest.MonkeyPatch) -> StandIn:
+    stand_in = StandIn()
+    monkeypatch.setattr(LiveOptions, "load", lambda _: stand_in)
+    return stand_in
+
+
+@pytest.fixture
+def camera(monkeypatch: pytest.MonkeyPatch) -> Camera:
+    """Pictures arrive when the clock says."""
+    clock = Clock()
+    fake = Camera(clock, 1000)
+    put_captures(monkeypatch, fake)
+    monkeypatch.setattr("live_seg.captures.time", type("Time", (), {"monotonic": lambda: clock.now}))
+    return fake
+
+
+@pytest.fixture
+def out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder the program runs in."""
+    (tmp_path / "out").mkdir()
+    monkeypatch.chdir(tmp_path / "out")
+    return tmp_path / "out"
+
+
+@pytest.fixture
+def hand(monkeypatch: pytest.MonkeyPatch) -> dict[int, str]:
+    """Keys to press, by the index of the frame shown."""
+    keys: dict[int, str] = {}
+
+    class Hand(window.Window):
+        def __init__(self, title: str, controls: Any) -> None:
+            assert title.startswith("live-seg ")
+            self.controls = controls
+
+        def write(self, frame: Frame, image: Image, instances: Instances) -> bool:  # noqa: ARG002
+            for key in keys.pop(frame.index, ""):
+                self.controls.press(key)
+            return not self.controls.ended
+
+        def wait(self, seconds: float) -> bool:  # noqa: ARG002
+            self.controls.press(" ")
+            return True
+
+        def close(self, complete: bool = True) -> None: ...
+
+    monkeypatch.setattr(window, "Window", Hand)
+    return keys
+
+
+def lines(path: Path) -> list[Any]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+class TestUsage:
+    @pytest.mark.parametrize(
+        ("arguments", "told"),
+        [
+            (["--no-show"], "without a window give --record CLIP.mp4 or --json OUT.jsonl"),
+            (["--seconds", "-1"], "--seconds"),
+            (
+                ["--no-show", "--record", "a.mov", "--effect", "cutout"],
+                "recordings have no transparency",
+            ),
+            (["--no-show", "--record", "a.mp4", "--effect", "blurr"], "There is no effect 'blurr'"),
+            (["--no-show", "--record", "a.mp4", "--camera-size", "big"], "1280x720"),
+            (["--no-show", "--record", "a.mp4", "--camera-backend", "vfl"], "v4l2"),
+            (["--no-show", "--record", "a.mp4", "--camera-fps", "0"], "above 0"),
+        ],
+        ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+    )
+    def test_is_told_before_the_model_loads(
+        self, out: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], told: str
+    ) -> None:
+        monkeypatch.setattr(LiveOptions, "load", lambda _: pytest.fail("the model was loaded"))
+        result = invoke("webcam", *arguments)
+        assert (result.exit_code, names(out)) == (2, [])
+        assert told in result.stderr
+
+    @pytest.mark.usefixtures("camera")
+    @pytest.mark.parametrize(
+        ("arguments", "told"),
+        [
+            (["--record-on", "persn"], "Did you mean person?"),
+            (["--record", "a.mp4", "--segment", "soon"], "is no duration"),
+            (["--record", "{when}.mp4"], "there is no field {when}"),
+        ],
+        ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+    )
+    def test_of_recordings(self, out: Path, arguments: list[str], told: str) -> None:
+        result = invoke("webcam", "--no-show", *arguments)
+        assert (result.exit_code, names(out)) == (2, [])
+        assert told in result.stderr
+
+
+@pytest.mark.usefixtures("camera", "out")
+class TestOutputs:
+    def test_some_seconds_of_it(self, out: Path) -> None:
+        record = ("--no-show", "--record", "a.mp4", "--json", "a.jsonl")
+        result = invoke("webcam", *record, "--seconds", "0.95", *ALL)
+        assert (result.exit_code, result.stderr) == (0, "")
+        told = TOLD.fullmatch(result.stdout)
+        assert told, result.stdout
+        assert (told[1], told[2], told[5]) == ("10", "10", "a.jsonl, a.mp4")
+        assert probe(out / "a.mp4").times == pytest.approx([i / 10 for i in range(10)], abs=1e-3)
+        assert [line["seconds"] for line in lines(out / "a.jsonl")] == pytest.approx(
+            [i / 10 for i in range(10)]
+        )
+
+    def test_no_second_of_it(self, out: Path) -> None:
+        result = invoke("webcam", "--no-show", "--record", "a.mp4", "--json", "a.jsonl", "--seconds", "0")
+        assert TOLD.fullmatch(result.stdout)
+        assert (result.exit_code, names(out)) == (0, [])
+
+    def test_quiet(self, out: Path) -> None:
+        result = invoke("webcam", "--no-show", "--json", "a.jsonl", "--seconds", "0.5", "--quiet", *ALL)
+        assert (result.exit_code, result.output, names(out)) == (0, "", ["a.jsonl"])
+
+    def test_what_exists_stays(self, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (out / "a.mp4").write_text("mine")
+        invoke("webcam", "--no-show", "--record", "a.mp4", "--seconds", "0.5", *ALL)
+        assert names(out) == ["a.mp4", "a_001.mp4"]
+        assert (out / "a.mp4").read_text() == "mine"
+        (out / "a.jsonl").write_text("mine")
+        monkeypatch.setattr(LiveOptions, "load", lambda _: pytest.fail("the model was loaded"))
+        result = invoke("webcam", "--no-show", "--json", "a.jsonl")
+        assert result.exit_code == 3
+        assert "a.jsonl exists already" in result.stderr
+
+    def test_record_on(self, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        class Comes(StandIn):
+            def __call__(self, images: list[Image]) -> list[Instances]:
+                seen = sum(self.batches)
+                found = super().__call__(images)
+                return [one if 20 <= seen + i < 25 else Instances.empty() for i, one in enumerate(found)]
+
+        monkeypatch.setattr(LiveOptions, "load", lambda _: Comes())
+        told = ("--record", "event.mp4", "--record-on", "person", "--pre", "1", "--post", "0.5")
+        result = invoke("webcam", "--no-show", *told, "--seconds", "5", *ALL)
+        assert (result.exit_code, names(out)) == (0, ["event_001.mp4"])
+        # 1 s before the 20th frame, 0.5 s after the 24th.
+        assert probe(out / "event_001.mp4").duration == pytest.approx(2.0, abs=0.11)
+
+    def test_segment(self, out: Path) -> None:
+        invoke("webcam", "--no-show", "--record", "a.mp4", "--segment", "1s", "--seconds", "2.55", *ALL)
+        assert names(out) == ["a_001.mp4", "a_002.mp4", "a_003.mp4"]
+        assert [len(probe(out / name).times) for name in names(out)] == [10, 10, 6]
+
+    def test_no_carry_shows_segmented_frames_alone(self, out: Path) -> None:
+        result = invoke("webcam", "--no-show", "--no-carry", "--json", "a.jsonl", "--seconds", "20")
+        assert result.exit_code == 0
+        assert all(len(line["instances"]) == 1 for line in lines(out / "a.jsonl"))
+
+
+class TestFaults:
+    @pytest.mark.usefixtures("out")
+    def test_a_camera_that_is_unplugged(self, camera: Camera, out: Path) -> None:
+        camera.left = 5
+        result = invoke("webcam", "--no-show", "--record", "a.mp4", "--json", "a.jsonl", *ALL)
+        assert (result.exit_code, result.stdout) == (3, "")
+        assert "camera 0 stopped delivering after 5 pictures" in result.stderr
+        assert names(out) == ["a.mp4", "a.partial.jsonl"]
+        assert len(probe(out / "a.mp4").times) == 5
+
+    @pytest.mark.usefixtures("camera")
+    def test_an_encoder_that_fails(self, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        fake = tmp_path / "ffmpeg"
+        fake.write_text('#!/bin/sh\nhead -c 5000 >/dev/null\necho "boom, said ffmpeg" >&2\nexit 1\n')
+        fake.chmod(0o755)
+        monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", lambda: str(fake))
+        result = invoke(
+            "webcam", "--no-show", "--record", "a.mp4", "--json", "a.jsonl", "--seconds", "9.95", *ALL
+        )
+        assert (result.exit_code, result.stdout, names(out)) == (3, "", ["a.jsonl"])
+        assert len(lines(out / "a.jsonl")) == 100
+        assert "live-seg: A recording failed: " in result.stderr
+        assert "boom, said ffmpeg" in result.stderr
+
+    def test_a_model_that_fails(self, camera: Camera, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        class Fails(StandIn):
+            def __call__(self, images: list[Image]) -> list[Instances]:
+                if len(self.batches) == 3:
+                    raise ZeroDivisionError("no such number")
+                return super().__call__(images)
+
+        monkeypatch.setattr(LiveOptions, "load", lambda _: Fails())
+        result = invoke("webcam", "--no-show", "--record", "a.mp4", *ALL)
+        assert (result.exit_code, names(out)) == (1, ["a.mp4"])
+        assert len(probe(out / "a.mp4").times) == 3
+        assert camera.released
+
+    @pytest.mark.usefixtures("out")
+    def test_a_stream_that_breaks_off_and_comes_back(
+        self, monkeypatch: pytest.MonkeyPatch, sender: Sender, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.setattr(live, "PAUSES", (0.1, 0.1))
+        source = ("--source", f"tcp://127.0.0.1:{sender.port}")
+        counts = [0]
+
+        class Kills(StandIn):
+            def __call__(self, images: list[Image]) -> list[Instances]:
+                counts[0] += len(images)
+                if counts[0] == 10:
+                    sender.kill()
+                return super().__call__(images)
+
+        monkeypatch.setattr(LiveOptions, "load", lambda _: Kills())
+        result = invoke("webcam", "--no-show", *source, "--json", "a.jsonl", "--seconds", "3")
+        assert result.exit_code == 0
+        gone, there = caplog.messages
+        assert re.match(r"tcp://127.0.0.1:\d+ broke off after \d+ pictures", gone)
+        assert re.match(r"tcp://127.0.0.1:\d+ is there after \d+\.\d s\.", there)
+        assert len(sender.senders) == 2
+        assert TOLD.fullmatch(result.stdout)
+
+
+@pytest.fixture
+def sender() -> Iterator[Sender]:
+    server = Sender(b"")
+    yield server
+    server.end()
+
+
+@pytest.mark.usefixtures("camera")
+class TestKeys:
+    @pytest.mark.parametrize("key", ["q", "\x1b"])
+    def test_the_end(self, out: Path, hand: dict[int, str], key: str) -> None:
+        hand[4] = key
+        result = invoke("webcam", "--record", "a.mp4", *ALL)
+        told = TOLD.fullmatch(result.stdout)
+        assert told, result.output
+        assert (result.exit_code, told[1], told[5]) == (0, "5", "a.mp4")
+        assert len(probe(out / "a.mp4").times) == 5
+
+    def test_a_recording_a_snapshot_and_a_pause(self, out: Path, hand: dict[int, str]) -> None:
+        hand |= {2: "r", 5: "s", 7: "r", 9: " ", 12: "q"}
+        result = invoke("webcam", *ALL)
+        assert (result.exit_code, TOLD.fullmatch(result.stdout)[1]) == (0, "13")  # type: ignore[index]
+        clip, plain, masks = sorted(names(out), key=lambda name: (not name.endswith("mp4"), len(name)))
+        stamp = r"live-seg_\d{8}-\d{6}"
+        assert re.fullmatch(stamp + r"\.mp4", clip)
+        assert re.fullmatch(stamp + r"\.png", plain)
+        assert re.fullmatch(stamp + r"_masks\.png", masks)
+        assert len(pictures(out / clip)) == 5
+
+    def test_the_network_delivers_less_sure_ones_for_the_key_of_the_threshold(
+        self, out: Path, hand: dict[int, str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked: list[float | None] = []
+
+        class Unsure(StandIn):
+            def __call__(self, images: list[Image]) -> list[Instances]:
+                found = super().__call__(images)
+                return [Instances(i.boxes, i.masks, i.class_ids, np.array([0.45], np.float32)) for i in found]
+
+        def load(options: LiveOptions) -> StandIn:
+            asked.append(options.conf)
+            return Unsure()
+
+        monkeypatch.setattr(LiveOptions, "load", load)
+        hand |= {2: "----", 5: "q"}
+        invoke("webcam", "--conf", "0.6", "--json", "a.jsonl", *ALL)
+        assert asked == [0.3]
+        assert [len(line["instances"]) for line in lines(out / "a.jsonl")] == [0, 0, 0, 1, 1, 1]
+        invoke("webcam", "--no-show", "--conf", "0.6", "--json", "b.jsonl", "--seconds", "0.1", *ALL)
+        assert asked == [0.3, 0.6]
+
+    @pytest.mark.parametrize("switch", ["labels", "boxes"])
+    def test_what_is_not_to_be_drawn_is_off_until_its_key(
+        self,
+        hand: dict[int, str],
+        monkeypatch: pytest.MonkeyPatch,
+        switch: str,
+        out: Path,  # noqa: ARG002
+    ) -> None:
+        seen: list[bool] = []
+
+        def draw(image: Image, *_: object, **switches: bool) -> Image:
+            seen.append(switches[switch])
+            return image
+
+        monkeypatch.setattr("live_seg.render.draw", draw)
+        hand |= {1: switch[0], 3: "q"}
+        assert invoke("webcam", f"--no-{switch}", *ALL).exit_code == 0
+        assert seen == [False, False, True, True]
+
+
+SLOW = """
+    import time, numpy as np
+    from live_seg import cameras
+    from tests.live import FakeCapture
+    class Paced(FakeCapture):
+        def read(self):
+            time.sleep(0.03)
+            return super().read()
+    cameras.open_capture = lambda *_: Paced(10**6)
+    class Tells(StandIn):
+        def __call__(self, images):
+            if len(self.batches) == 10:
+                print("running", flush=True)
+            return super().__call__(images)
+    load = lambda options: Tells()
+"""
+
+
+def test_after_ctrl_c_the_recording_is_complete(out: Path) -> None:
+    outputs = ("--record", out / "a.mp4", "--json", out / "a.jsonl")
+    code, stdout, stderr = interrupted(SLOW, "webcam", "--no-show", *outputs)
+    assert (code, stderr, names(out)) == (130, "", ["a.jsonl", "a.mp4"])
+    told = TOLD.fullmatch(stdout.removeprefix("Interrupted: "))
+    assert told, stdout
+    assert len(pictures(out / "a.mp4")) > 5
+
+
+@pytest.mark.parametrize("carry", ["--carry", "--no-carry"])
+@pytest.mark.usefixtures("out")
+def test_a_key_ends_the_wait_for_a_stream_that_is_gone(
+    monkeypatch: pytest.MonkeyPatch, sender: Sender, carry: str
+) -> None:
+    class Impatient(window.Window):
+        def __init__(self, title: str, controls: Any) -> None:  # noqa: ARG002
+            self.controls = controls
+
+        def write(self, frame: Frame, image: Image, instances: Instances) -> bool:  # noqa: ARG002
+            if frame.index == 3:
+                sender.stall()
+            return True
+
+        def wait(self, seconds: float) -> bool:  # noqa: ARG002
+            self.controls.press("q")
+            return False
+
+        def close(self, complete: bool = True) -> None: ...
+
+    monkeypatch.setattr(window, "Window", Impatient)
+    result = invoke("webcam", "--source", f"tcp://127.0.0.1:{sender.port}", carry, "--timeout", "5")
+    assert result.exit_code == 0
+    assert TOLD.fullmatch(result.stdout)
