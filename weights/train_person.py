@@ -9,7 +9,6 @@ keras.applications, trained on ImageNet. RUN is a new folder for both runs: logs
 
 import json
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 from live_seg.augment import Augmentation
@@ -25,25 +24,40 @@ from live_seg.truth import Truth
 SIDE = 384
 """Of training pictures. The network then sees more (`MOBILE.size`): small people gain, large ones keep."""
 
-CALM = Augmentation(scale=(0.7, 1.4), mosaic=0.0, pasted=1)
-"""For the last epochs: photos more as they will be (YOLOX, arXiv 2107.08430, section 2.1)."""
+STAGES = (
+    (22, 4e-4, Augmentation()),
+    (3, 1.2e-4, Augmentation(scale=(0.7, 1.4), mosaic=0.0, pasted=1)),
+    (2, 1.5e-4, Augmentation(scale=(0.6, 1.5), mosaic=0.4, pasted=3)),
+)
+"""Epochs, learning rate and augmentation, each with a warm-up and a cosine of its own."""
 
 
 def learn(data: Path, backbone: Path, run: Path) -> Path:
-    """Train on the photos in `data`: 22 epochs with all augmentation, 3 with less. Returns the model."""
+    """Train on the photos in `data`, stage after stage. Returns the model."""
     run.mkdir()
     photos = tuple((data / name, data / f"{file}.json") for name, file in FOLDERS.items())
-    first = Settings(
-        photos, start=f"backbone:{backbone}", epochs=22, size=SIDE, learning_rate=4e-4, layers="3+"
-    )
-    train(first, run / "first", tell=print)
-    start = str(run / "first" / "model.weights.h5")
-    last = replace(first, start=start, epochs=3, learning_rate=1.2e-4, augmentation=CALM)
-    train(last, run / "last", tell=print)
-    return run / "last" / "model.weights.h5"
+    start = f"backbone:{backbone}"
+    for number, (epochs, rate, augmentation) in enumerate(STAGES, start=1):
+        settings = Settings(
+            photos,
+            start=start,
+            epochs=epochs,
+            size=SIDE,
+            learning_rate=rate,
+            layers="3+",
+            heads_first=0,
+            augmentation=augmentation,
+        )
+        train(settings, run / f"stage{number}", tell=print)
+        start = str(run / f"stage{number}" / "model.weights.h5")
+    return Path(start)
 
 
 FOLDERS = {"train": "instances_train", "boxes": "boxes"}
+
+
+MIN_SCORE = 0.75
+"""At the best F1 on val, 1 frame in 7 of a motorway without people had a false alarm; here, 1 in 110."""
 
 
 def publish(weights: Path, data: Path) -> None:
@@ -52,16 +66,19 @@ def publish(weights: Path, data: Path) -> None:
     truth = Truth(data / "val", data / "instances_val.json")
     segment = load(weights, size=MOBILE.size, min_score=0.05)
     found = evaluate(segment, truth)
-    threshold, f1 = best_threshold(truth, found) or (0.7, 0.0)
+    best, f1 = best_threshold(truth, found) or (0.0, 0.0)
     measured = {
         "data": f"{found.photos} COCO 2017 val photos, "
         f"{found.classes['person'].objects} persons, longest side 480",
         "box": {name: round(value, 3) for name, value in found.box.items()},
         "mask": {name: round(value, 3) for name, value in found.mask.items()},
-        "threshold": f"min_score has the best F1 of masks at IoU 0.5 on these photos: {f1:.3f}",
+        "threshold": (
+            f"F1 of masks at IoU 0.5 is best at {best:.2f} ({f1:.3f}) and flat up to 0.85; "
+            f"min_score {MIN_SCORE} is surer, for fewer false alarms"
+        ),
     }
     facts = {**FACTS, "measured": measured}
-    save(segment.model, segment.class_names, here / "person.weights.h5", facts, round(threshold, 2))
+    save(segment.model, segment.class_names, here / "person.weights.h5", facts, MIN_SCORE)
     print(json.dumps(measured, indent=2))
     print(found.report())
 
