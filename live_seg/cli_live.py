@@ -63,8 +63,7 @@ def webcam(
         if options.json is not None:
             lines = JsonLines(options.json, segment.class_names, overwrite=options.overwrite)
             sinks.append(stack.enter_context(lines))
-        found = run(opened, segment, tally=tally, idle=viewer.look_up, **options.running)
-        stack.enter_context(contextlib.closing(found))
+        found = stack.enter_context(contextlib.closing(run(opened, segment, tally=tally, **options.running)))
         bar = stack.enter_context(tqdm(unit=" frames", disable=True if options.quiet else None))
         for _ in viewer.show(found, sinks, limit=seconds):
             bar.update()

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Protocol
 
 from live_seg.errors import UsageError
-from live_seg.pipeline import Channel, Idle, Stages, read, work
+from live_seg.pipeline import Channel, Stages, read, work
 from live_seg.structures import Frame, Instances, Segment
 
 FRAMES_BEHIND = 2
@@ -47,22 +47,15 @@ class Newest(Stages):
     `source` is iterated by the reader thread alone, `segment` called by the worker thread alone, with one
     image; `carrier` and `identify` are called in the caller's loop. A caller slower than the source loses the
     oldest waiting frame. Leaving the `with` block stops and joins both threads, as with a Pipeline; a frame
-    that is being segmented then is waited for, and its result dropped. While no frame comes, iterating calls
-    `idle` now and then, and ends when that returns False.
+    that is being segmented then is waited for, and its result dropped.
     """
 
     def __init__(
-        self,
-        source: Iterable[Frame],
-        segment: Segment,
-        carrier: Carrier,
-        identify: Identify,
-        *,
-        idle: Idle | None = None,
+        self, source: Iterable[Frame], segment: Segment, carrier: Carrier, identify: Identify
     ) -> None:
         self._carrier = carrier
         self._identify = identify
-        self._frames: Channel[Frame] = Channel(FRAMES_BEHIND, drop_oldest=True, idle=idle)
+        self._frames: Channel[Frame] = Channel(FRAMES_BEHIND, drop_oldest=True)
         self._key: Channel[Frame] = Channel(1, drop_oldest=True)
         self._results: Channel[tuple[Frame, Instances]] = Channel(1)
         super().__init__(

@@ -34,13 +34,6 @@ CTRL_C_WITHIN = 1.0
 and would otherwise only be seen when something arrives."""
 
 
-IDLE_AFTER = 0.05
-"""Seconds without a frame after which a caller that serves a window is asked to do so, again and again."""
-
-Idle = Callable[[], bool]
-"""What the caller does while it waits; False when it does not want to wait any more."""
-
-
 @dataclass(frozen=True, eq=False)
 class _End:
     """The last thing in a channel: nothing comes any more, because of `error` if there was one."""
@@ -51,15 +44,13 @@ class _End:
 class Channel(Generic[T]):
     """A bounded line of things from one thread to one other: ended by its writer, or given up by its reader.
 
-    `size` is the most things that wait. While nothing comes, the reader calls `idle` now and then, if given;
-    its False is the end, too. The line is made of SimpleQueues, one for the things and one for
+    `size` is the most things that wait. The line is made of SimpleQueues, one for the things and one for
     the free places, because a single call of theirs cannot be cut in two by Ctrl-C. A Condition can: then its
     lock stays taken, and the threads that need it hang.
     """
 
-    def __init__(self, size: int, *, drop_oldest: bool = False, idle: Idle | None = None) -> None:
+    def __init__(self, size: int, *, drop_oldest: bool = False) -> None:
         self.dropped = 0
-        self._idle = idle
         self._drop_oldest = drop_oldest
         self._abandoned = False
         self._things: SimpleQueue[T | _End] = SimpleQueue()
@@ -110,9 +101,7 @@ class Channel(Generic[T]):
     def _next(self) -> T | _End:
         while True:
             with contextlib.suppress(Empty):
-                return self._things.get(timeout=IDLE_AFTER if self._idle else CTRL_C_WITHIN)
-            if self._idle is not None and not self._idle():
-                return _End()
+                return self._things.get(timeout=CTRL_C_WITHIN)
 
     def close(self, error: BaseException | None = None) -> None:
         """For the writer, or a stage that fails beside it: nothing follows, because of `error` if any."""
@@ -178,24 +167,17 @@ class Pipeline(Stages):
 
     Leaving the `with` block, for whatever reason, stops and joins both threads. A call of `source` or
     `segment` that is under way cannot be interrupted: it is waited for, so a source needs its own timeout.
-    While no result comes, iterating calls `idle` now and then, and ends when that returns False.
     Raises UsageError when `batch` is below 1.
     """
 
     def __init__(
-        self,
-        source: Iterable[Frame],
-        segment: Segment,
-        *,
-        batch: int = 4,
-        policy: Policy = "all",
-        idle: Idle | None = None,
+        self, source: Iterable[Frame], segment: Segment, *, batch: int = 4, policy: Policy = "all"
     ) -> None:
         if batch < 1:
             raise UsageError(f"A batch needs at least 1 frame. Got {batch}.")
         live = policy == "latest"
         self._frames: Channel[Frame] = Channel(batch if live else BATCHES_AHEAD * batch, drop_oldest=live)
-        self._results: Channel[tuple[Frame, Instances]] = Channel(BATCHES_BEHIND * batch, idle=idle)
+        self._results: Channel[tuple[Frame, Instances]] = Channel(BATCHES_BEHIND * batch)
         super().__init__(
             (self._frames, self._results),
             reader=(partial(read, source, self._frames), self._frames),

@@ -80,10 +80,6 @@ class Viewer:
             if self._controls.ended or not all(wanted):
                 return
 
-    def look_up(self) -> bool:
-        """Serve the window while no frame comes, so that it can be ended. False when the user wants that."""
-        return self._window is None or self._window.wait(0)
-
     def close(self) -> None:
         """End the recording. Raises SinkError when one failed: the session went on, but the file is lost."""
         if self._recording is not None:

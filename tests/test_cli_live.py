@@ -356,29 +356,3 @@ def test_after_ctrl_c_the_recording_is_complete(out: Path) -> None:
     told = TOLD.fullmatch(stdout.removeprefix("Interrupted: "))
     assert told, stdout
     assert len(pictures(out / "a.mp4")) > 5
-
-
-@pytest.mark.parametrize("carry", ["--carry", "--no-carry"])
-@pytest.mark.usefixtures("out")
-def test_a_key_ends_the_wait_for_a_stream_that_is_gone(
-    monkeypatch: pytest.MonkeyPatch, sender: Sender, carry: str
-) -> None:
-    class Impatient(window.Window):
-        def __init__(self, title: str, controls: Any) -> None:  # noqa: ARG002
-            self.controls = controls
-
-        def write(self, frame: Frame, image: Image, instances: Instances) -> bool:  # noqa: ARG002
-            if frame.index == 3:
-                sender.stall()
-            return True
-
-        def wait(self, seconds: float) -> bool:  # noqa: ARG002
-            self.controls.press("q")
-            return False
-
-        def close(self, complete: bool = True) -> None: ...
-
-    monkeypatch.setattr(window, "Window", Impatient)
-    result = invoke("webcam", "--source", f"tcp://127.0.0.1:{sender.port}", carry, "--timeout", "5")
-    assert result.exit_code == 0
-    assert TOLD.fullmatch(result.stdout)
