@@ -140,7 +140,6 @@ class _Run:
             seed=settings.seed,
             augmentation=settings.augmentation,
         )
-        self.segment = Segmenter(model, data.class_names)
         self.rows: list[Row] = []
 
     def go(self, state: State | None = None) -> None:
@@ -217,6 +216,8 @@ class _Run:
         }
         if not self.data.truth or not self._due(int(row["epoch"]), self.settings.val_every):
             return {**facts, "threshold": "not measured"}, UNMEASURED
+        # Anew each time: a Segmenter keeps the weights of its first call.
+        self.segment = Segmenter(self.model, self.data.class_names)
         found = evaluate(self.segment, self.data.truth, quiet=self.quiet)
         row |= {"box_ap": found.box["ap"], "mask_ap": found.mask["ap"]}
         facts["measured"] = {"data": str(self.data.truth.path), "box": found.box, "mask": found.mask}
