@@ -198,7 +198,7 @@ class _Run:
             save(self.model, self.data.class_names, path, facts, min_score)
             if self.data.truth and self._due(epoch, -(-self.settings.epochs // PICTURE_ROUNDS)):
                 names, folder = self.data.class_names, self.folder / "val"
-                draw_pictures(self.segment, names, self.data.truth, min_score, folder, epoch)
+                draw_pictures(self._segmenter(), names, self.data.truth, min_score, folder, epoch)
         self.rows.append(row)
         write_table(self.rows, self.folder / "log.csv")
         draw_curves(self.rows, self.folder / "curves.png")
@@ -206,6 +206,10 @@ class _Run:
         state = State(epoch, self.model.config, self.data.class_names, network, own)
         write_state(state, self.folder / "state.npz")
         self.tell(_line(row, self.settings.epochs))
+
+    def _segmenter(self) -> Segmenter:
+        """Make one anew: a Segmenter keeps the weights of its first call."""
+        return Segmenter(self.model, self.data.class_names)
 
     def _measure(self, row: Row) -> tuple[dict[str, Any], float]:
         """Complete the row with AP where it is due. Returns facts for the card, and its least score."""
@@ -216,9 +220,7 @@ class _Run:
         }
         if not self.data.truth or not self._due(int(row["epoch"]), self.settings.val_every):
             return {**facts, "threshold": "not measured"}, UNMEASURED
-        # Anew each time: a Segmenter keeps the weights of its first call.
-        self.segment = Segmenter(self.model, self.data.class_names)
-        found = evaluate(self.segment, self.data.truth, quiet=self.quiet)
+        found = evaluate(self._segmenter(), self.data.truth, quiet=self.quiet)
         row |= {"box_ap": found.box["ap"], "mask_ap": found.mask["ap"]}
         facts["measured"] = {"data": str(self.data.truth.path), "box": found.box, "mask": found.mask}
         best = best_threshold(self.data.truth, found)
