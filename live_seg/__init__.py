@@ -13,11 +13,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from live_seg.drawing.render import draw
     from live_seg.errors import LiveSegError, SinkError, SourceError, UsageError, WeightsError
-    from live_seg.render import draw
     from live_seg.segmenter import Segmenter, load
     from live_seg.session import run
-    from live_seg.sources import open_source
+    from live_seg.sources.opening import open_source
     from live_seg.structures import Frame, Instances
 
 __version__ = "0.2.0"
@@ -32,8 +32,8 @@ _HOME = {
     "Instances": "structures",
     "Segmenter": "segmenter",
     "load": "segmenter",
-    "draw": "render",
-    "open_source": "sources",
+    "draw": "drawing.render",
+    "open_source": "sources.opening",
     "run": "session",
 }
 

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from matplotlib import cbook
 
-from live_seg.stills import read_image
+from live_seg.sources.stills import read_image
 from live_seg.structures import Frame, Image, Source
 
 SIZE = (960, 540)

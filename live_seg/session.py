@@ -11,11 +11,11 @@ import numpy as np
 from live_seg.errors import UsageError
 from live_seg.keyframes import EveryNth, Identify, Newest
 from live_seg.pipeline import Pipeline, Policy
-from live_seg.sinks import Sink
-from live_seg.smooth import Smoother
-from live_seg.sources import open_source
+from live_seg.sinks.files import Sink
+from live_seg.sources.opening import open_source
 from live_seg.structures import Frame, Image, Instances, Segment, Source
-from live_seg.track import Tracker
+from live_seg.tracking.smooth import Smoother
+from live_seg.tracking.track import Tracker
 
 
 class Latency:
@@ -185,7 +185,7 @@ def _carrying(
     frames: Iterable[Frame], segment: Segment, identify: Identify, *, every: int, batch: int
 ) -> Newest | EveryNth:
     """Give every frame its instances, found or carried: those of each `every`th, or of the newest."""
-    from live_seg.carry import Carrier
+    from live_seg.tracking.carry import Carrier
 
     if every == 1:
         return Newest(frames, segment, Carrier(), identify)

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 import live_seg
-from live_seg.carry import Carrier
 from live_seg.structures import Frame, Instances
-from live_seg.track import Tracker
+from live_seg.tracking.carry import Carrier
+from live_seg.tracking.track import Tracker
 
 Found = list[tuple[Frame, Instances]]
 

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 import live_seg
-from live_seg.smooth import KEEP, Smoother
 from live_seg.structures import Instances, Segment
-from live_seg.track import Tracker
+from live_seg.tracking.smooth import KEEP, Smoother
+from live_seg.tracking.track import Tracker
 
 Seen = dict[int, tuple[dict[str, Any], NDArray[np.float32]]]
 """The mask, as RLE, and the box of every track in one frame."""

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 import live_seg
-from live_seg.video_writer import VideoWriter
+from live_seg.sinks.video_writer import VideoWriter
 
 
 def main(spec: str, out: str, seconds: str = "10") -> None:

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import pytest
 
-from live_seg import cameras, streams
+from live_seg.sources import cameras, streams
 from live_seg.structures import Image
 from tests.clips import FFMPEG
 
@@ -182,7 +182,7 @@ class Sender:
 
 
 class When(logging.Handler):
-    """Calls `act` the first time a message with `words` is logged by live_seg.live."""
+    """Calls `act` the first time a message with `words` is logged by live_seg.sources.live."""
 
     def __init__(self, words: str, act: Callable[[], object]) -> None:
         super().__init__()
@@ -194,7 +194,7 @@ class When(logging.Handler):
             self._act()
 
     def __enter__(self) -> None:
-        logging.getLogger("live_seg.live").addHandler(self)
+        logging.getLogger("live_seg.sources.live").addHandler(self)
 
     def __exit__(self, *_: object) -> None:
-        logging.getLogger("live_seg.live").removeHandler(self)
+        logging.getLogger("live_seg.sources.live").removeHandler(self)

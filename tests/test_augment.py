@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from live_seg.augment import LEAST_SIDE, NONE, Augmentation, Canvas, Placed, compose, recoloured
-from live_seg.photos import Annotated
+from live_seg.learning.augment import LEAST_SIDE, NONE, Augmentation, Canvas, Placed, compose, recoloured
+from live_seg.learning.photos import Annotated
 
 SIDE = 96
 

@@ -6,10 +6,10 @@ import threading
 import numpy as np
 import pytest
 
-from live_seg import background
-from live_seg.background import Background
 from live_seg.errors import SinkError
-from live_seg.sinks import Sink
+from live_seg.sinks import background
+from live_seg.sinks.background import Background
+from live_seg.sinks.files import Sink
 from live_seg.structures import Frame, Image, Instances
 
 NOTHING = Instances.empty()

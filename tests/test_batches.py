@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from live_seg.augment import MASK_GRID, Augmentation
-from live_seg.augment import NONE as STILL
-from live_seg.batches import MOST_OBJECTS, Batches
 from live_seg.errors import SourceError
-from live_seg.photos import Annotated
+from live_seg.learning.augment import MASK_GRID, Augmentation
+from live_seg.learning.augment import NONE as STILL
+from live_seg.learning.batches import MOST_OBJECTS, Batches
+from live_seg.learning.photos import Annotated
 from live_seg.structures import Image
 
 SIDE = 64

@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from live_seg.carry import FADE, KEPT, Carrier, blended
 from live_seg.errors import UsageError
-from live_seg.flow import LONG_SIDE, Flow, reduced_size, sample
-from live_seg.grids import cell_centres, from_grids
-from live_seg.motion import motion_of
 from live_seg.structures import MASK_SIDE, Frame, Image, Instances
-from live_seg.track import mask_iou
+from live_seg.tracking.carry import FADE, KEPT, Carrier, blended
+from live_seg.tracking.flow import LONG_SIDE, Flow, reduced_size, sample
+from live_seg.tracking.grids import cell_centres, from_grids
+from live_seg.tracking.motion import motion_of
+from live_seg.tracking.track import mask_iou
 
 HEIGHT, WIDTH = 180, 320
 MIDDLE = (150.0, 90.0)

@@ -11,9 +11,9 @@ import pytest
 from pycocotools.coco import COCO
 from typer.testing import CliRunner, Result
 
-from live_seg.cli import app
-from live_seg.evaluate import FIGURES
-from live_seg.options import ModelOptions, Options
+from live_seg.commands.main import app
+from live_seg.commands.options import ModelOptions, Options
+from live_seg.learning.evaluate import FIGURES
 from live_seg.structures import Image, Instances
 from tests.stand_ins import StandIn, tiny_network
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from live_seg.cli import app
-from live_seg.settings import Settings
+from live_seg.commands.main import app
+from live_seg.learning.settings import Settings
 from tests.tiny_world import draw_shapes
 
 
@@ -39,8 +39,8 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         seen.append((folder, quiet))
         tell("Going on after epoch 1 of 2.")
 
-    monkeypatch.setattr("live_seg.train.train", train)
-    monkeypatch.setattr("live_seg.train.resume", resume)
+    monkeypatch.setattr("live_seg.learning.train.train", train)
+    monkeypatch.setattr("live_seg.learning.train.resume", resume)
     return seen
 
 
@@ -99,7 +99,7 @@ def test_ctrl_c(data: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             (run / "model.weights.h5").write_text("")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("live_seg.train.train", train)
+    monkeypatch.setattr("live_seg.learning.train.train", train)
     result = invoke(*data, "-o", run)
     assert result.exit_code == 130
     assert result.stdout.endswith(f"to go on: live-seg train --resume {run}\n")

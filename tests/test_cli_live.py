@@ -10,8 +10,9 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 
-from live_seg import live, window
-from live_seg.options import LiveOptions
+from live_seg.commands.options import LiveOptions
+from live_seg.screen import window
+from live_seg.sources import live
 from live_seg.structures import Frame, Image, Instances
 from tests.clips import pictures, probe
 from tests.live import FakeCapture, Sender, put_captures
@@ -57,7 +58,7 @@ def camera(monkeypatch: pytest.MonkeyPatch) -> Camera:
     clock = Clock()
     fake = Camera(clock, 1000)
     put_captures(monkeypatch, fake)
-    monkeypatch.setattr("live_seg.captures.time", type("Time", (), {"monotonic": lambda: clock.now}))
+    monkeypatch.setattr("live_seg.sources.captures.time", type("Time", (), {"monotonic": lambda: clock.now}))
     return fake
 
 
@@ -325,7 +326,7 @@ class TestKeys:
             seen.append(switches[switch])
             return image
 
-        monkeypatch.setattr("live_seg.render.draw", draw)
+        monkeypatch.setattr("live_seg.drawing.render.draw", draw)
         hand |= {1: switch[0], 3: "q"}
         assert invoke("webcam", f"--no-{switch}", *ALL).exit_code == 0
         assert seen == [False, False, True, True]
@@ -333,7 +334,7 @@ class TestKeys:
 
 SLOW = """
     import time, numpy as np
-    from live_seg import cameras
+    from live_seg.sources import cameras
     from tests.live import FakeCapture
     class Paced(FakeCapture):
         def read(self):

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from live_seg.effects import EFFECTS, Alpha, Effect, _matte, _mixed, effect_of, replace_background
+from live_seg.drawing.effects import EFFECTS, Alpha, Effect, _matte, _mixed, effect_of, replace_background
 from live_seg.errors import SourceError, UsageError
 from live_seg.structures import Image, Instances
 

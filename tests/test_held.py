@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from live_seg.errors import UsageError
-from live_seg.held import MOST, Held
 from live_seg.structures import Instances
+from live_seg.tracking.held import MOST, Held
 
 
 def seen(*ids: int, at: float = 0.0) -> Instances:

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from live_seg import hud
-from live_seg.controls import KEYS, Controls
-from live_seg.hud import MESSAGE_SECONDS, SHADE, Figures, Message, Rate, draw_hud
+from live_seg.screen import hud
+from live_seg.screen.controls import KEYS, Controls
+from live_seg.screen.hud import MESSAGE_SECONDS, SHADE, Figures, Message, Rate, draw_hud
 from live_seg.structures import Image
 
 QUIET = Figures(camera_fps=30.0, network_fps=2.1, latency=0.085, instances=3, dropped=12)

@@ -157,6 +157,8 @@ def test_every_frame_is_shown_while_the_network_is_stuck() -> None:
     with newest(camera, model) as results:
         for one, instances in itertools.islice(results, 50):
             shown.append((one.index, origin(instances)))
+            if one.index == 0:
+                assert model.begun.acquire(timeout=PATIENCE)  # or a newer frame would take the place of 0
             camera.take()
         model.go_on.release()
         camera.take()  # for the reader, which waits for it
@@ -170,9 +172,10 @@ def test_a_result_is_carried_from_its_own_frame_and_the_newest_comes_next() -> N
     origins: list[int | None] = []
     with newest(camera, model) as results:
         for one, instances in results:
+            if one.index == 0:
+                assert model.begun.acquire(timeout=PATIENCE)  # or a newer frame would take the place of 0
             if one.index == 9:
                 model.go_on.release()  # with frame 0
-                assert model.begun.acquire(timeout=PATIENCE)
                 assert model.begun.acquire(timeout=PATIENCE)  # with the next
             origins.append(origin(instances))
             if origins[-1] is not None:

@@ -16,13 +16,13 @@ from typing import ClassVar
 import cv2
 import pytest
 
-from live_seg import cameras, captures, live, streams
-from live_seg.cameras import BACKENDS, Camera, CameraSettings, picture_size
-from live_seg.captures import DEFAULT_FPS
 from live_seg.errors import SourceError, UsageError
-from live_seg.live import PAUSES
-from live_seg.sources import open_source
-from live_seg.streams import DECODERS, Stream, redacted
+from live_seg.sources import cameras, captures, live, streams
+from live_seg.sources.cameras import BACKENDS, Camera, CameraSettings, picture_size
+from live_seg.sources.captures import DEFAULT_FPS
+from live_seg.sources.live import PAUSES
+from live_seg.sources.opening import open_source
+from live_seg.sources.streams import DECODERS, Stream, redacted
 from live_seg.structures import Frame
 from tests.clips import clip
 from tests.live import (
@@ -396,7 +396,7 @@ def followed(source: Iterable[Frame], frames: int, faults: dict[int, Callable[[]
 
 def warnings(caplog: pytest.LogCaptureFixture, words: str) -> list[str]:
     """The live sources' warnings that hold `words`."""
-    told = [record.getMessage() for record in caplog.records if record.name == "live_seg.live"]
+    told = [record.getMessage() for record in caplog.records if record.name == "live_seg.sources.live"]
     return [message for message in told if words in message]
 
 
@@ -605,7 +605,7 @@ def test_redacted() -> None:
 
 def test_opencv_and_ffmpeg_keep_quiet_about_streams(tmp_path: Path) -> None:
     program = (
-        "import sys, contextlib, live_seg.sources as s, live_seg.errors as e\n"
+        "import sys, contextlib, live_seg.sources.opening as s, live_seg.errors as e\n"
         "for url in sys.argv[1:]:\n"
         "    with contextlib.suppress(e.SourceError):\n"
         "        with s.open_source(url, timeout=0.5, reconnect=False) as source: list(source)\n"

@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from live_seg.errors import SinkError, UsageError
-from live_seg.file_names import FileNames
-from live_seg.recorder import LONGEST_GAP, Recorder, Status, Trigger, parse_duration
+from live_seg.sinks.file_names import FileNames
+from live_seg.sinks.recorder import LONGEST_GAP, Recorder, Status, Trigger, parse_duration
 from live_seg.structures import Frame, Image, Instances
 from tests.clips import ffmpeg, probe
 from tests.stand_ins import left_half

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from live_seg.classes import COCO_CLASSES
+from live_seg.drawing.render import colour, draw
 from live_seg.errors import UsageError
-from live_seg.render import colour, draw
 from live_seg.structures import Image, Instances
 
 Box = tuple[float, float, float, float]

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 import live_seg
-from live_seg import cameras, sinks, window
+from live_seg.screen import window
+from live_seg.sinks import files as sinks
+from live_seg.sources import cameras
 from live_seg.structures import Image, Instances
 from tests.clips import clip, pictures, probe, variable_clip
 from tests.stand_ins import ROOT, StandIn

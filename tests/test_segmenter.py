@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from matplotlib import cbook
 
 import live_seg
-from live_seg.checkpoint import save
 from live_seg.classes import COCO_CLASSES
 from live_seg.errors import UsageError, WeightsError
+from live_seg.learning.checkpoint import save
 from live_seg.maskrcnn.model import MaskRCNN
 from live_seg.segmenter import Segmenter, load
-from live_seg.stills import read_image
+from live_seg.sources.stills import read_image
 from live_seg.structures import Image, Instances
 from tests import matterport_weights
 from tests.stand_ins import tiny_network

@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from live_seg import cameras, session
+from live_seg import session
 from live_seg.errors import SinkError, SourceError, UsageError
 from live_seg.session import Latency, Tally, run, show
-from live_seg.sinks import Sink
+from live_seg.sinks.files import Sink
+from live_seg.sources import cameras
 from live_seg.structures import Frame, Image, Instances, Source
 from tests.clips import clip, variable_clip
 from tests.stand_ins import StandIn, left_half

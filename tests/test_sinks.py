@@ -11,9 +11,9 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from live_seg.errors import SinkError
-from live_seg.sinks import Images, JsonLines, Sink
+from live_seg.sinks.files import Images, JsonLines, Sink
+from live_seg.sinks.video_writer import VideoWriter
 from live_seg.structures import Frame, Image, Instances
-from live_seg.video_writer import VideoWriter
 
 CLASSES = ("background", "person", "Hündchen")
 NOTHING = Instances.empty()

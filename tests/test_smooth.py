@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from live_seg.errors import UsageError
-from live_seg.smooth import FORGET_AFTER, KEEP, Smoother, one_euro
 from live_seg.structures import Instances
-from live_seg.track import MOST
+from live_seg.tracking.smooth import FORGET_AFTER, KEEP, Smoother, one_euro
+from live_seg.tracking.track import MOST
 
 SIDE = 14
 BOX = (100.0, 50.0, 200.0, 350.0)

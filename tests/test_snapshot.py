@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from live_seg.errors import SinkError
-from live_seg.snapshot import save_snapshot
+from live_seg.screen.snapshot import save_snapshot
 from live_seg.structures import Frame, Image
 
 NOON = datetime(2026, 5, 4, 12, 30, 1)

@@ -16,10 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from live_seg.captures import ContainerClock
 from live_seg.errors import SourceError
-from live_seg.sources import VideoFile, open_source
-from live_seg.stills import ImageFiles
+from live_seg.sources.captures import ContainerClock
+from live_seg.sources.opening import VideoFile, open_source
+from live_seg.sources.stills import ImageFiles
 from live_seg.structures import Image, Source
 from tests.clips import clip, pictures, probe, text_as_mp4, truncated, variable_clip, zero_frames
 from tests.live import FRAMES, HEIGHT, WIDTH, FakeCapture, put_captures, served
@@ -267,7 +267,7 @@ def test_a_header_that_says_two_more_is_common(tmp_path: Path, caplog: pytest.Lo
 
 def test_opencv_and_ffmpeg_keep_quiet(tmp_path: Path) -> None:
     program = (
-        "import sys, contextlib, live_seg.sources as s, live_seg.errors as e\n"
+        "import sys, contextlib, live_seg.sources.opening as s, live_seg.errors as e\n"
         "for path in sys.argv[1:]:\n"
         "    with contextlib.suppress(e.SourceError): list(s.open_source(path))\n"
     )

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from live_seg.errors import UsageError
 from live_seg.structures import MASK_SIDE, Instances
-from live_seg.track import MOST, Tracker, closeness, mask_iou, resampled
+from live_seg.tracking.track import MOST, Tracker, closeness, mask_iou, resampled
 
 Box = tuple[float, float, float, float]
 

@@ -19,9 +19,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from live_seg.errors import SinkError, UsageError
-from live_seg.ffmpeg import sound_tracks, video_span
+from live_seg.sinks.ffmpeg import sound_tracks, video_span
+from live_seg.sinks.video_writer import VideoWriter, frame_rate, slot
 from live_seg.structures import Frame, Image, Instances
-from live_seg.video_writer import VideoWriter, frame_rate, slot
 from tests.clips import clip, ffmpeg, pictures, probe, truncated, variable_clip
 
 NOTHING = Instances.empty()
@@ -527,7 +527,7 @@ class TestEnds:
         program = f"""
             import pathlib, signal, numpy as np
             from live_seg.structures import Frame, Instances
-            from live_seg.video_writer import VideoWriter
+            from live_seg.sinks.video_writer import VideoWriter
             signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
             image = np.zeros((480, 640, 3), np.uint8)
             with VideoWriter(pathlib.Path({str(path)!r}), 30) as sink:

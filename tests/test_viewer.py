@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from live_seg import viewer as module
-from live_seg.controls import Controls
 from live_seg.errors import SinkError
-from live_seg.hud import Figures
-from live_seg.recorder import Recorder, Trigger
+from live_seg.screen import viewer as module
+from live_seg.screen.controls import Controls
+from live_seg.screen.hud import Figures
+from live_seg.screen.viewer import Viewer
+from live_seg.screen.window import Window
 from live_seg.session import Tally, run
-from live_seg.sinks import Sink
-from live_seg.stills import read_image
+from live_seg.sinks.files import Sink
+from live_seg.sinks.recorder import Recorder, Trigger
+from live_seg.sources.stills import read_image
 from live_seg.structures import Frame, Image, Instances, Source
-from live_seg.viewer import Viewer
-from live_seg.window import Window
 from tests.clips import pictures, probe
 from tests.stand_ins import left_half
 
@@ -361,7 +361,7 @@ class TestRecording:
     def test_frames_left_out_are_told(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
-        monkeypatch.setattr("live_seg.background.MOST_WAITING", 1)
+        monkeypatch.setattr("live_seg.sinks.background.MOST_WAITING", 1)
         gate = Event()
 
         class Slow(Recorder):
@@ -407,7 +407,7 @@ class Paced(Source):
 
 
 def test_a_network_of_two_and_a_half_seconds_shows_its_masks(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.DEBUG, "live_seg.carry")
+    caplog.set_level(logging.DEBUG, "live_seg.tracking.carry")
     enough, answered = Event(), Event()
 
     def segment(images: list[Image]) -> list[Instances]:

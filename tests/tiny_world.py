@@ -10,8 +10,8 @@ import keras
 import numpy as np
 from keras import layers
 
-from live_seg.augment import NONE
-from live_seg.checkpoint import save
+from live_seg.learning.augment import NONE
+from live_seg.learning.checkpoint import save
 from live_seg.maskrcnn.model import MOBILE, MaskRCNN
 from live_seg.maskrcnn.training import Sampling
 

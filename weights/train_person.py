@@ -11,15 +11,15 @@ import json
 import sys
 from pathlib import Path
 
-from live_seg.augment import Augmentation
-from live_seg.checkpoint import save
-from live_seg.evaluate import evaluate
+from live_seg.learning.augment import Augmentation
+from live_seg.learning.checkpoint import save
+from live_seg.learning.evaluate import evaluate
+from live_seg.learning.settings import Settings
+from live_seg.learning.threshold import best_threshold
+from live_seg.learning.train import train
+from live_seg.learning.truth import Truth
 from live_seg.maskrcnn.model import MOBILE
 from live_seg.segmenter import load
-from live_seg.settings import Settings
-from live_seg.threshold import best_threshold
-from live_seg.train import train
-from live_seg.truth import Truth
 
 SIDE = 384
 """Of training pictures. The network then sees more (`MOBILE.size`): small people gain, large ones keep."""

@@ -1,0 +1,1 @@
+"""Pictures with what was found on them: masks, boxes, labels, effects."""

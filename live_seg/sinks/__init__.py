@@ -1,0 +1,1 @@
+"""Where finished frames go: videos, pictures, JSON Lines, recordings."""
