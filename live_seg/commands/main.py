@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from live_seg.commands.check import doctor
 from live_seg.commands.learn import evaluate_model, train
 from live_seg.commands.live import summed_up, webcam
 from live_seg.commands.options import Options, StreamOptions, with_options
@@ -162,7 +163,7 @@ def _outlet(output: Path, source: "Source", options: StreamOptions) -> "Sink":
     return VideoWriter(output, source.fps, sound=sound, crf=crf, alpha=alpha, overwrite=overwrite)
 
 
-for command in (webcam, train):
+for command in (webcam, train, doctor):
     app.command()(_reported(command))
 app.command("eval")(_reported(evaluate_model))
 

@@ -1,0 +1,23 @@
+"""All the checks, from the ground up."""
+
+from live_seg.doctor import accelerators, machine, model, video
+from live_seg.doctor.findings import Check
+from live_seg.errors import SinkError, SourceError, WeightsError
+
+CHECKS = (
+    Check("Python", machine.python),
+    Check("packages", machine.packages),
+    Check("CPU", machine.cpu),
+    Check("memory", machine.memory),
+    Check("TensorFlow", accelerators.tensorflow),
+    Check("OpenVINO", accelerators.openvino),
+    Check("OpenCV", video.opencv, SourceError),
+    Check("window", video.window, SinkError),
+    Check("ffmpeg", video.ffmpeg, SinkError),
+    Check("video", video.there_and_back, SinkError),
+    Check("cameras", video.cameras, SourceError),
+    Check("cache", model.cache, WeightsError),
+    Check("person", model.person, WeightsError),
+    Check("coco", model.coco, WeightsError),
+    Check("segmenting", model.segmentation, WeightsError),
+)

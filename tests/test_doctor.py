@@ -1,0 +1,724 @@
+"""`live-seg doctor`: what each check makes of sick surroundings, the table, JSON, exit codes."""
+
+import json
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+from collections import namedtuple
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import cv2
+import pytest
+from pycocotools import _mask
+from typer.testing import CliRunner, Result
+
+from live_seg import weights
+from live_seg.commands.main import app
+from live_seg.doctor import accelerators, checks, machine, model, probes, video
+from live_seg.doctor.asking import ProbeError, ask
+from live_seg.doctor.findings import Check, Finding, verdict
+from live_seg.errors import LiveSegError, SinkError, SourceError, WeightsError
+from live_seg.sinks.video_writer import VideoWriter
+from tests.live import FakeCapture, put_captures
+from tests.stand_ins import ROOT
+
+EPYC = "processor : 0\nmodel name\t: AMD EPYC\nflags\t\t: fpu avx avx2 avx512f avx512_vnni\n"
+GRAVITON = "processor : 0\nFeatures\t: fp asimd asimddp i8mm bf16\n"
+OLD = "model name : Core i7-3770\nflags : fpu sse2 avx\n"
+
+SEES_NONE: dict[str, Any] = {
+    "version": "2.21.0",
+    "gpus": [],
+    "cuda": "12.5.1",
+    "lacking": [],
+    "driver": {"cuda": "12.8", "error": None},
+}
+"""What TensorFlow answers that sees no GPU though nothing is missing."""
+
+TENSORFLOW = """
+    print("noise")
+    __version__ = "2.21.0"
+    class config:
+        list_physical_devices = staticmethod(lambda kind: [])
+    class sysconfig:
+        get_build_info = staticmethod(lambda: {build})
+"""
+"""A stand-in that sees no GPU."""
+
+Fake = Callable[[str, str], None]
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+@pytest.fixture
+def proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty /proc, an empty /dev and no PCI bus, in this folder's place."""
+    for module in (machine, accelerators):
+        monkeypatch.setattr(module, "PROC", tmp_path / "proc")
+    for module in (accelerators, video):
+        monkeypatch.setattr(module, "DEV", tmp_path / "dev")
+    monkeypatch.setattr(accelerators, "PCI", tmp_path / "pci")
+    monkeypatch.setattr(machine, "CGROUPS", tmp_path / "cgroup")
+    monkeypatch.setattr(sys, "platform", "linux")
+    (tmp_path / "dev").mkdir()
+    return tmp_path / "proc"
+
+
+@pytest.fixture
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
+    """Puts a module of one's own in place of a real one, in processes to come."""
+
+    def put(name: str, program: str) -> None:
+        write(tmp_path / "modules" / f"{name}.py", textwrap.dedent(program))
+
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "modules"))
+    return put
+
+
+@pytest.fixture
+def versions(monkeypatch: pytest.MonkeyPatch) -> dict[str, str | None]:
+    """Versions to lie about; None: not installed."""
+    lies: dict[str, str | None] = {}
+    real = metadata.version
+
+    def version(name: str) -> str:
+        told = lies[name] if name in lies else real(name)
+        if told is None:
+            raise metadata.PackageNotFoundError(name)
+        return told
+
+    monkeypatch.setattr(metadata, "version", version)
+    return lies
+
+
+def answering(monkeypatch: pytest.MonkeyPatch, module: Any, answer: dict[str, Any] | str) -> list[str]:
+    """Let every probe of `module` answer so, a text being its failure; what was asked."""
+    asked: list[str] = []
+
+    def ask(probe: str, seconds: float) -> dict[str, Any]:
+        assert seconds > 0
+        asked.append(probe)
+        if isinstance(answer, str):
+            raise ProbeError(answer)
+        return answer
+
+    monkeypatch.setattr(module, "ask", ask)
+    return asked
+
+
+def program(path: Path, text: str) -> Path:
+    """An executable shell script."""
+    write(path, f"#!/bin/sh\n{text}\n").chmod(0o755)
+    return path
+
+
+def test_this_python_is_in_range() -> None:
+    finding = machine.python()
+    assert finding.state == "good"
+    assert sys.executable in finding.told
+
+
+def test_a_python_out_of_range(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "python_version", lambda: "3.9.1")
+    finding = machine.python()
+    assert finding.state == "bad"
+    assert finding.told.startswith("3.9.1")
+    assert ">=3.11" in finding.told
+
+
+def test_run_without_being_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "PACKAGE", "live-seg-that-is-not-there")
+    assert (machine.python().state, machine.python().remedy) == ("note", "pip install .")
+    assert machine.packages() == Finding("good", "")
+
+
+def test_every_runtime_package_is_told() -> None:
+    finding = machine.packages()
+    assert finding.state == "good"
+    assert f"tensorflow {metadata.version('tensorflow')}" in finding.told
+    assert "hypothesis" not in finding.told
+
+
+def test_a_missing_and_an_old_package(versions: dict[str, str | None]) -> None:
+    versions |= {"h5py": None, "keras": "3.9.2"}
+    assert machine.packages() == Finding(
+        "bad", "h5py is missing; keras 3.9.2, expected >=3.10", "pip install 'h5py' 'keras>=3.10'"
+    )
+
+
+def test_any_wheel_of_opencv_will_do(versions: dict[str, str | None]) -> None:
+    versions |= {"opencv-python": None, "opencv-contrib-python-headless": "4.12.0.88"}
+    finding = machine.packages()
+    assert finding.state == "good"
+    assert "opencv-python 4.12.0.88" in finding.told
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "state", "told"),
+    [
+        (EPYC, "good", "AMD EPYC, AVX2, AVX-512, AVX-512 VNNI"),
+        (GRAVITON, "good", "bfloat16, int8 dot product, int8 matrix product"),
+        (OLD, "note", "Core i7-3770; no AVX2"),
+        ("", "good", platform.machine()),
+    ],
+)
+def test_cpu_features(proc: Path, cpuinfo: str, state: str, told: str) -> None:
+    write(proc / "cpuinfo", cpuinfo)
+    finding = machine.cpu()
+    assert finding.state == state
+    assert told in finding.told
+
+
+def test_a_system_without_proc(proc: Path) -> None:
+    assert not proc.exists()
+    assert machine.cpu().told.endswith(f"cores usable, {platform.machine()}")
+    assert "GB" in machine.memory().told
+
+
+@pytest.mark.usefixtures("proc")
+def test_cpu_features_on_macos(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = "machdep.cpu.brand_string: Apple M2\nhw.optional.arm.FEAT_I8MM: 1\nhw.optional.arm.FEAT_BF16: 0\n"
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 0, told))
+    assert machine.cpu().told.endswith("Apple M2, int8 matrix product")
+
+
+def test_a_containers_limits(proc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)), raising=False)
+    write(proc / "self/cgroup", "0::/pod/box\n")
+    write(proc / "meminfo", "MemAvailable:   900000000 kB\n")
+    assert machine.usable_cores() == 16
+    write(tmp_path / "cgroup/cpu.max", "max 100000\n")
+    write(tmp_path / "cgroup/pod/cpu.max", "250000 100000\n")
+    write(tmp_path / "cgroup/pod/box/memory.max", "1500000000\n")
+    write(tmp_path / "cgroup/memory.max", "max\n")
+    assert machine.usable_cores() == 3
+    finding = machine.memory()
+    assert (finding.state, finding.told[:29]) == ("note", "1.5 GB, 1.5 GB of it free; 2 ")
+
+
+def test_a_crash_does_not_take_the_doctor_down(fake: Fake) -> None:
+    fake("tensorflow", "import os, signal; os.kill(os.getpid(), signal.SIGILL)")
+    with pytest.raises(ProbeError, match=r"crashed \(SIGILL\); this CPU lacks an instruction"):
+        ask("tensorflow", 60)
+
+
+def test_a_failing_import_is_told_by_its_last_word(fake: Fake) -> None:
+    fake("tensorflow", "raise ImportError('libfoo.so.1: cannot open shared object file')")
+    with pytest.raises(ProbeError, match=r"^ImportError: libfoo\.so\.1: cannot open"):
+        ask("tensorflow", 60)
+
+
+def test_a_silent_end(fake: Fake) -> None:
+    fake("tensorflow", "import os; os._exit(7)")
+    with pytest.raises(ProbeError, match="exit code 7"):
+        ask("tensorflow", 60)
+
+
+def test_a_hanging_probe_is_ended(fake: Fake) -> None:
+    fake("tensorflow", "import threading; threading.Event().wait()")
+    with pytest.raises(ProbeError, match=r"no answer within 0\.5 s"):
+        ask("tensorflow", 0.5)
+
+
+def test_a_file_of_the_users_is_not_imported(
+    fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake("openvino", "class Core:\n    available_devices = []")
+    write(tmp_path / "json.py", "raise RuntimeError")
+    monkeypatch.chdir(tmp_path)
+    assert ask("openvino", 60) == {}
+
+
+def test_what_tensorflow_lacks(fake: Fake) -> None:
+    build = {"is_cuda_build": True, "cuda_version": "99.1", "cudnn_version": "77"}
+    fake("tensorflow", TENSORFLOW.format(build=build))
+    answer = ask("tensorflow", 60)
+    assert answer.pop("driver", 0) != 0
+    assert answer == {
+        "version": "2.21.0",
+        "gpus": [],
+        "cuda": "99.1",
+        "lacking": [
+            f"lib{name}" for name in ("cudart.so.99", "cublas.so.99", "cublasLt.so.99", "cudnn.so.77")
+        ],
+    }
+
+
+def test_a_tensorflow_without_cuda(fake: Fake) -> None:
+    fake("tensorflow", TENSORFLOW.format(build={"is_cuda_build": False}))
+    assert ask("tensorflow", 60) == {"version": "2.21.0", "gpus": [], "cuda": None}
+
+
+def test_libraries_are_found_in_nvidias_wheels(tmp_path: Path) -> None:
+    wheel = tmp_path / "nvidia/cudnn/lib"
+    wheel.mkdir(parents=True)
+    shutil.copy(_mask.__file__, wheel / "libcudnn.so.9")
+    write(wheel / "libcufft.so.11", "no library")
+    names = ["libcudnn.so.9", "libcufft.so.11", "libcublas.so.12"]
+    assert probes.lacking(names, [str(tmp_path)]) == ["libcufft.so.11", "libcublas.so.12"]
+
+
+@pytest.mark.usefixtures("proc")
+def test_a_gpu_that_tensorflow_sees(monkeypatch: pytest.MonkeyPatch) -> None:
+    answering(monkeypatch, accelerators, {"version": "2.21.0", "gpus": ["NVIDIA L4"]})
+    assert accelerators.tensorflow() == Finding("good", "2.21.0 on NVIDIA L4")
+
+
+@pytest.mark.usefixtures("proc")
+def test_no_gpu_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    asked = answering(monkeypatch, accelerators, SEES_NONE)
+    assert accelerators.tensorflow() == Finding("note", "2.21.0 on the CPU: no NVIDIA GPU here")
+    assert asked == ["tensorflow"]
+
+
+@pytest.mark.usefixtures("proc")
+def test_tensorflow_that_cannot_be_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    answering(monkeypatch, accelerators, "it crashed (SIGSEGV)")
+    finding = accelerators.tensorflow()
+    assert (finding.state, finding.remedy) == ("bad", "pip install --force-reinstall tensorflow")
+    assert finding.told == "TensorFlow cannot be loaded: it crashed (SIGSEGV)"
+    (accelerators.DEV / "nvidia0").touch()
+    assert "CUDA_VISIBLE_DEVICES=-1" in accelerators.tensorflow().remedy
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason", "remedy"),
+    [
+        ({"lacking": ["libcudnn.so.9"]}, "of CUDA 12.5.1 lacks libcudnn.so.9", "live-seg[cuda]"),
+        ({"driver": None, "lacking": ["libcudnn.so.9"]}, "libcuda.so.1 cannot be loaded", "--gpus all"),
+        ({"driver": {"cuda": "11.8", "error": None}}, "knows CUDA up to 11.8", "newer NVIDIA driver"),
+        ({"driver": {"cuda": "12.8", "error": "no device (100)"}}, "not start: no device (100)", "anew"),
+        ({"cuda": None}, "built without CUDA", "live-seg[cuda]"),
+        ({}, "no known reason", "TF_CPP_MIN_LOG_LEVEL=0"),
+    ],
+)
+@pytest.mark.usefixtures("proc")
+def test_a_gpu_that_tensorflow_does_not_see(
+    monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], reason: str, remedy: str
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    (accelerators.DEV / "nvidia0").touch()
+    answering(monkeypatch, accelerators, SEES_NONE | changes)
+    finding = accelerators.tensorflow()
+    assert finding.state == "note"
+    assert finding.told.startswith("2.21.0 on the CPU, though there is an NVIDIA GPU: ")
+    assert reason in finding.told
+    assert remedy in finding.remedy
+
+
+@pytest.mark.parametrize("hidden", ["", "-1"])
+def test_a_hidden_gpu(monkeypatch: pytest.MonkeyPatch, hidden: str) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+    reason, remedy = accelerators.why_unseen(SEES_NONE)
+    assert (reason, remedy) == (f"CUDA_VISIBLE_DEVICES={hidden} hides it", "unset CUDA_VISIBLE_DEVICES")
+
+
+@pytest.mark.usefixtures("proc")
+def test_the_gpu_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    smi = program(tmp_path / "bin/nvidia-smi", "echo 'NVIDIA L4, 570.1'; echo 'NVIDIA T4, 570.1'")
+    monkeypatch.setenv("PATH", str(smi.parent))
+    assert accelerators.nvidia_gpu() == "NVIDIA L4 (driver 570.1), NVIDIA T4 (driver 570.1)"
+    program(smi, "exit 9")  # no driver answers
+    assert accelerators.nvidia_gpu() is None
+
+
+@pytest.mark.parametrize(("kind", "found"), [("0x030200", "an NVIDIA GPU"), ("0x020000", None)])
+@pytest.mark.usefixtures("proc")
+def test_a_gpu_on_the_bus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, found: str | None
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    write(tmp_path / "pci/0000:01/vendor", "0x10de\n")
+    write(tmp_path / "pci/0000:01/class", f"{kind}\n")
+    assert accelerators.nvidia_gpu() == found
+
+
+def test_openvino(versions: dict[str, str | None], fake: Fake) -> None:
+    versions["openvino"] = None
+    missing = accelerators.openvino()
+    assert (missing.state, missing.remedy) == ("note", "pip install 'live-seg[openvino]'")
+    versions["openvino"] = "2026.4.1"
+    core = "class Core:\n    available_devices = ['CPU']\n    get_property = lambda *_: 'AMD EPYC'"
+    fake("openvino", core)
+    assert accelerators.openvino() == Finding("good", "2026.4.1 on CPU (AMD EPYC)")
+    fake("openvino", "raise ImportError('broken')")
+    assert accelerators.openvino().told == "2026.4.1 cannot be loaded: ImportError: broken"
+
+
+def test_this_opencv_reads_videos() -> None:
+    assert "reads videos" in video.opencv().told
+
+
+def test_a_headless_twin(versions: dict[str, str | None]) -> None:
+    versions |= dict.fromkeys(machine.OPENCV_WHEELS) | {
+        "opencv-python": "5.0.0.93",
+        "opencv-python-headless": "5.0.0.93",
+    }
+    finding = video.opencv()
+    assert finding.state == "note"
+    assert finding.told.endswith("; opencv-python and opencv-python-headless overwrite each other")
+    assert finding.remedy == (
+        "pip uninstall -y opencv-python opencv-python-headless; pip install opencv-python"
+    )
+
+
+@pytest.mark.parametrize(
+    ("built", "state", "told"),
+    [
+        ("  GUI:        QT5\n  Video I/O:\n    FFMPEG:    YES\n", "good", "windows by QT5, reads videos"),
+        ("  GUI:        NONE\n  Video I/O:\n    FFMPEG:   YES\n", "note", "no windows, reads videos"),
+        ("  GUI:        GTK3\n  Video I/O:\n    FFMPEG:    NO\n", "bad", "reads no videos"),
+    ],
+)
+def test_what_opencv_was_built_with(
+    monkeypatch: pytest.MonkeyPatch, built: str, state: str, told: str
+) -> None:
+    monkeypatch.setattr(cv2, "getBuildInformation", lambda: built)
+    finding = video.opencv()
+    assert finding.state == state
+    assert told in finding.told
+    assert bool(finding.remedy) == (state != "good")
+
+
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [
+        ("libGL.so.1: cannot open shared object file", "sudo apt install libgl1 libglib2.0-0"),
+        ("No module named 'cv2'", "pip install opencv-python"),
+    ],
+)
+def test_opencv_that_cannot_be_imported(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    versions: dict[str, str | None],
+    error: str,
+    remedy: str,
+) -> None:
+    versions |= dict.fromkeys(machine.OPENCV_WHEELS)
+    write(tmp_path / "cv2.py", f"raise ImportError({error!r})")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "cv2")
+    assert video.opencv() == Finding("bad", f"it cannot be imported: {error}", remedy)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no DISPLAY")
+def test_no_display(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DISPLAY", raising=False)
+    finding = video.window()
+    assert finding.state == "note"
+    assert finding.told.startswith("There is no display")
+
+
+def test_a_window_that_can_be_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = answering(monkeypatch, video, {})
+    assert (video.window().state, asked) == ("good", ["window"])
+
+
+def test_ffmpeg_has_what_is_used() -> None:
+    finding = video.ffmpeg()
+    assert finding.state == "good"
+    assert finding.told.endswith("with libx264, aac, prores_ks, libvpx-vp9")
+
+
+@pytest.mark.parametrize(
+    ("encoders", "state", "lacks"),
+    [
+        ("libx264 prores_ks libvpx-vp9", "note", "lacks aac (sound that is not copied)"),
+        ("aac prores_ks libvpx-vp9", "bad", "lacks libx264 (videos)"),
+    ],
+)
+def test_a_poor_ffmpeg(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoders: str, state: str, lacks: str
+) -> None:
+    lines = "; ".join(f"echo ' V....D {name}  words'" for name in encoders.split())
+    poor = program(tmp_path / "ffmpeg", f"echo 'ffmpeg version 4.2 Copyright' >&2; {lines}")
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(poor))
+    finding = video.ffmpeg()
+    assert (finding.state, finding.told) == (state, f"4.2 ({poor}) {lacks}")
+    assert finding.remedy.startswith("unset IMAGEIO_FFMPEG_EXE; ")
+
+
+def test_no_ffmpeg(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> str:
+        raise RuntimeError("No ffmpeg exe could be found.")
+
+    monkeypatch.delenv("IMAGEIO_FFMPEG_EXE", raising=False)
+    monkeypatch.setattr("imageio_ffmpeg.get_ffmpeg_exe", missing)
+    finding = video.ffmpeg()
+    assert (finding.state, finding.remedy) == ("bad", "pip install --force-reinstall imageio-ffmpeg")
+    assert "No ffmpeg exe could be found." in finding.told
+
+
+def test_an_ffmpeg_that_does_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(tmp_path / "nowhere"))
+    assert video.ffmpeg().state == "bad"
+
+
+def test_a_video_there_and_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert video.there_and_back().state == "good"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_video_that_comes_back_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = VideoWriter.write
+    monkeypatch.setattr(
+        VideoWriter, "write", lambda self, frame, image, found: real(self, frame, image // 2, found)
+    )
+    finding = video.there_and_back()
+    assert finding.state == "bad"
+    assert "5 pictures of (64, 48) came back" in finding.told
+
+
+@pytest.mark.usefixtures("proc")
+def test_no_camera() -> None:
+    finding = video.cameras()
+    assert finding.state == "note"
+    assert "/dev/video0" in finding.remedy
+
+
+@pytest.mark.usefixtures("proc")
+def test_cameras_that_open_and_one_that_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in (0, 2, 3, 9):
+        (video.DEV / f"video{number}").touch()
+    first, last = FakeCapture(), FakeCapture()
+    put_captures(monkeypatch, first, FakeCapture(opens=False), last)
+    assert video.cameras() == Finding("good", "0 (160x120); 3 (160x120)")
+    assert (first.released, last.released) == (True, True)
+
+
+@pytest.mark.usefixtures("proc")
+def test_every_number_is_tried_where_no_file_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    put_captures(monkeypatch, *(FakeCapture(opens=False) for _ in video.CAMERAS))
+    finding = video.cameras()
+    assert (finding.state, finding.remedy) == ("note", "")
+    assert finding.told.startswith("none: Cannot open camera 0.")
+
+
+@pytest.mark.usefixtures("proc")
+def test_a_camera_without_the_right_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    (video.DEV / "video1").touch()
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    put_captures(monkeypatch, FakeCapture(opens=False))
+    assert "usermod -aG video" in video.cameras().remedy
+
+
+def test_a_cache_that_is_not_there_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIVE_SEG_CACHE", str(tmp_path / "new" / "cache"))
+    monkeypatch.setattr(model, "ENOUGH_SPACE", 0)
+    finding = model.cache()
+    assert finding.state == "good"
+    assert finding.told.startswith(str(tmp_path / "new" / "cache"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unwritable_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIVE_SEG_CACHE", str(write(tmp_path / "file", "") / "cache"))
+    finding = model.cache()
+    assert (finding.state, "LIVE_SEG_CACHE" in finding.remedy) == ("note", True)
+    assert "cannot be written" in finding.told
+
+
+def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setenv("LIVE_SEG_CACHE", str(tmp_path))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 9 * 10**8, 10**8))
+    finding = model.cache()
+    assert (finding.state, finding.told) == ("note", f"{tmp_path}, 0.1 GB free; 1 GB should be")
+
+
+def test_the_bundled_weights_are_verified() -> None:
+    assert model.person().state == "good"
+
+
+def test_damaged_bundled_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "BUNDLED_FOLDERS", (tmp_path,))
+    write(tmp_path / "person.json", '{"sha256": "abc"}')
+    write(tmp_path / "person.weights.h5", "torn")
+    finding = Check("person", model.person, WeightsError).run()
+    assert finding.state == "bad"
+    assert "instead of abc" in finding.told
+    (tmp_path / "person.weights.h5").unlink()
+    assert "but is not" in Check("person", model.person).run().told
+
+
+def test_coco_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIVE_SEG_CACHE", str(tmp_path))
+    download = "live-seg weights download coco"
+    assert model.coco() == Finding("note", "not downloaded", download)
+    write(tmp_path / "mask_rcnn_coco.h5", "torn")
+    damaged = model.coco()
+    assert (damaged.state, damaged.remedy) == ("note", download)
+    assert "4 bytes instead of" in damaged.told
+    monkeypatch.setattr(weights, "verify", lambda name: tmp_path / name)
+    assert model.coco() == Finding("good", f"verified: {tmp_path / 'coco'}")
+
+
+@pytest.mark.parametrize(
+    ("answer", "state", "told"),
+    [
+        ({"people": 3, "start": 4.0, "picture": 0.125}, "good", "3 people found on the demo's picture"),
+        ({"people": 0, "start": 4.0, "picture": 0.125}, "bad", "finds nobody"),
+        ("it crashed (SIGKILL)", "bad", "does not run: it crashed (SIGKILL)"),
+    ],
+)
+def test_the_main_job(
+    monkeypatch: pytest.MonkeyPatch, answer: dict[str, Any] | str, state: str, told: str
+) -> None:
+    answering(monkeypatch, model, answer)
+    finding = model.segmentation()
+    assert finding.state == state
+    assert told in finding.told
+
+
+def test_the_reason_of_a_probe_reaches_the_finding(fake: Fake) -> None:
+    fake(
+        "sitecustomize",
+        """
+        import sys, types
+        from live_seg.errors import WeightsError
+        def load(name):
+            raise WeightsError(f"{name}: torn")
+        segmenter = sys.modules["live_seg.segmenter"] = types.ModuleType("live_seg.segmenter")
+        segmenter.load = load
+        """,
+    )
+    assert model.segmentation() == Finding("bad", "the person model does not run: person: torn")
+
+
+def broken() -> Finding:
+    raise ValueError("not what it should be")
+
+
+def misread() -> Finding:
+    raise SourceError("Cannot read it.")
+
+
+def test_an_exception_becomes_a_finding() -> None:
+    assert Check("it", broken).run() == Finding("bad", "ValueError: not what it should be")
+    assert Check("it", misread).run() == Finding("bad", "Cannot read it.")
+
+
+def interrupted() -> Finding:
+    raise KeyboardInterrupt
+
+
+GOOD = Check("ground", lambda: Finding("good", "is firm"))
+NOTE = Check("camera", lambda: Finding("note", "none", "Plug one in"))
+BAD_SINK = Check("sink", lambda: Finding("bad", "is\n  clogged", "Pull the plug"), SinkError)
+BAD_MODEL = Check("model", lambda: Finding("bad", "is torn"), WeightsError)
+
+
+def test_the_first_bad_finding_decides() -> None:
+    found = [(check, check.run()) for check in (GOOD, BAD_MODEL, BAD_SINK)]
+    with pytest.raises(WeightsError, match=r"would not work here: see model, sink\.$"):
+        verdict(found)
+
+
+def doctor(monkeypatch: pytest.MonkeyPatch, *with_checks: Check, words: tuple[str, ...] = ()) -> Result:
+    monkeypatch.setattr(checks, "CHECKS", with_checks)
+    return CliRunner().invoke(app, ["doctor", *words])
+
+
+def test_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = doctor(monkeypatch, GOOD, NOTE, BAD_SINK)
+    assert result.stdout == (
+        "ground  good  is firm\n"
+        "camera  note  none\n"
+        "              -> Plug one in\n"
+        "sink    bad   is clogged\n"
+        "              -> Pull the plug\n"
+    )
+    assert result.stderr == "live-seg: Segmenting would not work here: see sink.\n"
+
+
+def test_all_is_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = doctor(monkeypatch, GOOD)
+    assert (result.exit_code, result.stdout) == (0, "ground  good  is firm\nSegmenting works here.\n")
+    result = doctor(monkeypatch, GOOD, NOTE)
+    assert result.exit_code == 0
+    assert result.stdout.endswith("\nSegmenting works here; noted besides: camera.\n")
+
+
+@pytest.mark.parametrize(
+    ("check", "code"),
+    [
+        (BAD_MODEL, 4),
+        (BAD_SINK, 3),
+        (Check("opencv", misread, SourceError), 3),
+        (Check("cpu", broken), 1),
+        (Check("cpu", interrupted), 130),
+    ],
+)
+def test_exit_codes(monkeypatch: pytest.MonkeyPatch, check: Check, code: int) -> None:
+    assert doctor(monkeypatch, GOOD, check, NOTE).exit_code == code
+
+
+def test_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = doctor(monkeypatch, NOTE, words=("--json",))
+    findings = [{"name": "camera", "state": "note", "told": "none", "remedy": "Plug one in"}]
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert json.loads(result.stdout) == {"works": True, "findings": findings}
+    result = doctor(monkeypatch, NOTE, BAD_MODEL, words=("--json",))
+    assert (result.exit_code, json.loads(result.stdout)["works"]) == (4, False)
+    assert "see model" in result.stderr
+
+
+@pytest.mark.parametrize("no_color", ["", "1"])
+def test_a_terminal_gets_colour_and_lines_that_fit(monkeypatch: pytest.MonkeyPatch, no_color: str) -> None:
+    from live_seg.commands import check
+
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("NO_COLOR", no_color)
+    lines = check._told(Finding("good", "word " * 20, "do this"), indent=8).splitlines()
+    assert lines[0].startswith("good  " if no_color else "\x1b[32mgood  \x1b[0m")
+    assert lines[-1] == " " * 14 + "-> do this"
+    assert max(map(len, lines[1:])) <= 40
+    assert len(lines) == 5
+
+
+def test_every_check_has_a_name_and_an_exit_code() -> None:
+    names = [check.name for check in checks.CHECKS]
+    assert len(set(names)) == len(names)
+    assert all(issubclass(check.error, LiveSegError) for check in checks.CHECKS)
+
+
+def test_ctrl_c_while_a_probe_runs(fake: Fake, tmp_path: Path) -> None:
+    """The program ends with 130, without a traceback, and its probe with it."""
+    ready = tmp_path / "ready"
+    os.mkfifo(ready)
+    fake("tensorflow", f"import threading; open({str(ready)!r}, 'w').close(); threading.Event().wait()")
+    start = """
+        import signal
+        from live_seg.commands.main import main
+        from live_seg.doctor import accelerators, checks
+        from live_seg.doctor.findings import Check
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        checks.CHECKS = (Check("TensorFlow", accelerators.tensorflow),)
+        main()
+    """
+    command = [sys.executable, "-c", textwrap.dedent(start), "doctor"]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        ready.open().close()  # opens once the probe runs
+        process.send_signal(signal.SIGINT)
+        told, said = process.communicate()
+    assert (process.returncode, told, said) == (130, "TensorFlow  ", "")
