@@ -4,7 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from live_seg.classes import BACKGROUND, COCO_CLASSES
 from live_seg.errors import WeightsError
+
+USUAL_THRESHOLD = 0.7
+"""Least score of a detection where no card says another (Matterport `DETECTION_MIN_CONFIDENCE`)."""
 
 
 def card_of(path: Path) -> Path:
@@ -24,6 +28,21 @@ def read_card(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise WeightsError(f"The model card {card} holds no JSON object.")
     return content
+
+
+def class_names(path: Path, count: int) -> tuple[str, ...]:
+    """Names of the `count` classes, background first, of the weights file at `path`.
+
+    From its card; without one COCO's names where the number is COCO's, else numbers: Matterport's files
+    hold no names. Raises WeightsError where the card names more or fewer.
+    """
+    names = read_card(path).get("class_names")
+    if names is None:
+        numbered = (BACKGROUND, *(f"class {i}" for i in range(1, count)))
+        return COCO_CLASSES if count == len(COCO_CLASSES) else numbered
+    if len(names) != count:
+        raise WeightsError(f"{card_of(path)} names {len(names)} classes, but {path} has {count}.")
+    return tuple(names)
 
 
 def sha256_on_card(path: Path) -> str | None:

@@ -85,6 +85,10 @@ class Instances:
             self, **{name: value[index] for name, value in vars(self).items() if value is not None}
         )
 
+    def steady_id(self, position: int) -> int:
+        """The track id of one instance; 0 where nothing is tracked, or not yet confirmed."""
+        return 0 if self.track_ids is None else max(0, int(self.track_ids[position]))
+
     def joined(self, other: "Instances") -> "Instances":
         """Every column of these, then of `other`; an empty one may lack ids and have masks of another size.
 

@@ -1,12 +1,15 @@
-"""Real clips for the tests, made with the ffmpeg of imageio-ffmpeg, and reading files back with it."""
+"""Real clips for the tests, made with the ffmpeg of imageio-ffmpeg, read back with it; and what is left."""
 
 import re
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import imageio_ffmpeg
 import numpy as np
+import psutil
+import pytest
 
 from live_seg.structures import Image
 
@@ -145,3 +148,16 @@ def pictures(path: Path) -> list[Image]:
     as_bgr = ("-fps_mode", "passthrough", "-pix_fmt", "bgr24", "-f", "rawvideo", "-")
     raw = ffmpeg("-i", path, "-map", "0:v:0", *as_bgr)
     return list(np.frombuffer(raw.stdout, np.uint8).reshape(-1, size[1], size[0], 3))
+
+
+def names(folder: Path) -> list[str]:
+    """What lies in `folder`, in order."""
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture
+def no_process_left_behind() -> Iterator[None]:
+    """No ffmpeg outlives its test."""
+    yield
+    left = psutil.Process().children(recursive=True)
+    assert not left, f"processes still there after the test: {left}"

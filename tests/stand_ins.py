@@ -6,12 +6,28 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from live_seg.maskrcnn.config import MOBILE
 from live_seg.structures import Image, Instances
 
 if TYPE_CHECKING:
     from live_seg.maskrcnn.model import MaskRCNN
 
 ROOT = Path(__file__).parent.parent
+
+TINY = replace(
+    MOBILE,
+    size=64,
+    min_side=64,
+    anchor_scales=(8, 16, 32, 64),
+    pyramid_channels=16,
+    rpn_channels=16,
+    box_units=32,
+    mask_channels=8,
+    candidates=60,
+    proposals=30,
+    detections=10,
+)
+"""The small member of the family made tiny, for pictures of 64 pixels."""
 
 
 class StandIn:
@@ -39,24 +55,9 @@ def left_half(image: Image) -> Instances:
 
 def tiny_network(num_classes: int = 3, seed: int = 0) -> "MaskRCNN":
     """A MaskRCNN for inputs of 64 pixels, its weights random but well scaled, so that it finds something."""
-    from live_seg.maskrcnn.model import MOBILE, MaskRCNN
+    from live_seg.maskrcnn.model import MaskRCNN
 
-    config = replace(
-        MOBILE,
-        num_classes=num_classes,
-        size=64,
-        min_side=64,
-        anchor_scales=(8, 16, 32, 64),
-        pyramid_channels=16,
-        rpn_channels=16,
-        box_units=32,
-        mask_channels=8,
-        candidates=60,
-        proposals=30,
-        detections=10,
-        min_score=0.0,
-    )
-    network = MaskRCNN(config)
+    network = MaskRCNN(replace(TINY, num_classes=num_classes, min_score=0.0))
     rng = np.random.default_rng(seed)
     for variable in network.trainable_variables:
         shape = tuple(variable.shape)

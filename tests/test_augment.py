@@ -1,5 +1,6 @@
 """Photos made into pictures: mosaics, pasted objects, what is left of those behind."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -73,14 +74,22 @@ class TestSettle:
             assert one.class_id == -1
 
 
+def with_pasted(donor: Annotated, times: int, *, seed: int, on: Annotated | None = None) -> Iterator[Canvas]:
+    """Canvases, empty or with the photo `on`, onto which the first object of `donor` was to be pasted."""
+    rng = np.random.default_rng(seed)
+    for _ in range(times):
+        canvas = Canvas(SIDE)
+        if on is not None:
+            canvas.lay(on, (0, 0, SIDE, SIDE), NONE, rng)
+        canvas.paste(donor, 0, NONE, rng)
+        yield canvas
+
+
 class TestPaste:
     def test_pixels_box_and_mask_agree(self, tmp_path: Path) -> None:
-        rng = np.random.default_rng(0)
         donor = photo(tmp_path / "a.png", (30, 20, 60, 80))
         pasted = 0
-        for _ in range(30):
-            canvas = Canvas(SIDE)
-            canvas.paste(donor, 0, NONE, rng)
+        for canvas in with_pasted(donor, 30, seed=0):
             for one in canvas.objects:
                 pasted += 1
                 bright = canvas.pixels[..., 0] > 100
@@ -91,13 +100,10 @@ class TestPaste:
         assert pasted > 20
 
     def test_what_lies_behind_is_hidden(self, tmp_path: Path) -> None:
-        rng = np.random.default_rng(1)
         donor = photo(tmp_path / "a.png", (10, 10, 80, 80))
+        behind = photo(tmp_path / "b.png", (20, 20, 70, 70), level=90)
         below = 0
-        for _ in range(20):
-            canvas = Canvas(SIDE)
-            canvas.lay(photo(tmp_path / "b.png", (20, 20, 70, 70), level=90), (0, 0, SIDE, SIDE), NONE, rng)
-            canvas.paste(donor, 0, NONE, rng)
+        for canvas in with_pasted(donor, 20, seed=1, on=behind):
             back = canvas.objects[0]
             if len(canvas.objects) == 2 and back.hidden_by:
                 seen = (canvas.pixels[20:70, 20:70, 0] == 90).mean()
@@ -107,12 +113,9 @@ class TestPaste:
 
     def test_objects_without_a_size_or_outside_their_photo_are_not_pasted(self, tmp_path: Path) -> None:
         whole = photo(tmp_path / "a.png", (30, 20, 60, 80))
-        rng = np.random.default_rng(2)
         for box in ([5, 5, 5, 5], [200, 10, 260, 60], [-80, -80, -10, -10]):
             odd = replace(whole, boxes=np.array([box], np.float32), outlines=[[ring(*box)]])
-            for _ in range(5):
-                canvas = Canvas(SIDE)
-                canvas.paste(odd, 0, NONE, rng)
+            for canvas in with_pasted(odd, 5, seed=2):
                 assert not canvas.objects
                 assert not canvas.pixels.any()
 

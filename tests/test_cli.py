@@ -31,7 +31,7 @@ from live_seg.sinks.files import Sink
 from live_seg.sources.stills import read_image
 from live_seg.structures import Frame, Image, Instances
 from live_seg.weights import WEIGHTS
-from tests.clips import clip, pictures, probe, text_as_mp4, variable_clip
+from tests.clips import clip, names, pictures, probe, text_as_mp4, variable_clip
 from tests.stand_ins import ROOT, StandIn
 
 COMMANDS = ("demo", "image", "video", "webcam", "eval", "train", "doctor")
@@ -75,10 +75,6 @@ def process(*arguments: str | Path, model: str | None = None, **environment: str
     return subprocess.run(
         command, cwd=ROOT, env=own | environment, capture_output=True, text=True, check=False
     )
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 def summary(result: Result) -> tuple[int, int, str]:

@@ -15,6 +15,7 @@ from live_seg.commands.main import app
 from live_seg.commands.options import ModelOptions, Options
 from live_seg.learning.evaluate import FIGURES
 from live_seg.structures import Image, Instances
+from tests.clips import names
 from tests.stand_ins import StandIn, tiny_network
 
 HEIGHT, WIDTH = 96, 128
@@ -26,10 +27,6 @@ def invoke(data: SimpleNamespace, *arguments: str | Path) -> Result:
     assert result.exception is None or isinstance(result.exception, SystemExit), repr(result.exception)
     assert "Traceback" not in result.output
     return result
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 @pytest.fixture

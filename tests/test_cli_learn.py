@@ -129,10 +129,10 @@ class TestMistakes:
         (tmp_path / "bare.json").write_text(json.dumps(bare))
         (tmp_path / "odd.json").write_text("[]")
         for images, file, told in (
-            (tmp_path / "nowhere", data[3], "Is " + str(tmp_path / "nowhere") + " the folder of its photos?"),
-            (data[1], tmp_path / "nothing.json", "Cannot read the annotations"),
+            (tmp_path / "nowhere", data[3], f"There is no folder {tmp_path / 'nowhere'}."),
+            (data[1], tmp_path / "nothing.json", "No such file or directory"),
             (data[1], tmp_path / "bare.json", "There is no object to learn in"),
-            (data[1], tmp_path / "odd.json", "holds no COCO instances"),
+            (data[1], tmp_path / "odd.json", "is a list, like COCO's results: detections, not annotations"),
         ):
             result = invoke("--images", images, "--annotations", file, "-o", tmp_path / "run")
             assert (result.exit_code, result.stdout) == (3, "")

@@ -26,7 +26,10 @@ def photos(tmp_path: Path) -> list[Annotated]:
     counts = {"counts": [0, 5], "size": [1, 5]}
     two_rings = [rectangle((1, 2, 3, 4)), [5, 5, 9, 5, 9, 8]]
     data: dict[str, list[dict[str, Any]]] = {
-        "images": [{"id": 7, "file_name": "a.jpg"}, {"id": 3, "file_name": "b.jpg"}],
+        "images": [
+            {"id": 7, "file_name": "a.jpg", "height": 80, "width": 90},
+            {"id": 3, "file_name": "b.jpg", "height": 80, "width": 90},
+        ],
         "categories": [{"id": 1, "name": "person"}, {"id": 18, "name": "dog"}],
         "annotations": [
             {**base, "bbox": [1, 2, 8, 6], "segmentation": two_rings},
@@ -71,7 +74,7 @@ def test_a_photo_without_objects(photos: list[Annotated]) -> None:
 def with_shape(folder: Path, shape: Any) -> Annotated:
     """A photo with one object of that `segmentation`, 20 x 20 pixels at 10, 10 of 40 x 50."""
     content = {
-        "images": [{"id": 1, "file_name": "a.png"}],
+        "images": [{"id": 1, "file_name": "a.png", "height": 40, "width": 50}],
         "categories": [{"id": 1, "name": "thing"}],
         "annotations": [{"image_id": 1, "category_id": 1, "bbox": [10, 10, 20, 20], "segmentation": shape}],
     }
@@ -129,7 +132,7 @@ class TestSeveralFiles:
 def test_photos_that_are_missing(tmp_path: Path) -> None:
     photos, file = draw_shapes(tmp_path / "a", 2)
     (photos / "2.png").unlink()
-    with pytest.raises(SourceError, match=r"2.png is missing: .* Is .*photos the folder"):
+    with pytest.raises(SourceError, match=r"photos lacks 1 of the 2 photos in .*json, such as 2.png"):
         read_coco(photos, file)
 
 
@@ -138,5 +141,32 @@ def test_photos_that_are_missing(tmp_path: Path) -> None:
 )
 def test_files_of_another_kind(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.json").write_text(text)
-    with pytest.raises(SourceError, match=r"a.json holds no COCO instances"):
+    with pytest.raises(SourceError, match=r"a.json.* Expected a COCO instances file"):
         read_coco(tmp_path, tmp_path / "a.json")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"bbox": [1, 2, 3]}, "ValueError"),
+        ({"category_id": 5}, "KeyError: 5"),
+        ({"segmentation": {"size": [5, 5]}}, "KeyError: 'counts'"),
+    ],
+    ids=str,
+)
+def test_objects_of_another_form(tmp_path: Path, change: dict[str, Any], reason: str) -> None:
+    photos, file = draw_shapes(tmp_path / "a", 2)
+    content = json.loads(file.read_text())
+    content["annotations"][0] |= change
+    file.write_text(json.dumps(content))
+    with pytest.raises(SourceError, match=f"an annotation of image 1 is not as COCO's are: {reason}"):
+        read_coco(photos, file)
+
+
+def test_objects_of_photos_that_are_not_listed_are_left_out(tmp_path: Path) -> None:
+    photos, file = draw_shapes(tmp_path / "a", 3)
+    whole, _ = read_coco(photos, file)
+    content = json.loads(file.read_text())
+    content["images"].pop()
+    file.write_text(json.dumps(content))
+    assert [len(one.boxes) for one in read_coco(photos, file)[0]] == [len(one.boxes) for one in whole[:2]]

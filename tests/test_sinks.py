@@ -14,6 +14,7 @@ from live_seg.errors import SinkError
 from live_seg.sinks.files import Images, JsonLines, Sink
 from live_seg.sinks.video_writer import VideoWriter
 from live_seg.structures import Frame, Image, Instances
+from tests.clips import names
 
 CLASSES = ("background", "person", "Hündchen")
 NOTHING = Instances.empty()
@@ -31,10 +32,6 @@ def two_objects(track_ids: bool) -> Instances:
         scores=np.array([0.98769, 0.5], np.float32),
         track_ids=np.array([7, 9], np.int32) if track_ids else None,
     )
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 def video(path: Path, overwrite: bool = False) -> Sink:

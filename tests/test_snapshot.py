@@ -11,6 +11,7 @@ import pytest
 from live_seg.errors import SinkError
 from live_seg.screen.snapshot import save_snapshot
 from live_seg.structures import Frame, Image
+from tests.clips import names
 
 NOON = datetime(2026, 5, 4, 12, 30, 1)
 
@@ -23,10 +24,6 @@ def value(path: Path) -> int:
     read = cv2.imread(str(path))
     assert read is not None
     return int(read[0, 0, 0])
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 def test_two_files_with_the_time_in_their_names(tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ from typing import IO
 
 import imageio_ffmpeg
 import numpy as np
-import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,7 +21,9 @@ from live_seg.errors import SinkError, UsageError
 from live_seg.sinks.ffmpeg import sound_tracks, video_span
 from live_seg.sinks.video_writer import VideoWriter, frame_rate, slot
 from live_seg.structures import Frame, Image, Instances
-from tests.clips import clip, ffmpeg, pictures, probe, truncated, variable_clip
+from tests.clips import clip, ffmpeg, names, no_process_left_behind, pictures, probe, truncated, variable_clip
+
+pytestmark = pytest.mark.usefixtures(no_process_left_behind.__name__)
 
 NOTHING = Instances.empty()
 STEP = 10  # grey levels between one frame and the next; coding loses about 2
@@ -50,17 +51,6 @@ def copy_through(source: Path, out: Path, fps: float, frames: int | None = None)
         for index, (image, at) in enumerate(zip(pictures(source)[:frames], times, strict=False)):
             sink.write(Frame(index, at - times[0], image), image, NOTHING)
     return out
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
-
-
-@pytest.fixture(autouse=True)
-def no_process_left_behind() -> Iterable[None]:
-    yield
-    left = psutil.Process().children(recursive=True)
-    assert not left, f"processes still there after the test: {left}"
 
 
 class TestPicture:

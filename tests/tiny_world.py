@@ -12,8 +12,9 @@ from keras import layers
 
 from live_seg.learning.augment import NONE
 from live_seg.learning.checkpoint import save
-from live_seg.maskrcnn.model import MOBILE, MaskRCNN
+from live_seg.maskrcnn.model import MaskRCNN
 from live_seg.maskrcnn.training import Sampling
+from tests.stand_ins import TINY
 
 CATEGORIES = [{"id": 3, "name": "disc"}, {"id": 8, "name": "block"}]
 
@@ -53,9 +54,7 @@ def draw_shapes(folder: Path, count: int, *, side: int = 64, seed: int = 0) -> t
 
 
 CONFIG = replace(
-    MOBILE,
-    size=64,
-    min_side=64,
+    TINY,
     anchor_scales=(12, 20, 32, 48),
     anchor_octaves=(1,),
     anchor_ratios=(1,),
@@ -63,10 +62,10 @@ CONFIG = replace(
     rpn_channels=24,
     box_units=48,
     mask_channels=16,
-    candidates=60,
     proposals=20,
-    detections=10,
 )
+"""The tiny network with anchors like the shapes, and wide enough to learn them."""
+
 EASY: dict[str, Any] = {
     "sampling": Sampling(anchors=64, positive_anchors=32, proposals=24, positive_proposals=12, masks=8),
     "augmentation": replace(NONE, flip=0.5, scale=(0.85, 1.15)),

@@ -17,6 +17,8 @@ from live_seg.learning.starts import build
 from live_seg.learning.trainer import Trainer
 from tests.tiny_world import CONFIG, EASY, draw_shapes, small_backbone
 
+STEPS = 15
+
 
 def batches_of(photos: list[Annotated]) -> Batches:
     return Batches(photos, CONFIG.mean_pixel, side=CONFIG.size, batch=4, seed=0, augmentation=NONE)
@@ -28,8 +30,8 @@ def steps(folder: Path) -> dict[str, Any]:
     columns = batches_of(read_all([draw_shapes(folder, 4)])[0]).make(0, 0)
     model = build(replace(CONFIG, num_classes=3), "float32")
     trainer = Trainer(model, EASY["sampling"], seed=0)
-    trainer.prepare(40, 3e-3)
-    found = [trainer.learn(columns)["loss"] for _ in range(40)]
+    trainer.prepare(STEPS, 3e-3)
+    found = [trainer.learn(columns)["loss"] for _ in range(STEPS)]
     finite = all(np.isfinite(keras.ops.convert_to_numpy(variable)).all() for variable in model.variables)
     nothing = {
         name: values if name == "pictures" else np.zeros_like(values) for name, values in columns.items()

@@ -136,8 +136,8 @@ def _draw_box(canvas: Image, region: Region, paint: Colour) -> None:
 
 def _caption(instances: Instances, position: int, class_names: Sequence[str]) -> str:
     caption = f"{class_names[instances.class_ids[position]]} {instances.scores[position]:.2f}"
-    known = 0 if instances.track_ids is None else int(instances.track_ids[position])
-    return f"{caption} #{known}" if known > 0 else caption
+    known = instances.steady_id(position)
+    return f"{caption} #{known}" if known else caption
 
 
 def _draw_labels(canvas: Image, captions: list[str], regions: list[Region], colours: list[Colour]) -> None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from live_seg.learning.photos import Annotated, Ring
 from live_seg.sources.stills import read_image
-from live_seg.structures import Image
+from live_seg.structures import Image, Region
 
 MASK_GRID = 56
 """Side of the grid an object's mask is kept on (Matterport `Config.MINI_MASK_SHAPE`)."""
@@ -104,22 +104,15 @@ class Canvas:
         At scale 1 it fits a window that is all of the canvas, and covers a part of a mosaic.
         """
         pixels = read_image(photo.path)
-        left, top, right, bottom = window
-        room = np.array([right - left, bottom - top])
+        room = np.subtract(window[2:], window[:2])
         alone = room.min() == self.pixels.shape[0]
         scale = rng.uniform(*how.scale) * room.max() / (max if alone else min)(pixels.shape[:2])
-        size = np.maximum(1, np.rint(np.array(pixels.shape[1::-1]) * scale)).astype(int)
-        corner = np.array([left, top]) + _anywhere(room - size, rng)
-        move = _Move(pixels.shape[1::-1], size, corner, mirrored=bool(rng.random() < how.flip))
-        x1, y1 = np.maximum(corner, (left, top))
-        x2, y2 = np.minimum(corner + size, (right, bottom))
-        self.pixels[y1:y2, x1:x2] = move.pixels(pixels)[
-            y1 - corner[1] : y2 - corner[1], x1 - corner[0] : x2 - corner[0]
-        ]
-        for class_id, box, outline in zip(photo.class_ids, photo.boxes, photo.outlines, strict=True):
-            whole = move.box(box)
-            seen = whole.clip([x1, y1, x1, y1], [x2, y2, x2, y2]).astype(np.float32)
-            self.objects.append(Placed(int(class_id), whole, seen, [move.points(ring) for ring in outline]))
+        size = _scaled(pixels, scale)
+        corner = np.array(window[:2]) + _anywhere(room - size, rng)
+        move = _Move(photo, pixels, size, corner, mirrored=bool(rng.random() < how.flip))
+        part = move.within(window)
+        self.pixels[_region(part)] = move.cut(part)
+        self.objects += [move.placed(index, part) for index in range(len(photo.boxes))]
 
     def paste(self, photo: Annotated, index: int, how: Augmentation, rng: np.random.Generator) -> None:
         """Paste one object of another photo somewhere, over what is there."""
@@ -131,57 +124,69 @@ class Canvas:
         pixels = read_image(photo.path)
         # At most twice its size in the photo, or it is all blur.
         wanted = np.exp(rng.uniform(np.log(0.06), np.log(0.8))) * side
-        scale = min(2.0, wanted / longest)
-        size = np.maximum(1, np.rint(np.array(pixels.shape[1::-1]) * scale)).astype(int)
+        size = _scaled(pixels, min(2.0, wanted / longest))
         middle = (box[:2] + box[2:]) / 2 * size / np.array(pixels.shape[1::-1])
         corner = np.rint(rng.uniform(0, side, 2) - middle).astype(int)
-        move = _Move(pixels.shape[1::-1], size, corner, mirrored=bool(rng.random() < how.flip))
-        outline = [move.points(ring) for ring in photo.outlines[index]]
-        whole = move.box(box)
-        low, high = np.maximum(corner, 0), np.minimum(corner + size, side)
-        seen = whole.clip(np.tile(low, 2), np.tile(high, 2)).astype(np.float32)
-        if (seen[2:] - seen[:2]).min() < LEAST_SIDE:
+        move = _Move(photo, pixels, size, corner, mirrored=bool(rng.random() < how.flip))
+        one = move.placed(index, move.within((0, 0, side, side)))
+        if (one.box[2:] - one.box[:2]).min() < LEAST_SIDE:
             return
-        self._blend(move.pixels(pixels), corner, seen, outline)
+        self._blend(move, one)
         for other in self.objects:
-            if np.all(np.minimum(other.box[2:], seen[2:]) > np.maximum(other.box[:2], seen[:2])):
-                other.hidden_by.append(outline)
-        self.objects.append(Placed(int(photo.class_ids[index]), whole, seen, outline))
+            if np.all(np.minimum(other.box[2:], one.box[2:]) > np.maximum(other.box[:2], one.box[:2])):
+                other.hidden_by.append(one.outline)
+        self.objects.append(one)
 
-    def _blend(self, pixels: Image, corner: NDArray[np.int_], box: Box, outline: list[Ring]) -> None:
-        x1, y1, x2, y2 = *np.floor(box[:2]).astype(int), *np.ceil(box[2:]).astype(int)
+    def _blend(self, move: "_Move", one: Placed) -> None:
+        x1, y1, x2, y2 = part = np.concatenate([np.floor(one.box[:2]), np.ceil(one.box[2:])]).astype(int)
         alpha = np.zeros((y2 - y1, x2 - x1), np.uint8)
-        _fill(alpha, [ring - (x1, y1) for ring in outline], 255)
+        _fill(alpha, [ring - (x1, y1) for ring in one.outline], 255)
         share = cv2.GaussianBlur(alpha, (3, 3), 0)[..., None].astype(np.float32) / 255
-        source = pixels[y1 - corner[1] : y2 - corner[1], x1 - corner[0] : x2 - corner[0]]
-        under = self.pixels[y1:y2, x1:x2]
-        self.pixels[y1:y2, x1:x2] = (
-            (under + share * (source.astype(np.float32) - under)).round().astype(np.uint8)
-        )
+        under = self.pixels[_region(part)]
+        over = move.cut(part).astype(np.float32)
+        self.pixels[_region(part)] = (under + share * (over - under)).round().astype(np.uint8)
 
 
 class _Move:
-    """Where a photo's points (width, height in `frame`) come to lie, once resized, mirrored and shifted."""
+    """A photo and its objects resized to `size`, mirrored, and shifted to `corner` of the canvas, x y."""
 
     def __init__(
-        self, frame: Sequence[int], size: NDArray[np.int_], corner: NDArray[np.int_], *, mirrored: bool
+        self,
+        photo: Annotated,
+        pixels: Image,
+        size: NDArray[np.int_],
+        corner: NDArray[np.int_],
+        *,
+        mirrored: bool,
     ) -> None:
-        self.size, self.mirrored = size, mirrored
-        factor = size / np.array(frame)
-        self.factor = factor * ([-1, 1] if mirrored else [1, 1])
+        self.photo, self.pixels = photo, pixels
+        self.size, self.corner, self.mirrored = size, corner, mirrored
+        self.factor = size / np.array(pixels.shape[1::-1]) * ([-1, 1] if mirrored else [1, 1])
         self.shift = corner + (size * [1, 0] if mirrored else 0)
 
-    def points(self, points: Ring) -> Ring:
+    def within(self, window: Sequence[int]) -> NDArray[np.int_]:
+        """What the photo covers of a window of the canvas, both x1 y1 x2 y2."""
+        return np.concatenate(
+            [np.maximum(self.corner, window[:2]), np.minimum(self.corner + self.size, window[2:])]
+        )
+
+    def cut(self, part: NDArray[np.int_]) -> Image:
+        """The pixels that come to lie on `part` of the canvas, x1 y1 x2 y2, which the photo covers."""
+        rule = cv2.INTER_AREA if self.size[0] < self.pixels.shape[1] else cv2.INTER_LINEAR
+        resized = cv2.resize(self.pixels, tuple(map(int, self.size)), interpolation=rule)
+        turned = resized[:, ::-1] if self.mirrored else resized
+        return np.asarray(turned[_region(part - np.tile(self.corner, 2))], np.uint8)
+
+    def placed(self, index: int, part: NDArray[np.int_]) -> Placed:
+        """An object of the photo, as far as it lies in `part` of the canvas, x1 y1 x2 y2."""
+        ends = self._points(self.photo.boxes[index].reshape(2, 2))
+        whole = np.concatenate([ends.min(axis=0), ends.max(axis=0)])
+        seen = whole.clip(np.tile(part[:2], 2), np.tile(part[2:], 2)).astype(np.float32)
+        outline = [self._points(ring) for ring in self.photo.outlines[index]]
+        return Placed(int(self.photo.class_ids[index]), whole, seen, outline)
+
+    def _points(self, points: Ring) -> Ring:
         return np.asarray(points * self.factor + self.shift, np.float32)
-
-    def box(self, box: Box) -> Box:
-        ends = self.points(box.reshape(2, 2))
-        return np.concatenate([ends.min(axis=0), ends.max(axis=0)])
-
-    def pixels(self, pixels: Image) -> Image:
-        rule = cv2.INTER_AREA if self.size[0] < pixels.shape[1] else cv2.INTER_LINEAR
-        resized = cv2.resize(pixels, tuple(map(int, self.size)), interpolation=rule)
-        return np.asarray(resized[:, ::-1] if self.mirrored else resized, np.uint8)
 
 
 def compose(
@@ -219,6 +224,17 @@ def recoloured(pixels: Image, most: float, rng: np.random.Generator) -> Image:
     saturated = cv2.addWeighted(pixels, saturation, grey, 1 - saturation, 0)
     table = ((np.arange(256) - 110) * contrast + 110 * brightness).clip(0, 255).astype(np.uint8)
     return np.asarray(cv2.LUT(saturated, table), np.uint8)
+
+
+def _region(part: NDArray[np.int_]) -> Region:
+    """Rows and columns of a part x1 y1 x2 y2."""
+    x1, y1, x2, y2 = map(int, part)
+    return slice(y1, y2), slice(x1, x2)
+
+
+def _scaled(pixels: Image, scale: float) -> NDArray[np.int_]:
+    """The size of a photo, width and height, once scaled."""
+    return np.maximum(1, np.rint(np.array(pixels.shape[1::-1]) * scale)).astype(int)
 
 
 def _anywhere(room: NDArray[np.int_], rng: np.random.Generator) -> NDArray[np.int_]:

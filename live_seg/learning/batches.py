@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from live_seg.learning.augment import MASK_GRID, Augmentation, Canvas, compose
 from live_seg.learning.photos import Annotated
-from live_seg.maskrcnn.boxes import to_normalised
+from live_seg.maskrcnn.anchors import to_normalised
 
 Columns = dict[str, NDArray[Any]]
 """What `Trainer` takes: pictures (B, S, S, 3) float32, RGB less the mean, and the columns of a Truth."""

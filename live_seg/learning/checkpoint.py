@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from live_seg.card import card_of
 from live_seg.errors import SourceError
-from live_seg.learning.progress import replacing
-from live_seg.maskrcnn.model import MaskRCNN, MaskRCNNConfig
+from live_seg.maskrcnn.config import MaskRCNNConfig
+from live_seg.maskrcnn.model import MaskRCNN
+from live_seg.sinks.files import replacing
 
 Arrays = list[NDArray[Any]]
 
@@ -51,16 +52,10 @@ def read_state(path: Path) -> State:
                 [file[f"{kind}{i}"] for i in range(sum(name.startswith(kind) for name in file.files))]
                 for kind in ("network", "trainer")
             ]
-        config = config_of(about["config"])
+        config = MaskRCNNConfig.from_json(about["config"])
         return State(about["epoch"], config, tuple(about["class_names"]), *arrays)
     except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
         raise SourceError(f"Cannot go on from {path}: {error}. Begin anew in another folder.") from error
-
-
-def config_of(values: dict[str, Any]) -> MaskRCNNConfig:
-    """Make a config of what JSON holds of it. Raises TypeError."""
-    given: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
-    return MaskRCNNConfig(**given)
 
 
 def save(

@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pycocotools import mask as coco_mask
 from pycocotools.cocoeval import COCOeval
 from tqdm import tqdm
 
 from live_seg.classes import choose, nearest
-from live_seg.errors import SinkError, UsageError
+from live_seg.errors import UsageError
 from live_seg.learning.truth import Truth, silenced
-from live_seg.sinks.files import partial_name, publish
+from live_seg.sinks.files import replacing
 from live_seg.structures import Image, Instances
 
 if TYPE_CHECKING:
@@ -127,14 +126,8 @@ def evaluate(
 
 def save(content: object, path: Path, *, indent: int | None = None) -> None:
     """Write `content` as JSON to `path`, which is replaced only once all is written. Raises SinkError."""
-    partial = partial_name(path)
-    try:
-        with partial.open("w", encoding="utf-8") as file:
-            json.dump(content, file, indent=indent)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise SinkError(f"Cannot write {path}: {error.strerror}.") from error
-    publish(partial, path, complete=True)
+    with replacing(path) as partial, partial.open("w", encoding="utf-8") as file:
+        json.dump(content, file, indent=indent)
 
 
 class _Timed:
@@ -207,7 +200,7 @@ def _score(
 ) -> tuple[dict[str, float], dict[int, float]]:
     """FIGURES of all `categories` together, and the average precision of each, by rising id."""
     boxes = kind == "bbox"
-    results = truth.coco(row | {"area": _area(row, boxes), "iscrowd": 0} for row in detections)
+    results = truth.found(detections, boxes=boxes)
     with silenced():
         judge = COCOeval(truth.boxes() if boxes else truth.masks(), results, kind)
         judge.params.catIds = sorted(set(categories))
@@ -219,12 +212,6 @@ def _score(
     precision = judge.eval["precision"][:, :, :, 0, -1]
     each = np.mean(precision, axis=(0, 1)).tolist()
     return figures, dict(zip(judge.params.catIds, each, strict=True))
-
-
-def _area(row: dict[str, Any], boxes: bool) -> float:
-    """What makes a detection small or large: that of its box or of its mask, as in `COCO.loadRes`."""
-    width, height = row["bbox"][2:]
-    return float(width * height if boxes else coco_mask.area(row["segmentation"]))
 
 
 def _row(title: str, cells: Iterable[str | float], width: int) -> str:

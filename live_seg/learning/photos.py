@@ -1,6 +1,5 @@
 """Annotated photos to learn from, in COCO's format."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as rle
 
+from live_seg.classes import BACKGROUND
 from live_seg.errors import SourceError
+from live_seg.learning.coco import as_cocos, read_instances
 
 Ring = NDArray[np.float32]
 """The outline of a part of an object: (P, 2), x y in pixels."""
@@ -35,29 +36,16 @@ def read_coco(images: Path, annotations: Path) -> tuple[list[Annotated], list[st
 
     Raises SourceError for a file that is not of this kind, or photos that are missing.
     """
-    try:
-        data = json.loads(annotations.read_text(encoding="utf-8"))
-        ids = {category["id"]: i for i, category in enumerate(data["categories"], start=1)}
-        objects: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in data["images"]}
-        for annotation in data["annotations"]:
-            objects[annotation["image_id"]].append(annotation)
-        photos = [
-            _annotated(images / photo["file_name"], objects[photo["id"]], ids) for photo in data["images"]
-        ]
-        names = ["background", *(str(category["name"]) for category in data["categories"])]
-    except OSError as error:
-        raise SourceError(f"Cannot read the annotations {annotations}: {error}.") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise SourceError(
-            f"{annotations} holds no COCO instances (images, annotations, categories): "
-            f"{type(error).__name__} {error}."
-        ) from error
-    missing = next((photo.path for photo in photos if not photo.path.is_file()), None)
-    if missing:
-        raise SourceError(
-            f"{missing} is missing: {annotations} names it. Is {images} the folder of its photos?"
-        )
-    return photos, names
+    data = read_instances(images, annotations)
+    ids = {category["id"]: i for i, category in enumerate(data["categories"], start=1)}
+    objects: dict[int, list[dict[str, Any]]] = {photo["id"]: [] for photo in data["images"]}
+    for annotation in data["annotations"]:
+        objects[annotation["image_id"]].append(annotation)
+    photos = []
+    for photo in data["images"]:
+        with as_cocos(f"{annotations}: an annotation of image {photo['id']}"):
+            photos.append(_annotated(images / photo["file_name"], objects[photo["id"]], ids))
+    return photos, [BACKGROUND, *(str(category["name"]) for category in data["categories"])]
 
 
 def read_all(data: Sequence[tuple[Path, Path]]) -> tuple[list[Annotated], list[str]]:

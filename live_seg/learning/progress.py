@@ -1,17 +1,16 @@
 """What a person sees of a training: a table, curves, and pictures with what the network finds."""
 
-import contextlib
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 
 from live_seg.drawing.render import draw
-from live_seg.errors import SinkError, SourceError
+from live_seg.errors import SourceError
 from live_seg.learning.truth import Truth
+from live_seg.sinks.files import replacing, write_picture
 from live_seg.structures import Segment
 
 if TYPE_CHECKING:
@@ -27,20 +26,6 @@ Row = dict[str, float]
 
 PHOTOS = 6
 """Photos whose pictures show the progress."""
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give the name to write a file under, which becomes `path` once all is well. Raises SinkError.
-
-    The name keeps every ending: Keras and NumPy insist on theirs.
-    """
-    partial = path.with_name(f"partial.{path.name}")
-    try:
-        yield partial
-        partial.replace(path)
-    except OSError as error:
-        raise SinkError(f"Cannot write {path}: {error.strerror or error}.") from error
 
 
 def write_table(rows: Sequence[Row], path: Path) -> None:
@@ -96,16 +81,9 @@ def draw_pictures(
 
     Raises SinkError, and SourceError for an unreadable photo.
     """
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError as error:
-        raise SinkError(f"Cannot make the folder {folder}: {error.strerror}.") from error
     for i in np.linspace(0, len(truth.photos) - 1, min(PHOTOS, len(truth.photos))).astype(int).tolist():
         photo = truth.photos[i]
         pixels = truth.read(photo)
         (found,) = segment([pixels])
         picture = draw(pixels, found[found.scores >= min_score], class_names)
-        name = f"{epoch:03d}_{Path(photo['file_name']).stem}.jpg"
-        with replacing(folder / name) as partial:
-            if not cv2.imwrite(str(partial), picture):
-                raise OSError("OpenCV could not write the picture")
+        write_picture(picture, folder / f"{epoch:03d}_{Path(photo['file_name']).stem}.jpg")

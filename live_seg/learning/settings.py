@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 from live_seg.errors import SourceError, UsageError
 from live_seg.learning.augment import Augmentation
-from live_seg.learning.progress import replacing
 from live_seg.learning.starts import LAYERS, STRIDE, Layers
 from live_seg.maskrcnn.training import Sampling
+from live_seg.sinks.files import replacing
 
 SAMPLING = Sampling(anchors=128, positive_anchors=64, proposals=64, positive_proposals=24, masks=12)
 """Fewer than Matterport's: several pictures in a step make up for it."""

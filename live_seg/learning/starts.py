@@ -8,9 +8,12 @@ from typing import Literal, NamedTuple, get_args
 import keras
 import numpy as np
 
+from live_seg.card import class_names as names_of
 from live_seg.errors import WeightsError
-from live_seg.maskrcnn.model import MOBILE, MaskRCNN, MaskRCNNConfig
-from live_seg.segmenter import load
+from live_seg.maskrcnn.config import MOBILE, MaskRCNNConfig
+from live_seg.maskrcnn.model import MaskRCNN
+from live_seg.networks import read_network
+from live_seg.weights import find
 
 Layers = Literal["heads", "5+", "4+", "3+", "all"]
 """What learns: the heads (all but the backbone), those and the backbone from a stage on, or everything
@@ -62,9 +65,10 @@ def begin(start: str, class_names: Sequence[str], size: int | None, precision: s
         model = build(config, precision)
         load_backbone(model, Path(start.removeprefix(BACKBONE)).expanduser())
         return Start(model, "pyramid, rpn, box_head, mask_head")
-    old = load(start)
-    model = build(_resized(replace(old.model.config, num_classes=count), size), precision)
-    return Start(model, take_over(old.model, old.class_names, model, class_names))
+    path = find(start)
+    old = read_network(path, {})
+    model = build(_resized(replace(old.config, num_classes=count), size), precision)
+    return Start(model, take_over(old, names_of(path, old.config.num_classes), model, class_names))
 
 
 def _resized(config: MaskRCNNConfig, size: int | None) -> MaskRCNNConfig:

@@ -2,7 +2,6 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as coco_mask
 from pycocotools.cocoeval import COCOeval
 
 from live_seg.learning.evaluate import Evaluation
@@ -31,11 +30,8 @@ def best_threshold(truth: Truth, found: Evaluation) -> tuple[float, float] | Non
 
 def _matches(truth: Truth, found: Evaluation) -> tuple[NDArray[np.bool_], NDArray[np.float64], int]:
     """Whether each detection is right, its score; and how many objects there are to find."""
-    rows = (
-        row | {"area": float(coco_mask.area(row["segmentation"])), "iscrowd": 0} for row in found.detections
-    )
     with silenced():
-        judge = COCOeval(truth.masks(), truth.coco(rows), "segm")
+        judge = COCOeval(truth.masks(), truth.found(found.detections, boxes=False), "segm")
         judge.params.catIds = sorted(key for key, name in truth.categories.items() if name in found.classes)
         judge.params.iouThrs = np.array([SAME_OBJECT])
         judge.params.areaRng, judge.params.areaRngLbl = [[0, 1e10]], ["all"]

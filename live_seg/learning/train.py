@@ -13,21 +13,15 @@ import keras
 import numpy as np
 from tqdm import tqdm
 
+from live_seg.card import USUAL_THRESHOLD
+from live_seg.engines.keras_engine import KerasEngine
 from live_seg.errors import LiveSegError, SinkError, SourceError, UsageError
 from live_seg.learning.batches import Batches, Columns
 from live_seg.learning.checkpoint import State, read_state, save, write_state
 from live_seg.learning.evaluate import evaluate
 from live_seg.learning.photos import Annotated, read_all
 from live_seg.learning.precision import best_precision
-from live_seg.learning.progress import (
-    LOSSES,
-    Row,
-    draw_curves,
-    draw_pictures,
-    read_table,
-    replacing,
-    write_table,
-)
+from live_seg.learning.progress import LOSSES, Row, draw_curves, draw_pictures, read_table, write_table
 from live_seg.learning.settings import Settings, Stage, read_settings, write_settings
 from live_seg.learning.starts import begin, build, set_trainable
 from live_seg.learning.threshold import best_threshold
@@ -35,14 +29,12 @@ from live_seg.learning.trainer import Trainer, arrays_of, assign
 from live_seg.learning.truth import Truth
 from live_seg.maskrcnn.model import MaskRCNN
 from live_seg.segmenter import Segmenter
+from live_seg.sinks.files import replacing
 
 logger = logging.getLogger(__name__)
 
 MOST_THREADS = 6
 """Threads that make batches: more would wait for each other, and each keeps batches in memory."""
-
-UNMEASURED = 0.7
-"""Least score on the card of a model that was never measured (Matterport `DETECTION_MIN_CONFIDENCE`)."""
 
 PICTURE_ROUNDS = 10
 """How often in a run pictures are drawn, at most."""
@@ -201,12 +193,14 @@ class _Run:
         epoch = int(row["epoch"])
         last = epoch == stage.end  # the next stage goes on from the averages
         with trainer.averaged(keep=last):
-            facts, min_score = self._measure(row)
+            # Anew each time: a Segmenter keeps the weights of its first call.
+            segment = Segmenter(KerasEngine(self.model), self.data.class_names)
+            facts, min_score = self._measure(segment, row)
             path = self.folder / "model.weights.h5"
             save(self.model, self.data.class_names, path, facts, min_score)
             if self.data.truth and self._due(epoch, -(-self.settings.epochs // PICTURE_ROUNDS)):
                 names, folder = self.data.class_names, self.folder / "val"
-                draw_pictures(self._segmenter(), names, self.data.truth, min_score, folder, epoch)
+                draw_pictures(segment, names, self.data.truth, min_score, folder, epoch)
         self.rows.append(row)
         write_table(self.rows, self.folder / "log.csv")
         draw_curves(self.rows, self.folder / "curves.png")
@@ -215,11 +209,7 @@ class _Run:
         write_state(state, self.folder / "state.npz")
         self.tell(_line(row, self.settings.epochs))
 
-    def _segmenter(self) -> Segmenter:
-        """Make one anew: a Segmenter keeps the weights of its first call."""
-        return Segmenter(self.model, self.data.class_names)
-
-    def _measure(self, row: Row) -> tuple[dict[str, Any], float]:
+    def _measure(self, segment: Segmenter, row: Row) -> tuple[dict[str, Any], float]:
         """Complete the row with AP where it is due. Returns facts for the card, and its least score."""
         files = ", ".join(file.name for _, file in self.settings.data)
         facts: dict[str, Any] = {
@@ -227,13 +217,13 @@ class _Run:
             f"{files}, {row['epoch']} of {self.settings.epochs} epochs"
         }
         if not self.data.truth or not self._due(int(row["epoch"]), self.settings.val_every):
-            return {**facts, "threshold": "not measured"}, UNMEASURED
-        found = evaluate(self._segmenter(), self.data.truth, quiet=self.quiet)
+            return {**facts, "threshold": "not measured"}, USUAL_THRESHOLD
+        found = evaluate(segment, self.data.truth, quiet=self.quiet)
         row |= {"box_ap": found.box["ap"], "mask_ap": found.mask["ap"]}
         facts["measured"] = {"data": str(self.data.truth.path), "box": found.box, "mask": found.mask}
         best = best_threshold(self.data.truth, found)
         if best is None:
-            return {**facts, "threshold": "nothing found on val"}, UNMEASURED
+            return {**facts, "threshold": "nothing found on val"}, USUAL_THRESHOLD
         return {**facts, "threshold": f"best mask F1 at IoU 0.5 on val, {best[1]:.3f}"}, best[0]
 
     def _due(self, epoch: int, every: int) -> bool:

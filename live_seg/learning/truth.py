@@ -1,8 +1,7 @@
-"""Photos and what is known to be on them: COCO instances files, read and checked."""
+"""Photos and what is known to be on them, as pycocotools wants it to judge what a model finds."""
 
 import contextlib
 import io
-import json
 import logging
 import math
 from collections import Counter
@@ -15,17 +14,11 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from live_seg.errors import SourceError
-from live_seg.sources.stills import access, read_image
+from live_seg.learning.coco import as_cocos, read_instances
+from live_seg.sources.stills import read_image
 from live_seg.structures import Image
 
 logger = logging.getLogger(__name__)
-
-LISTS = {
-    "images": ("id", "file_name", "height", "width"),
-    "categories": ("id", "name"),
-    "annotations": ("image_id", "category_id", "bbox"),
-}
-"""The lists of a COCO instances file, and what each of their entries must have."""
 
 
 class Truth:
@@ -37,19 +30,14 @@ class Truth:
     """
 
     def __init__(self, images: Path, annotations: Path) -> None:
-        data = _read(annotations)
+        data = read_instances(images, annotations)
         self.path = annotations
         self.folder = images
         # By shape, so that the photos of a batch fill network inputs of one size.
         self.photos = sorted(data["images"], key=lambda photo: math.atan2(photo["height"], photo["width"]))
         self.categories: dict[int, str] = {entry["id"]: entry["name"] for entry in data["categories"]}
-        self._check_photos()
         sizes = {photo["id"]: (photo["height"], photo["width"]) for photo in self.photos}
-        self._objects = [
-            self._checked(entry, sizes[entry["image_id"]])
-            for entry in data["annotations"]
-            if entry["image_id"] in sizes
-        ]
+        self._objects = [self._checked(entry, sizes[entry["image_id"]]) for entry in data["annotations"]]
         without = sum(entry["segmentation"] is None for entry in self._objects)
         if without:
             every = len(self._objects)
@@ -59,7 +47,7 @@ class Truth:
 
     def boxes(self) -> COCO:
         """What boxes are judged against."""
-        return self.coco(self._objects)
+        return self._coco(self._objects)
 
     def masks(self) -> COCO:
         """What masks are judged against.
@@ -67,15 +55,20 @@ class Truth:
         An object without a mask is like a crowd that fills its box: it need not be found, and what is found
         in it is no false alarm.
         """
-        return self.coco(
+        return self._coco(
             entry
             if entry["segmentation"] is not None
             else entry | {"iscrowd": 1, "segmentation": entry["region"]}
             for entry in self._objects
         )
 
-    def coco(self, objects: Iterable[dict[str, Any]]) -> COCO:
-        """These photos and classes with the given `objects`: annotations, or detections to judge."""
+    def found(self, detections: Iterable[dict[str, Any]], *, boxes: bool) -> COCO:
+        """Detections to judge, each as large as its box or as its mask (`COCO.loadRes`)."""
+        areas = _box_area if boxes else _mask_area
+        return self._coco(row | {"area": areas(row), "iscrowd": 0} for row in detections)
+
+    def _coco(self, objects: Iterable[dict[str, Any]]) -> COCO:
+        """These photos and classes with the given `objects`: annotations or detections."""
         coco = COCO()
         # Ids from 1: to pycocotools a match with object 0 is no match.
         numbered = [entry | {"id": i} for i, entry in enumerate(objects, start=1)]
@@ -100,27 +93,13 @@ class Truth:
             )
         return pixels
 
-    def _check_photos(self) -> None:
-        if not self.folder.is_dir():
-            raise SourceError(f"There is no folder {self.folder}. Give the one that holds the photos.")
-        names = [photo["file_name"] for photo in self.photos]
-        missing = [name for name in names if not (self.folder / name).is_file()]
-        if missing:
-            raise SourceError(
-                f"{self.folder} lacks {len(missing)} of the {len(names)} photos in {self.path}, such as "
-                f"{missing[0]}. Give the folder that holds them."
-            )
-
     def _checked(self, entry: dict[str, Any], size: tuple[int, int]) -> dict[str, Any]:
         """One object with all that pycocotools needs; `segmentation` as RLE, or None."""
-        try:
+        with as_cocos(f"{self.path}: annotation {entry.get('id')} of image {entry['image_id']}"):
             box = [float(edge) for edge in entry["bbox"]]
             (region,) = coco_mask.frPyObjects(np.array([box]), *size)
             mask = _rle(entry.get("segmentation"), size)
             area = entry.get("area") or float(coco_mask.area(mask or region))
-        except Exception as error:  # pycocotools raises just that
-            where = f"{self.path}: annotation {entry.get('id')} of image {entry['image_id']}"
-            raise SourceError(f"{where} is not as COCO's are: {error}. Correct or remove it.") from error
         crowd = int(entry.get("iscrowd", 0))
         own = {key: entry[key] for key in ("image_id", "category_id")}
         return {**own, "bbox": box, "area": area, "iscrowd": crowd, "segmentation": mask, "region": region}
@@ -133,26 +112,13 @@ def silenced() -> Iterator[None]:
         yield
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """The content of an instances file, with all of LISTS."""
-    wanted = f"Expected a COCO instances file, with {', '.join(LISTS)}."
-    with access(path):
-        text = path.read_bytes()
-    try:
-        data: Any = json.loads(text)
-    except ValueError as error:
-        raise SourceError(f"Cannot read the annotations {path} as JSON: {error}. {wanted}") from error
-    if isinstance(data, list):
-        raise SourceError(f"{path} is a list, like COCO's results: detections, not annotations. {wanted}")
-    for name, keys in LISTS.items():
-        entries = data.get(name) if isinstance(data, dict) else None
-        if not isinstance(entries, list) or (not entries and name != "annotations"):
-            raise SourceError(f"{path} has no {name}. {wanted}")
-        for entry in entries:
-            lacking = [key for key in keys if not isinstance(entry, dict) or entry.get(key) is None]
-            if lacking:
-                raise SourceError(f"{path}: one of the {name} has no {lacking[0]!r}. {wanted}")
-    return dict(data)
+def _box_area(row: dict[str, Any]) -> float:
+    width, height = row["bbox"][2:]
+    return float(width * height)
+
+
+def _mask_area(row: dict[str, Any]) -> float:
+    return float(coco_mask.area(row["segmentation"]))
 
 
 def _rle(shape: Any, size: tuple[int, int]) -> Any:

@@ -103,9 +103,13 @@ def _shown(path: Path, *options: str) -> Iterator[tuple[float, float]]:
 
 def sound_tracks(path: Path) -> dict[int, str]:
     """Find the sound tracks of `path`: stream number -> codec by ffmpeg's name; unknown codecs left out."""
-    command = [executable(), "-hide_banner", "-i", str(path.absolute())]
+    # Not by `command`: that silences what is wanted here.
     done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, check=False, start_new_session=True
+        [executable(), "-hide_banner", "-i", str(path.absolute())],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+        start_new_session=True,
     )
     told = done.stderr.decode(errors="replace")
     found = re.findall(r"^ *Stream #0:(\d+).*?: Audio: (\w+)", told, re.MULTILINE)

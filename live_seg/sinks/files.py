@@ -1,9 +1,10 @@
-"""Where finished frames go: the Sink protocol, JSON Lines, images. More in `video_writer` and `window`."""
+"""Where finished frames go: the Sink protocol, JSON Lines, pictures; and files that are whole or absent."""
 
+import contextlib
 import json
 import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -20,6 +21,8 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 
 ALPHA_SUFFIXES = (".png", ".webp")
 """Those among them whose alpha every reader understands."""
+
+KERAS_SUFFIX = ".weights.h5"
 
 
 class Sink(Protocol):
@@ -53,7 +56,33 @@ class Sink(Protocol):
 
 def partial_name(path: Path) -> Path:
     """Name the file in the same folder that is written until `path` is complete: STEM.partial.SUFFIX."""
-    return path.with_name(f"{path.stem}.partial{path.suffix}")
+    # Keras writes under no other ending.
+    suffix = KERAS_SUFFIX if path.name.endswith(KERAS_SUFFIX) else path.suffix
+    return path.with_name(f"{path.name.removesuffix(suffix)}.partial{suffix}")
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give the partial name to write a file under: it becomes `path` once all is well, else nothing is left.
+
+    Raises SinkError.
+    """
+    partial = partial_name(path)
+    try:
+        yield partial
+        partial.replace(path)
+    except OSError as error:
+        raise SinkError(f"Cannot write {path}: {error.strerror or error}.") from error
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+
+
+def write_picture(image: Image, path: Path) -> None:
+    """Write a picture, BGR or with alpha, as `path`'s ending says; its folder is made. Raises SinkError."""
+    with replacing(path) as partial:
+        path.parent.mkdir(exist_ok=True)
+        partial.write_bytes(_encoded(image, path))
 
 
 def claim(path: Path, *, overwrite: bool) -> Path:
@@ -158,8 +187,8 @@ class JsonLines(Sink):
 
 def _track(instances: Instances, position: int) -> dict[str, int]:
     """The id of a track, once it is confirmed."""
-    known = 0 if instances.track_ids is None else int(instances.track_ids[position])
-    return {"track_id": known} if known > 0 else {}
+    known = instances.steady_id(position)
+    return {"track_id": known} if known else {}
 
 
 class Images(Sink):
@@ -205,14 +234,7 @@ class Images(Sink):
             raise SinkError(f"{self._path} holds one picture and a second one came. Give a folder instead.")
         name = f"{frame.index:06d}" if self._names is None else self._names[frame.index]
         path = self._path if self._single else self._path / f"{name}.png"
-        partial = partial_name(path)
-        try:
-            path.parent.mkdir(exist_ok=True)
-            partial.write_bytes(_encoded(image, path))
-            partial.replace(path)
-        except OSError as error:
-            partial.unlink(missing_ok=True)
-            raise SinkError(f"Cannot write {path}: {error.strerror}.") from error
+        write_picture(image, path)
         self._written = True
         return True
 
