@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from live_seg.drawing.render import draw
     from live_seg.errors import LiveSegError, SinkError, SourceError, UsageError, WeightsError
-    from live_seg.segmenter import Segmenter, load
+    from live_seg.loading import load
+    from live_seg.segmenter import Segmenter
     from live_seg.session import run
     from live_seg.sources.opening import open_source
     from live_seg.structures import Frame, Instances
@@ -31,7 +32,7 @@ _HOME = {
     "Frame": "structures",
     "Instances": "structures",
     "Segmenter": "segmenter",
-    "load": "segmenter",
+    "load": "loading",
     "draw": "drawing.render",
     "open_source": "sources.opening",
     "run": "session",

@@ -24,16 +24,25 @@ MODULES = {
 
 FLOORS = (
     {"errors", "structures", "classes", "resize", "card"},
-    {"sources", "sinks", "drawing", "tracking", "pipeline", "keyframes", "weights", "demo", "maskrcnn"},
-    {"segmenter", "session", "screen"},
+    {"sources", "sinks", "drawing", "tracking", "pipeline", "keyframes", "weights", "demo", "maskrcnn"}
+    | {"engines", "networks"},
+    {"segmenter", "loading", "session", "screen"},
     {"learning", "benchmark", "doctor"},
     {"commands"},
 )
 FLOOR = {name: height for height, names in enumerate(FLOORS) for name in names}
 
 LEARNING = {f"learning.{name}" for name in ("starts", "trainer", "train")}
-KERAS_ROOMS = {"maskrcnn", "segmenter", "learning.precision", "engines"} | LEARNING
-NETWORK_DOORS = {"segmenter", "learning.batches", "learning.checkpoint", "learning.settings"} | LEARNING
+KERAS_ROOMS = {"maskrcnn", "loading", "learning.precision", "engines", "doctor.probes"} | LEARNING
+NETWORK_DOORS = {
+    "engines",
+    "networks",
+    "loading",
+    "segmenter",
+    "learning.batches",
+    "learning.checkpoint",
+    "learning.settings",
+} | LEARNING
 CAPTURE_ROOMS = {"sources.opening", "sources.captures", "screen.window"}
 CAPTURE_CALL = re.compile(r"Video\w+|imshow|waitKey\w*|pollKey|namedWindow|destroy\w*Window\w*|\w+Window\w*")
 MATTERPORT_NAME = re.compile(r"mrcnn_|fpn_c|fpn_p\d|rpn_class|rpn_bbox|rpn_conv|(res|bn)\d[a-w]?_|bn_conv1")

@@ -7,11 +7,12 @@ import h5py
 import numpy as np
 import pytest
 
-from live_seg import segmenter
 from live_seg.errors import WeightsError
 from live_seg.maskrcnn import matterport
+from live_seg.maskrcnn.config import MOBILE, MaskRCNNConfig
 from live_seg.maskrcnn.matterport import Tensors
-from live_seg.maskrcnn.model import MOBILE, MaskRCNN, MaskRCNNConfig
+from live_seg.maskrcnn.model import MaskRCNN
+from live_seg.networks import read_network
 from tests.matterport_weights import write
 
 CLASSES = 3
@@ -108,7 +109,7 @@ def test_many_faults_are_cut_short(model: MaskRCNN) -> None:
 
 def test_too_many_classes_asked_for(path: Path) -> None:
     with pytest.raises(WeightsError, match="81 classes") as error:
-        segmenter.load(path, num_classes=81)
+        read_network(path, {"num_classes": 81})
     parts = [
         f"{layer}/{w}"
         for layer in ("mrcnn_class_logits", "mrcnn_bbox_fc", "mrcnn_mask")

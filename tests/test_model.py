@@ -6,9 +6,10 @@ import keras
 import numpy as np
 import pytest
 
+from live_seg.maskrcnn.config import MOBILE, MaskRCNNConfig
 from live_seg.maskrcnn.fpn import FeaturePyramid
-from live_seg.maskrcnn.model import MOBILE, MaskRCNN, MaskRCNNConfig
-from live_seg.maskrcnn.roi import MOST_CANDIDATES, Detections, select
+from live_seg.maskrcnn.model import MaskRCNN
+from live_seg.maskrcnn.roi import MOST_CANDIDATES, Detections, refine, select
 from tests.stand_ins import tiny_network
 
 WHOLE = np.array([[0, 0, 1, 1]], np.float32)
@@ -73,16 +74,9 @@ def detect(probabilities: list[list[float]], *, every_class: bool, min_score: fl
     count, classes = chances.shape[1:]
     left = np.arange(count, dtype=np.float32) / count
     boxes = np.stack([0 * left, left, 0 * left + 1, left + 1 / count], axis=1)[None]
-    found = select(
-        boxes,
-        keras.ops.convert_to_tensor(chances),
-        np.zeros((1, count, classes, 4), np.float32),
-        WHOLE,
-        keep=8,
-        min_score=min_score,
-        max_iou=0.5,
-        every_class=every_class,
-    )
+    deltas = np.zeros((1, count, classes, 4), np.float32)
+    refined = refine(boxes, keras.ops.convert_to_tensor(chances), deltas, WHOLE, every_class=every_class)
+    found = select(refined, keep=8, min_score=min_score, max_iou=0.5)
     return Detections(*(np.asarray(part)[0] for part in found))
 
 
@@ -108,7 +102,8 @@ class TestSelect:
         deltas[0, 0, 2] = [0, 0, 0, np.log(0.5) / 0.2]  # the second class makes the box half as wide
         chances = keras.ops.convert_to_tensor(np.array([[[0.1, 0.5, 0.4]]], np.float32))
         proposal = np.array([[[0.2, 0.2, 0.8, 0.8]]], np.float32)
-        found = select(proposal, chances, deltas, WHOLE, keep=2, min_score=0.0, max_iou=0.5, every_class=True)
+        refined = refine(proposal, chances, deltas, WHOLE, every_class=True)
+        found = select(refined, keep=2, min_score=0.0, max_iou=0.5)
         expected = np.array([[0.2, 0.2, 0.8, 0.8], [0.2, 0.35, 0.8, 0.65]], np.float32)
         np.testing.assert_allclose(np.asarray(found.boxes)[0], expected, atol=1e-6)
 

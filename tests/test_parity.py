@@ -13,8 +13,12 @@ from keras import ops
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
+from live_seg.engines.conversion import convert
+from live_seg.engines.keras_engine import KerasEngine
+from live_seg.engines.openvino_engine import OpenVINOEngine
 from live_seg.maskrcnn import matterport
-from live_seg.maskrcnn.model import MaskRCNN, MaskRCNNConfig
+from live_seg.maskrcnn.config import MaskRCNNConfig
+from live_seg.maskrcnn.model import MaskRCNN
 from live_seg.maskrcnn.roi import roi_align
 from live_seg.segmenter import Segmenter
 from live_seg.structures import Image, Instances
@@ -36,6 +40,9 @@ class Expected:
     scores: NDArray[Any]  # (N,)
     masks: NDArray[Any]  # (N or fewer, 28, 28)
     rles: list[dict[str, Any]]  # N at the size of the picture
+
+
+ENGINES = ("keras", "openvino")
 
 
 def partners(found: Instances, expected: Expected) -> list[int]:
@@ -65,15 +72,22 @@ def check(found: Instances, size: tuple[int, int], expected: Expected) -> None:
             assert coco_mask.iou([ours], [theirs], [0])[0, 0] > 0.98
 
 
-def make_segmenter(path: Path, config: MaskRCNNConfig) -> Segmenter:
+def make_network(path: Path, config: MaskRCNNConfig) -> MaskRCNN:
     model = MaskRCNN(config)
     matterport.load(model, matterport.read(path))
-    names = ["background", *(f"class {i}" for i in range(1, config.num_classes))]
-    return Segmenter(model, names, layout="square")
+    return model
 
 
-def feature_maps(segmenter: Segmenter, molded: NDArray[np.float32]) -> list[NDArray[Any]]:
-    return [np.asarray(ops.convert_to_numpy(level))[0] for level in segmenter.model.features(molded[None])]
+def make_segmenter(network: MaskRCNN, engine: str, folder: Path) -> Segmenter:
+    names = ["background", *(f"class {i}" for i in range(1, network.config.num_classes))]
+    if engine == "keras":
+        return Segmenter(KerasEngine(network), names, layout="square")
+    convert(network, folder)
+    return Segmenter(OpenVINOEngine(folder, network.config), names, layout="square")
+
+
+def feature_maps(network: MaskRCNN, molded: NDArray[np.float32]) -> list[NDArray[Any]]:
+    return [np.asarray(ops.convert_to_numpy(level))[0] for level in network.features(molded[None])]
 
 
 def picture(height: int, width: int) -> Image:
@@ -89,10 +103,17 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def segmenter(weights: Path) -> Segmenter:
+def network(weights: Path) -> MaskRCNN:
     small = MaskRCNNConfig(num_classes=CLASSES, backbone="resnet50", size=256, min_side=200)
     fast = {"candidates": 1000, "proposals": 200, "detections": MOST}
-    return make_segmenter(weights, MaskRCNNConfig(**vars(small) | fast))
+    return make_network(weights, MaskRCNNConfig(**vars(small) | fast))
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def segmenter(
+    request: pytest.FixtureRequest, network: MaskRCNN, tmp_path_factory: pytest.TempPathFactory
+) -> Segmenter:
+    return make_segmenter(network, request.param, tmp_path_factory.mktemp("converted"))
 
 
 @pytest.fixture(scope="module")
@@ -116,11 +137,9 @@ def references(weights: Path) -> dict[str, Result]:
 
 
 @pytest.mark.parametrize("name", SIZES)
-def test_feature_maps_are_the_references(
-    name: str, segmenter: Segmenter, references: dict[str, Result]
-) -> None:
+def test_feature_maps_are_the_references(name: str, network: MaskRCNN, references: dict[str, Result]) -> None:
     reference = references[name]
-    ours = feature_maps(segmenter, reference.molded)
+    ours = feature_maps(network, reference.molded)
     assert [level.shape for level in ours] == [level.shape for level in reference.pyramid]
     for mine, theirs in zip(ours, reference.pyramid, strict=True):
         assert np.abs(theirs).mean() > 0.05
@@ -149,7 +168,7 @@ def test_regions_are_read_from_the_references_levels(size: tuple[int, int]) -> N
     boxes[0] = 0  # a place left empty
     batch = [ops.convert_to_tensor(level[None]) for level in pyramid[:4]]
     tensors = [ops.convert_to_tensor(values) for values in (boxes, np.zeros(200, np.int32))]
-    regions = roi_align(batch, tensors[0], tensors[1], 7, 2, float(size[0] * size[1]))
+    regions = roi_align(batch, tensors[0], tensors[1], 7, 2, ops.cast(size[0] * size[1], "float32"))
     expected = pyramid_roi_align(pyramid, boxes, 7)
     np.testing.assert_allclose(ops.convert_to_numpy(regions), expected, atol=1e-3)
 
@@ -172,22 +191,26 @@ def import_path(path: Path) -> ModuleType:
 @pytest.mark.skipif(
     not (PARITY / "reference_seed0.npz").exists(), reason=f"needs {PARITY / 'reference_seed0.npz'}"
 )
-def test_full_size_detections_are_matterports(tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+def test_full_size_detections_are_matterports(tmp_path: Path, engine: str) -> None:
     import_path(PARITY / "make_weights.py").write(tmp_path / "full.h5", seed=0)
-    segmenter = make_segmenter(tmp_path / "full.h5", MaskRCNNConfig())
+    network = make_network(tmp_path / "full.h5", MaskRCNNConfig())
+    segmenter = make_segmenter(network, engine, tmp_path)
     numbers = np.load(PARITY / "reference_seed0.npz")
     for name in ("wide", "photo", "square", "vga"):
         image = np.asarray(cv2.imread(str(PARITY / "images" / f"{name}.png")), np.uint8)
         own = {key.removeprefix(f"{name}/"): numbers[key] for key in numbers if key.startswith(f"{name}/")}
-        check_full_size(segmenter, image, own)
+        check_full_size(network, segmenter, image, own)
 
 
-def check_full_size(segmenter: Segmenter, image: Image, numbers: dict[str, NDArray[Any]]) -> None:
+def check_full_size(
+    network: MaskRCNN, segmenter: Segmenter, image: Image, numbers: dict[str, NDArray[Any]]
+) -> None:
     square, window = resize_image(image[..., ::-1], min_dim=800, max_dim=1024)
     np.testing.assert_array_equal(window, numbers["window"])
     molded = (square - MEAN_PIXEL).astype(np.float32)
     np.testing.assert_allclose(molded[::8, ::8], numbers["molded_8x8"], atol=1e-4)
-    for level, features in enumerate(feature_maps(segmenter, molded)[:-1], start=2):
+    for level, features in enumerate(feature_maps(network, molded)[:-1], start=2):
         step = 64 // 2**level
         np.testing.assert_allclose(features[::step, ::step, ::16], numbers[f"fpn_p{level}"], atol=1e-4)
     size = (image.shape[0], image.shape[1])

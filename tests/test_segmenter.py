@@ -14,16 +14,21 @@ from matplotlib import cbook
 
 import live_seg
 from live_seg.classes import COCO_CLASSES
+from live_seg.engines.conversion import convert
+from live_seg.engines.engine import Engine
+from live_seg.engines.keras_engine import KerasEngine
+from live_seg.engines.openvino_engine import OpenVINOEngine
 from live_seg.errors import UsageError, WeightsError
 from live_seg.learning.checkpoint import save
 from live_seg.maskrcnn.model import MaskRCNN
-from live_seg.segmenter import Segmenter, load
+from live_seg.segmenter import Segmenter
 from live_seg.sources.stills import read_image
 from live_seg.structures import Image, Instances
 from tests import matterport_weights
 from tests.stand_ins import tiny_network
 
-# keras.src converts TensorFlow's variables in NumPy 1's way.
+load = functools.partial(live_seg.load, engine="keras")
+
 NAMES = ("background", "cat", "dog")
 SIZES = ((48, 64), (64, 48), (60, 60), (48, 64), (20, 90))
 """Height and width of five pictures; the fit layout lays them on three different canvases."""
@@ -50,14 +55,25 @@ def network() -> MaskRCNN:
     return tiny_network()
 
 
-@pytest.fixture(scope="module")
-def segment(network: MaskRCNN) -> Segmenter:
-    return Segmenter(network, NAMES)
+@pytest.fixture(scope="module", params=["keras", "openvino"])
+def engine(
+    request: pytest.FixtureRequest, network: MaskRCNN, tmp_path_factory: pytest.TempPathFactory
+) -> Engine:
+    if request.param == "keras":
+        return KerasEngine(network)
+    folder = tmp_path_factory.mktemp("converted")
+    convert(network, folder)
+    return OpenVINOEngine(folder, network.config)
 
 
 @pytest.fixture(scope="module")
-def square(network: MaskRCNN) -> Segmenter:
-    return Segmenter(network, NAMES, layout="square")
+def segment(engine: Engine) -> Segmenter:
+    return Segmenter(engine, NAMES)
+
+
+@pytest.fixture(scope="module")
+def square(engine: Engine) -> Segmenter:
+    return Segmenter(engine, NAMES, layout="square")
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +130,7 @@ class TestPictures:
             return detect(pictures, window)
 
         monkeypatch.setattr(network, "detect", traced_detect)
-        segment = Segmenter(network, NAMES)
+        segment = Segmenter(KerasEngine(network), NAMES)
         for count in (2, 1, 3, 1, 2):
             assert len(segment([PICTURES[0]] * count)) == count
         assert traced == [(64, 64)]
@@ -149,8 +165,8 @@ class TestPictures:
 
 class TestLayouts:
     def test_square_pads_where_fit_does_not(self, square: Segmenter, segment: Segmenter) -> None:
-        assert square._place((20, 90)).canvas == (64, 64)
-        assert segment._place((20, 90)).canvas == (32, 64)
+        assert square.place((20, 90)).canvas == (64, 64)
+        assert segment.place((20, 90)).canvas == (32, 64)
 
     def test_layouts_agree_on_a_square_picture_of_the_networks_size(
         self, square: Segmenter, segment: Segmenter
@@ -160,17 +176,17 @@ class TestLayouts:
 
 
 class TestClasses:
-    def test_only_those_wanted(self, network: MaskRCNN, alone: list[Instances]) -> None:
-        dogs = Segmenter(network, NAMES, classes=["Dog"])
+    def test_only_those_wanted(self, engine: Engine, alone: list[Instances]) -> None:
+        dogs = Segmenter(engine, NAMES, classes=["Dog"])
         for found, everything in zip(dogs(PICTURES[:2]), alone, strict=False):
             assert_same(found, everything[everything.class_ids == 2])
 
-    def test_none_wanted(self, network: MaskRCNN) -> None:
-        assert len(Segmenter(network, NAMES, classes=[])(PICTURES[:1])[0]) == 0
+    def test_none_wanted(self, engine: Engine) -> None:
+        assert len(Segmenter(engine, NAMES, classes=[])(PICTURES[:1])[0]) == 0
 
-    def test_a_misspelt_one(self, network: MaskRCNN) -> None:
+    def test_a_misspelt_one(self, engine: Engine) -> None:
         with pytest.raises(UsageError, match=r"no class 'dgo'. Did you mean dog\?"):
-            Segmenter(network, NAMES, classes=["dgo"])
+            Segmenter(engine, NAMES, classes=["dgo"])
 
 
 @pytest.fixture(scope="module")
@@ -202,15 +218,15 @@ build_once = functools.cache(MaskRCNN)
 
 @pytest.fixture
 def _built_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("live_seg.segmenter.MaskRCNN", build_once)
+    monkeypatch.setattr("live_seg.networks.MaskRCNN", build_once)
 
 
 @pytest.mark.usefixtures("_built_once")
 class TestLoad:
     def test_what_was_saved_finds_the_same_above_the_least_score(
-        self, saved: Path, alone: list[Instances]
+        self, saved: Path, network: MaskRCNN
     ) -> None:
-        everything = alone[0]
+        everything = Segmenter(KerasEngine(network), NAMES)(PICTURES[:1])[0]
         least = float(everything.scores[1:3].mean())
         segment = load(saved, min_score=least)
         assert segment.class_names == NAMES
@@ -220,7 +236,7 @@ class TestLoad:
 
     def test_options_override_the_card(self, saved: Path) -> None:
         segment = load(str(saved), size=128, min_score=0.25, layout="square", classes=["cat"])
-        assert (segment.model.config.size, segment.model.config.min_score) == (128, 0.25)
+        assert (segment.config.size, segment.config.min_score) == (128, 0.25)
         assert segment.layout == "square"
 
     @pytest.mark.parametrize(
@@ -243,7 +259,7 @@ class TestLoad:
             load(saved, **options)
 
     def test_the_fit_layout_takes_a_size_that_is_no_multiple_of_64(self, saved: Path) -> None:
-        assert load(saved, size=100)._place((48, 64)).canvas == (96, 128)
+        assert load(saved, size=100).place((48, 64)).canvas == (96, 128)
 
     def test_an_unknown_model(self) -> None:
         with pytest.raises(WeightsError, match=r"called 'persn'. Did you mean person\?"):
@@ -323,11 +339,11 @@ def matterports(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class TestMatterportsFiles:
     def test_backbone_and_classes_are_read_from_the_file(self, matterports: Path) -> None:
         segment = load(matterports)
-        assert segment.model.config.backbone == "resnet50"
+        assert segment.config.backbone == "resnet50"
         assert segment.class_names == ("background", "class 1", "class 2", "class 3")
 
     def test_given_they_must_be_the_files(self, matterports: Path) -> None:
-        assert load(matterports, backbone="resnet50", num_classes=4).model.config.num_classes == 4
+        assert load(matterports, backbone="resnet50", num_classes=4).config.num_classes == 4
         with pytest.raises(WeightsError, match="5 classes"):
             load(matterports, num_classes=5)
 
@@ -345,8 +361,8 @@ class TestMatterportsFiles:
 
     def test_81_classes_are_cocos(self, monkeypatch: pytest.MonkeyPatch, saved: Path) -> None:
         network = tiny_network(num_classes=81)
-        monkeypatch.setattr("live_seg.segmenter._load_own", lambda *_: network)
-        monkeypatch.setattr("live_seg.segmenter.read_card", lambda _: {})
+        monkeypatch.setattr("live_seg.networks.read_network", lambda *_: network)
+        monkeypatch.setattr("live_seg.card.read_card", lambda _: {})
         assert load(saved).class_names == COCO_CLASSES
 
 

@@ -11,6 +11,8 @@ import json
 import sys
 from pathlib import Path
 
+from live_seg.card import class_names
+from live_seg.engines.keras_engine import KerasEngine
 from live_seg.learning.augment import Augmentation
 from live_seg.learning.checkpoint import save
 from live_seg.learning.evaluate import evaluate
@@ -18,8 +20,12 @@ from live_seg.learning.settings import Settings
 from live_seg.learning.threshold import best_threshold
 from live_seg.learning.train import train
 from live_seg.learning.truth import Truth
-from live_seg.maskrcnn.model import MOBILE
-from live_seg.segmenter import load
+from live_seg.maskrcnn.config import MOBILE
+from live_seg.networks import read_network
+from live_seg.segmenter import Segmenter
+
+FOLDERS = {"train": "instances_train", "boxes": "boxes"}
+"""Of photos to learn from, with the names of their annotations."""
 
 SIDE = 384
 """Of training pictures. The network then sees more (`MOBILE.size`): small people gain, large ones keep."""
@@ -53,9 +59,6 @@ def learn(data: Path, backbone: Path, run: Path) -> Path:
     return Path(start)
 
 
-FOLDERS = {"train": "instances_train", "boxes": "boxes"}
-
-
 MIN_SCORE = 0.75
 """At the best F1 on val, 1 frame in 7 of a motorway without people had a false alarm; here, 1 in 110."""
 
@@ -64,7 +67,8 @@ def publish(weights: Path, data: Path) -> None:
     """Measure a model on the val photos, choose its threshold, and write it here with its card."""
     here = Path(__file__).parent
     truth = Truth(data / "val", data / "instances_val.json")
-    segment = load(weights, size=MOBILE.size, min_score=0.05)
+    network = read_network(weights, {"size": MOBILE.size, "min_score": 0.05})
+    segment = Segmenter(KerasEngine(network), class_names(weights, network.config.num_classes))
     found = evaluate(segment, truth)
     best, f1 = best_threshold(truth, found) or (0.0, 0.0)
     measured = {
@@ -78,7 +82,7 @@ def publish(weights: Path, data: Path) -> None:
         ),
     }
     facts = {**FACTS, "measured": measured}
-    save(segment.model, segment.class_names, here / "person.weights.h5", facts, MIN_SCORE)
+    save(network, segment.class_names, here / "person.weights.h5", facts, MIN_SCORE)
     print(json.dumps(measured, indent=2))
     print(found.report())
 

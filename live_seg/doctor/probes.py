@@ -94,7 +94,7 @@ def segmentation() -> dict[str, Any]:
     """Find the people on the demo clip's first picture with the bundled model, and take the times."""
     began = time.perf_counter()
     from live_seg.demo import DemoClip
-    from live_seg.segmenter import load
+    from live_seg.loading import load
 
     segment = load("person")
     with DemoClip() as source:

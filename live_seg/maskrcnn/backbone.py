@@ -1,14 +1,10 @@
 """Image to feature maps: Matterport's ResNet-50 and -101, and MobileNetV2 as the small, fast member."""
 
-from typing import Literal, get_args
-
 import keras
 from keras import layers
 
 from live_seg.maskrcnn.boxes import Tensor
-
-BackboneName = Literal["resnet50", "resnet101", "mobilenetv2"]
-BACKBONES: tuple[str, ...] = get_args(BackboneName)
+from live_seg.maskrcnn.config import BackboneName
 
 RESNET_BLOCKS = {"resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}
 """Bottleneck blocks in stages 2 to 5 (He et al., arXiv 1512.03385, table 1)."""

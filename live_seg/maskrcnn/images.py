@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from live_seg.maskrcnn.boxes import to_normalised, to_pixels
+from live_seg.maskrcnn.anchors import to_normalised, to_pixels
 
 Layout = Literal["fit", "square"]
 """`square`: padded to size x size, Matterport's rule. `fit`: longest side `size`, hardly any padding."""

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from live_seg.errors import WeightsError
-from live_seg.maskrcnn.backbone import RESNET_BLOCKS, BackboneName
+from live_seg.maskrcnn.backbone import RESNET_BLOCKS
+from live_seg.maskrcnn.config import BackboneName
 from live_seg.maskrcnn.model import MaskRCNN
 
 Tensors = dict[str, NDArray[Any]]

@@ -1,8 +1,9 @@
 """The few operations that have a faster form on one Keras backend, chosen here and nowhere else."""
 
+import contextlib
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -56,6 +57,9 @@ def _per_image(keep: Callable[..., Tensor], inputs: tuple[Tensor, ...], limit: i
         count = tf.shape(kept)[0]
         return tf.pad(kept, [[0, limit - count]]), count
 
+    if inputs[0].shape[0] == 1:
+        kept, count = padded(tuple(part[0] for part in inputs))
+        return kept[None], tf.range(limit)[None] < count
     kept, count = tf.map_fn(
         padded, inputs, fn_output_signature=(tf.TensorSpec((limit,), tf.int32), tf.TensorSpec((), tf.int32))
     )
@@ -136,6 +140,31 @@ def _sample_points(start: Tensor, end: Tensor, length: Tensor, side: int) -> tup
     step = (end - start)[:, None] * last / (side - 1)
     points = start[:, None] * last + np.arange(side, dtype="float32") * step
     return points, (points >= 0) & (points <= last)
+
+
+@contextlib.contextmanager
+def out_of_memory() -> Iterator[None]:
+    """Turn what the backend raises when its device has too little memory into a MemoryError."""
+    try:
+        yield
+    except Exception as error:
+        if "RESOURCE_EXHAUSTED" in str(error) or type(error).__name__ == "ResourceExhaustedError":
+            raise MemoryError(f"The device has too little memory: {str(error)[:200]}") from error
+        raise
+
+
+def devices() -> str:
+    """What the backend computes on: "CPU", "GPU", or several, as in "2 x GPU"."""
+    names = [name.partition(":")[0].upper() for name in keras.distribution.list_devices()]
+    chosen = [name for name in names if name != "CPU"] or ["CPU"]
+    return chosen[0] if len(chosen) == 1 else f"{len(chosen)} x {chosen[0]}"
+
+
+def grow_memory() -> None:
+    """Have TensorFlow take the memory of a GPU bit by bit, not whole, where it has not begun yet."""
+    for gpu in [] if tf is None else tf.config.list_physical_devices("GPU"):
+        with contextlib.suppress(RuntimeError):
+            tf.config.experimental.set_memory_growth(gpu, True)
 
 
 def compiled(function: Callable[..., Any], model: keras.Model) -> Callable[..., Any]:

@@ -10,7 +10,6 @@ from keras import layers, ops
 from live_seg.maskrcnn.backbone import frozen_norm
 from live_seg.maskrcnn.boxes import Tensor, apply_deltas, clip, iou
 from live_seg.maskrcnn.ops import LOWEST, crop, nms_by_overlap
-from live_seg.maskrcnn.rpn import DELTA_SCALE
 
 BOX_POOL = 7
 MASK_POOL = 14
@@ -21,7 +20,7 @@ CANONICAL_LEVEL, CANONICAL_SIDE = 4, 224.0
 
 
 class Detections(NamedTuple):
-    """What was found in B pictures, D places each, best first, filled up with zeros."""
+    """What was found in B pictures, D places each."""
 
     boxes: Tensor  # (B, D, 4) normalised y1 x1 y2 x2
     class_ids: Tensor  # (B, D) int32, 0 where there is nothing
@@ -29,16 +28,16 @@ class Detections(NamedTuple):
 
 
 def roi_align(
-    pyramid: Sequence[Tensor], boxes: Tensor, rows: Tensor, side: int, first_level: int, image_area: float
+    pyramid: Sequence[Tensor], boxes: Tensor, rows: Tensor, side: int, first_level: int, image_area: Tensor
 ) -> Tensor:
     """Sample each box from the level of the pyramid that suits its size. boxes (K, 4) -> (K, side, side, C).
 
     `rows` (K,) says which picture of the batch a box lies in; `pyramid[0]` is level `first_level`;
-    `image_area` is in pixels. One bilinear sample a cell (Matterport `PyramidROIAlign`).
+    `image_area` () float32 is in pixels. One bilinear sample a cell (Matterport `PyramidROIAlign`).
     """
     sides = ops.maximum(boxes[:, 2:] - boxes[:, :2], 0.0)
     root = ops.sqrt(sides[:, 0] * sides[:, 1])
-    scaled = root / (CANONICAL_SIDE / math.sqrt(image_area))
+    scaled = root / (CANONICAL_SIDE / ops.sqrt(image_area))
     steps = ops.round(ops.log(ops.maximum(scaled, 1e-12)) / math.log(2.0))
     last_level = first_level + len(pyramid) - 1
     level = ops.clip(CANONICAL_LEVEL + ops.cast(steps, "int32"), first_level, last_level)
@@ -85,30 +84,28 @@ class MaskHead(keras.Layer):
         return ops.take_along_axis(masks, class_ids[:, None, None, None], axis=3)[..., 0]
 
 
-def select(
-    proposals: Tensor,
-    probabilities: Tensor,
-    deltas: Tensor,
-    window: Tensor,
-    *,
-    keep: int,
-    min_score: float,
-    max_iou: float,
-    every_class: bool = False,
+def refine(
+    proposals: Tensor, probabilities: Tensor, deltas: Tensor, window: Tensor, *, every_class: bool = False
 ) -> Detections:
-    """Final detections: each proposal's likeliest class, its box moved and cut, NMS within each class.
+    """Each proposal's likeliest class, its box moved and cut: all that may become a detection.
 
-    proposals (B, R, 4), probabilities (B, R, classes), deltas (B, R, classes, 4) in units of DELTA_SCALE,
-    window (B, 4): the part of the canvas that holds the picture; boxes are cut to it. Background and scores
-    below `min_score` go; at most `keep` stay (Matterport `refine_detections_graph`). With `every_class` each
+    proposals (B, R, 4), probabilities (B, R, classes), deltas (B, R, classes, 4),
+    window (B, 4): the part of the canvas that holds the picture; boxes are cut to it. With `every_class` each
     class of a proposal stands for itself, also the less likely (detectron2 `fast_rcnn_inference`).
     """
-    candidates = _all_classes if every_class else _likeliest_class
-    owner, class_ids, scores = candidates(probabilities)
+    owner, class_ids, scores = (_all_classes if every_class else _likeliest_class)(probabilities)
     own = ops.take_along_axis(deltas, owner[..., None, None], axis=1)
     own = ops.take_along_axis(own, class_ids[..., None, None], axis=2)[:, :, 0]
     boxes = ops.take_along_axis(proposals, owner[..., None], axis=1)
-    boxes = clip(apply_deltas(boxes, own * DELTA_SCALE), window[:, None])
+    return Detections(clip(apply_deltas(boxes, own), window[:, None]), class_ids, scores)
+
+
+def select(refined: Detections, *, keep: int, min_score: float, max_iou: float) -> Detections:
+    """Final detections: NMS within each class, at most `keep`, best first, filled up with zeros.
+
+    Background and scores below `min_score` take no part (Matterport `refine_detections_graph`).
+    """
+    boxes, class_ids, scores = refined
     taking_part = (class_ids > 0) & (scores >= min_score)
     rivals = class_ids[:, :, None] == class_ids[:, None, :]
     overlaps = ops.where(rivals, iou(boxes, boxes), 0.0)
@@ -122,9 +119,9 @@ def select(
 
 def _likeliest_class(probabilities: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """(B, R, classes) -> proposal, class and score of each candidate, (B, R)."""
-    class_ids = ops.cast(ops.argmax(probabilities, axis=-1), "int32")
-    owner = ops.broadcast_to(ops.arange(probabilities.shape[1])[None], ops.shape(class_ids))
-    return owner, class_ids, ops.max(probabilities, axis=-1)
+    scores, class_ids = ops.top_k(probabilities, 1)  # argmax has no form in OpenVINO
+    owner = ops.broadcast_to(ops.arange(probabilities.shape[1])[None], ops.shape(scores)[:2])
+    return owner, class_ids[..., 0], scores[..., 0]
 
 
 MOST_CANDIDATES = 400

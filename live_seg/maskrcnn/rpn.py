@@ -9,9 +9,6 @@ from keras import layers, ops
 from live_seg.maskrcnn.boxes import Tensor, apply_deltas, clip
 from live_seg.maskrcnn.ops import nms
 
-DELTA_SCALE = np.array([0.1, 0.1, 0.2, 0.2], np.float32)
-"""Standard deviation of dy dx dh dw: both stages' deltas are divided by it (Matterport `BBOX_STD_DEV`)."""
-
 WHOLE = np.array([0, 0, 1, 1], np.float32)
 """The box of a whole picture, normalised."""
 
@@ -26,35 +23,36 @@ class RegionProposals(keras.Layer):
         self.deltas = layers.Conv2D(4 * anchors_per_cell, 1, dtype="float32", name="deltas")
 
     def call(self, pyramid: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Pyramid maps -> logits (B, A, 2): background, object; deltas (B, A, 4) in units of DELTA_SCALE."""
+        """Pyramid maps -> logits (B, A, 2): background, object; deltas (B, A, 4)."""
         logits: list[Tensor] = []
         deltas: list[Tensor] = []
         for level in pyramid:
             x = self.shared(level)
-            cells = level.shape[1] * level.shape[2]
+            batch, height, width, _ = level.shape
             for outputs, conv, last in ((logits, self.objectness, 2), (deltas, self.deltas, 4)):
-                per_cell = conv.filters // last
-                outputs.append(ops.reshape(conv(x), (-1, cells * per_cell, last)))
+                # While a graph is traced, either the number of pictures or their size may be open.
+                count = -1 if height is None else height * width * conv.filters // last
+                outputs.append(ops.reshape(conv(x), (-1 if batch is None else batch, count, last)))
         return ops.concatenate(logits, axis=1), ops.concatenate(deltas, axis=1)
 
 
-def propose(
-    logits: Tensor,
-    deltas: Tensor,
-    anchors: np.ndarray,
-    *,
-    candidates: int,
-    keep: int,
-    max_iou: float,
-) -> Tensor:
-    """Choose the boxes that the second stage looks at. logits (B, A, 2), deltas (B, A, 4), anchors (A, 4).
+def best_anchors(
+    scores: Tensor, deltas: Tensor, anchors: np.ndarray, count: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Choose the `count` likeliest of all anchors (A, 4): their scores, deltas and places, best first.
 
-    The best `candidates` anchors, moved by their deltas and cut to the picture, then NMS at `max_iou`, at
-    most `keep` -> (B, keep, 4), best first, filled up with zeros (Matterport `ProposalLayer`).
+    scores (B, A), deltas (B, A, 4) -> (B, count), (B, count, 4), (B, count, 4); all, where A is less.
     """
-    scores = ops.softmax(logits)[..., 1]
-    scores, order = ops.top_k(scores, min(candidates, anchors.shape[0]))
-    deltas = ops.take_along_axis(deltas, order[..., None], axis=1) * DELTA_SCALE
-    boxes = clip(apply_deltas(ops.take(anchors, order, axis=0), deltas), WHOLE)
+    scores, order = ops.top_k(scores, min(count, anchors.shape[0]))
+    return scores, ops.take_along_axis(deltas, order[..., None], axis=1), ops.take(anchors, order, axis=0)
+
+
+def propose(scores: Tensor, deltas: Tensor, anchors: Tensor, *, keep: int, max_iou: float) -> Tensor:
+    """Choose the boxes that the second stage looks at. scores (B, N), deltas and anchors (B, N, 4).
+
+    The anchors are moved by their deltas and cut to the picture, then NMS at `max_iou`, at most `keep`
+    -> (B, keep, 4), best first, filled up with zeros (Matterport `ProposalLayer`).
+    """
+    boxes = clip(apply_deltas(anchors, deltas), WHOLE)
     kept, valid = nms(boxes, scores, keep, max_iou)
     return ops.where(valid[..., None], ops.take_along_axis(boxes, kept[..., None], axis=1), 0.0)

@@ -10,7 +10,7 @@ from live_seg.maskrcnn.boxes import Tensor, deltas_between, iou
 from live_seg.maskrcnn.model import MaskRCNN
 from live_seg.maskrcnn.ops import crop
 from live_seg.maskrcnn.roi import MASK_POOL
-from live_seg.maskrcnn.rpn import DELTA_SCALE, WHOLE
+from live_seg.maskrcnn.rpn import WHOLE
 
 POSITIVE_ANCHOR_IOU, NEGATIVE_ANCHOR_IOU = 0.7, 0.3
 """Faster R-CNN, section 3.1.2."""
@@ -86,8 +86,8 @@ def anchor_targets(anchors: Tensor, truth: Truth, noise: Tensor, sampling: Sampl
 
 
 def _safe_deltas(boxes: Tensor, targets: Tensor, valid: Tensor) -> Tensor:
-    """Deltas in units of DELTA_SCALE where `valid`, else zero; zero-sized boxes never meet the logarithm."""
-    return deltas_between(_whole_unless(valid, boxes), _whole_unless(valid, targets)) / DELTA_SCALE
+    """Deltas where `valid`, else zero; zero-sized boxes never meet the logarithm."""
+    return deltas_between(_whole_unless(valid, boxes), _whole_unless(valid, targets))
 
 
 def _whole_unless(valid: Tensor, boxes: Tensor) -> Tensor:
@@ -100,7 +100,7 @@ class ProposalTargets(NamedTuple):
 
     boxes: Tensor  # (B, T, 4)
     class_ids: Tensor  # (B, T) int32: 0 background, -1 an empty place
-    deltas: Tensor  # (B, T, 4) in units of DELTA_SCALE, zero but for positives
+    deltas: Tensor  # (B, T, 4), zero but for positives
     mask_places: Tensor  # (B, M) int32: the proposals whose masks are learnt
     masks: Tensor  # (B, M, 28, 28) 0 or 1
     masked: Tensor  # (B, M) bool: a positive whose mask is known
@@ -243,8 +243,8 @@ def losses(
     chosen = ProposalTargets(
         *(ops.stop_gradient(part) for part in proposal_targets(proposals, truth, noise, sampling))
     )
-    class_logits, class_deltas = model.judge(pyramid, chosen.boxes)
-    masks = _masks_of(model, pyramid, chosen)
+    class_logits, class_deltas = model.judge(pyramid[:-1], chosen.boxes)
+    masks = _masks_of(model, pyramid[:-1], chosen)
     return {
         "anchor_class": anchor_class_loss(match, logits),
         "anchor_box": anchor_box_loss(match, anchor_deltas, deltas),
@@ -254,11 +254,11 @@ def losses(
     }
 
 
-def _masks_of(model: MaskRCNN, pyramid: list[Tensor], chosen: ProposalTargets) -> Tensor:
+def _masks_of(model: MaskRCNN, maps: list[Tensor], chosen: ProposalTargets) -> Tensor:
     """Mask logits (B, M, 28, 28) of the proposals whose masks are learnt."""
     boxes = ops.take_along_axis(chosen.boxes, chosen.mask_places[..., None], axis=1)
     class_ids = ops.take_along_axis(ops.maximum(chosen.class_ids, 0), chosen.mask_places, axis=1)
     pictures, count = ops.shape(boxes)[0], boxes.shape[1]
     rows = ops.repeat(ops.arange(pictures), count)
-    flat = model.mask_logits(pyramid, ops.reshape(boxes, (-1, 4)), rows, ops.reshape(class_ids, (-1,)))
+    flat = model.mask_logits(maps, ops.reshape(boxes, (-1, 4)), rows, ops.reshape(class_ids, (-1,)))
     return ops.reshape(flat, ops.shape(chosen.masks))

@@ -1,0 +1,111 @@
+"""Where converted networks lie: beside the weights that live_seg brings, or in the cache."""
+
+import contextlib
+import functools
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+from live_seg.card import read_card
+from live_seg.errors import WeightsError
+from live_seg.maskrcnn.config import MaskRCNNConfig
+from live_seg.weights import cache_folder
+
+Precision = Literal["float32", "int8"]
+
+FORMAT = 1
+"""Goes up when what `conversion.convert` writes changes: older conversions are made anew."""
+
+SOURCE = "source.json"
+"""Beside the models: which weights they come from, and the config of their network."""
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A network as OpenVINO reads it: a folder of models, and what they are made of."""
+
+    folder: Path
+    config: MaskRCNNConfig
+
+
+def find(weights: Path, precision: Precision, made_of: dict[str, Any]) -> Converted | None:
+    """The converted form of the file `weights`, if there is one.
+
+    `made_of` are fields of the config that were given, rather than read from the file.
+    """
+    source = _source(weights, made_of)
+    for folder in (_beside(weights, precision), _cached(weights, precision, source)):
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+            stored = json.loads((folder / SOURCE).read_text(encoding="utf-8"))
+            if stored["source"] == source:
+                return Converted(folder, MaskRCNNConfig.from_json(stored["config"]))
+    return None
+
+
+def keep(
+    weights: Path,
+    precision: Precision,
+    made_of: dict[str, Any],
+    config: MaskRCNNConfig,
+    write: Callable[[Path], None],
+) -> Converted:
+    """Have `write` fill a folder with the converted form of `weights`, and keep that in the cache.
+
+    Nothing half-written is ever found. Raises WeightsError when the cache cannot be written.
+    """
+    source = _source(weights, made_of)
+    folder = _cached(weights, precision, source)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".", dir=folder.parent) as temporary:
+            made = Path(temporary) / folder.name
+            made.mkdir()
+            write(made)
+            stored = {"source": source, "config": asdict(config)}
+            (made / SOURCE).write_text(json.dumps(stored, indent=2) + "\n", encoding="utf-8")
+            shutil.rmtree(folder, ignore_errors=True)
+            made.rename(folder)
+    except OSError as error:
+        raise WeightsError(
+            f"Cannot keep the converted network in {folder.parent}: {error}. "
+            "Make room, name another folder in LIVE_SEG_CACHE, or use --engine keras."
+        ) from error
+    return Converted(folder, config)
+
+
+def compiled_folder() -> Path:
+    """Where OpenVINO keeps what it compiled."""
+    return cache_folder() / "openvino" / "compiled"
+
+
+def _beside(weights: Path, precision: Precision) -> Path:
+    return weights.with_name(f"{_stem(weights)}-{precision}")
+
+
+def _cached(weights: Path, precision: Precision, source: dict[str, Any]) -> Path:
+    key = json.dumps([source, version("openvino")], sort_keys=True)
+    digest = hashlib.sha256(key.encode()).hexdigest()[:12]
+    return cache_folder() / "openvino" / f"{_stem(weights)}-{precision}-{digest}"
+
+
+def _stem(weights: Path) -> str:
+    return weights.name.removesuffix(".h5").removesuffix(".weights")
+
+
+def _source(weights: Path, made_of: dict[str, Any]) -> dict[str, Any]:
+    status = weights.stat()
+    digest = _sha256(weights, status.st_size, status.st_mtime_ns)
+    return {"weights": digest, "card": read_card(weights).get("config"), "given": made_of, "format": FORMAT}
+
+
+@functools.lru_cache(maxsize=8)
+def _sha256(path: Path, _size: int, _modified: int) -> str:
+    """Of a file as it was when it had this size and was modified then."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,146 @@
+"""A model by name or file, ready to segment: which weights, which options, which engine."""
+
+import logging
+import os
+from collections.abc import Iterable
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from live_seg import weights
+from live_seg.card import class_names
+from live_seg.classes import nearest
+from live_seg.engines import store
+from live_seg.engines.engine import Engine
+from live_seg.errors import UsageError, WeightsError
+from live_seg.maskrcnn.config import BACKBONES, BackboneName
+from live_seg.maskrcnn.images import Layout
+from live_seg.segmenter import Segmenter
+
+logger = logging.getLogger(__name__)
+
+EngineName = Literal["auto", "keras", "openvino", "openvino-int8"]
+
+SMALLEST_SIZE = 64
+"""The coarsest pyramid level, of stride 64, has at least one cell."""
+
+
+def load(
+    model: str | Path = "person",
+    *,
+    engine: EngineName = "auto",
+    backbone: BackboneName | None = None,
+    num_classes: int | None = None,
+    layout: Layout = "fit",
+    size: int | None = None,
+    min_score: float | None = None,
+    classes: Iterable[str] | None = None,
+) -> Segmenter:
+    """Make a Segmenter from a model by name ("person", "coco") or from a weights file.
+
+    A file is either in Matterport's layout (`.h5`; backbone and number of classes, background included, are
+    read from it where not given) or ours (`.weights.h5`, with a JSON card of the same stem beside it). `size`
+    is the longest side of the network's input in pixels; `min_score`, 0..1, the least score of a detection;
+    `classes` names the only ones wanted.
+
+    `engine` "auto" is Keras where it has a GPU, or where OpenVINO is not installed; else OpenVINO, in int8
+    where that form exists ("person" brings it, `optimize` makes it), else in float32, converted at first use.
+
+    Raises WeightsError when the weights are unknown, missing, damaged or do not fit, UsageError for an
+    impossible option or an engine that is not installed.
+    """
+    path = weights.find(str(model))
+    network = {"backbone": _checked_backbone(backbone), "num_classes": _checked_count(num_classes)}
+    made_of = {key: value for key, value in network.items() if value is not None}
+    use = {"size": _checked_size(size, layout), "min_score": _checked_score(min_score)}
+    chosen = {key: value for key, value in use.items() if value is not None}
+    runs = _engine(_checked_engine(engine), path, made_of, chosen)
+    names = class_names(path, runs.config.num_classes)
+    return Segmenter(runs, names, layout=layout, classes=classes)
+
+
+def _engine(name: EngineName, path: Path, made_of: dict[str, Any], chosen: dict[str, Any]) -> Engine:
+    if name == "auto":
+        name = "keras" if _keras_is_better() else "openvino-int8"
+        if name == "openvino-int8" and store.find(path, "int8", made_of) is None:
+            name = "openvino"
+    if name == "keras":
+        from live_seg.engines.keras_engine import KerasEngine
+        from live_seg.networks import read_network
+
+        return KerasEngine(read_network(path, made_of | chosen))
+    from live_seg.engines.openvino_engine import OpenVINOEngine
+
+    converted = _converted(path, made_of) if name == "openvino" else store.find(path, "int8", made_of)
+    if converted is None:
+        raise WeightsError(
+            f"{path} has no int8 form yet. Make it with frames of your own: "
+            f"live-seg optimize --model {path} --calibrate VIDEO"
+        )
+    return OpenVINOEngine(
+        converted.folder, replace(converted.config, **chosen), cache=store.compiled_folder()
+    )
+
+
+def _converted(path: Path, made_of: dict[str, Any]) -> store.Converted:
+    """The float32 form of the weights at `path`, made now if it is not there."""
+    found = store.find(path, "float32", made_of)
+    if found is not None:
+        return found
+    from live_seg.engines.conversion import convert
+    from live_seg.networks import read_network
+
+    logger.info("Converting %s for OpenVINO: once.", path.name)
+    network = read_network(path, made_of)
+    return store.keep(path, "float32", made_of, network.config, lambda folder: convert(network, folder))
+
+
+def _keras_is_better() -> bool:
+    """Whether Keras has a GPU, or is the only one there; JAX is only ever asked for by name."""
+    if find_spec("openvino") is None or os.environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow":
+        return True
+    if not list(Path("/dev").glob("nvidia[0-9]*")):  # TensorFlow takes seconds to load and to look
+        return False
+    import tensorflow as tf
+
+    return bool(tf.config.list_physical_devices("GPU"))
+
+
+def _checked_engine(name: EngineName) -> EngineName:
+    names: tuple[str, ...] = get_args(EngineName)
+    if name not in names:
+        raise UsageError(f"Unknown engine {name!r}. {nearest(name, names)}")
+    if name.startswith("openvino") and find_spec("openvino") is None:
+        raise UsageError(
+            "OpenVINO is not installed: pip install 'live-seg[openvino]', or use --engine keras."
+        )
+    return name
+
+
+def _checked_backbone(backbone: BackboneName | None) -> BackboneName | None:
+    if backbone is not None and backbone not in BACKBONES:
+        raise UsageError(f"Unknown backbone {backbone!r}. {nearest(backbone, BACKBONES)}")
+    return backbone
+
+
+def _checked_count(num_classes: int | None) -> int | None:
+    if num_classes is not None and num_classes < 2:
+        raise UsageError(f"A network has at least 2 classes, background included. Got {num_classes}.")
+    return num_classes
+
+
+def _checked_size(size: int | None, layout: Layout) -> int | None:
+    if layout not in ("fit", "square"):
+        raise UsageError(f"Unknown layout {layout!r}: expected fit or square.")
+    if size is not None and size < SMALLEST_SIZE:
+        raise UsageError(f"A network input of {size} pixels is too small: at least {SMALLEST_SIZE}.")
+    if size is not None and layout == "square" and size % 64:
+        raise UsageError(f"The square layout needs a size that is a multiple of 64. Got {size}.")
+    return size
+
+
+def _checked_score(score: float | None) -> float | None:
+    if score is not None and not 0 <= score <= 1:
+        raise UsageError(f"A least score lies between 0 and 1. Got {score}.")
+    return score

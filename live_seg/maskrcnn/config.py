@@ -1,0 +1,81 @@
+"""What a Mask R-CNN is made of: read from model cards, known without Keras."""
+
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from numpy import float32
+from numpy.typing import NDArray
+
+from live_seg.maskrcnn.anchors import pyramid_anchors
+
+BackboneName = Literal["resnet50", "resnet101", "mobilenetv2"]
+BACKBONES: tuple[str, ...] = get_args(BackboneName)
+
+
+@dataclass(frozen=True)
+class MaskRCNNConfig:
+    """What a Mask R-CNN is made of. The defaults are Matterport's for COCO (`Config`, `InferenceConfig`)."""
+
+    num_classes: int = 81  # background included
+    backbone: BackboneName = "resnet101"
+    size: int = 1024  # longest side of the input, pixels
+    min_side: int = 800  # the square layout enlarges the shorter side to this
+    mean_pixel: tuple[float, float, float] = (123.7, 116.8, 103.9)  # RGB
+    first_level: int = 2  # finest pyramid level with anchors: P2 has stride 4, P3 stride 8
+    finer_levels: int = 0  # levels below it that only regions are read from
+    anchor_scales: tuple[float, ...] = (32, 64, 128, 256, 512)  # one a level, the half-sized last included
+    anchor_octaves: tuple[float, ...] = (1,)  # each scale also comes times these (RetinaNet, section 4)
+    anchor_ratios: tuple[float, ...] = (0.5, 1, 2)  # width / height
+    pyramid_channels: int = 256
+    rpn_channels: int = 512
+    box_units: int = 1024
+    mask_channels: int = 256
+    candidates: int = 6000  # anchors that enter the first NMS
+    proposals: int = 1000  # boxes the first stage hands to the second
+    proposal_iou: float = 0.7
+    detections: int = 100  # most instances a picture
+    detection_iou: float = 0.3
+    min_score: float = 0.7
+    every_class: bool = False  # a region may be found as several classes, not as its likeliest alone
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> "MaskRCNNConfig":
+        """Read what `dataclasses.asdict` became in JSON, which has lists for tuples. Raises TypeError."""
+        known: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()
+        }
+        return cls(**known)
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Pixels from cell to cell on each pyramid level, the half-sized last included."""
+        return tuple(2 ** (self.first_level + i) for i in range(len(self.anchor_scales)))
+
+    def anchors(self, size: tuple[int, int]) -> NDArray[float32]:
+        """All anchors for an input of `size` (height, width), pixels -> (A, 4) normalised y1 x1 y2 x2."""
+        scales = tuple(tuple(s * octave for octave in self.anchor_octaves) for s in self.anchor_scales)
+        return pyramid_anchors(size, self.strides, scales, self.anchor_ratios)
+
+
+MOBILE = MaskRCNNConfig(
+    num_classes=2,
+    backbone="mobilenetv2",
+    size=448,
+    min_side=448,
+    mean_pixel=(127.5, 127.5, 127.5),
+    first_level=3,
+    finer_levels=1,
+    anchor_scales=(14, 40, 104, 240),
+    anchor_octaves=(1, 1.6),
+    anchor_ratios=(0.35, 0.65, 1.2),
+    pyramid_channels=96,
+    rpn_channels=96,
+    box_units=256,
+    mask_channels=64,
+    candidates=400,
+    proposals=100,
+    detections=50,
+    detection_iou=0.5,
+    every_class=True,
+)
+"""The small, fast member of the family: anchors from P3 on, slim heads, few proposals."""
