@@ -12,7 +12,7 @@ from functools import partial
 from typing import Protocol
 
 from live_seg.errors import UsageError
-from live_seg.pipeline import Channel, Stages, read, work
+from live_seg.pipeline import Channel, Idle, Stages, read, work
 from live_seg.structures import Frame, Instances, Segment
 
 FRAMES_BEHIND = 2
@@ -47,14 +47,22 @@ class Newest(Stages):
     `source` is iterated by the reader thread alone, `segment` called by the worker thread alone, with one
     image; `carrier` and `identify` are called in the caller's loop. A caller slower than the source loses the
     oldest waiting frame. Leaving the `with` block stops and joins both threads, as with a Pipeline; a frame
-    that is being segmented then is waited for, and its result dropped.
+    that is being segmented then is waited for, and its result dropped. `idle` is called while no frame comes,
+    as by a Pipeline.
     """
 
     def __init__(
-        self, source: Iterable[Frame], segment: Segment, carrier: Carrier, identify: Identify
+        self,
+        source: Iterable[Frame],
+        segment: Segment,
+        carrier: Carrier,
+        identify: Identify,
+        *,
+        idle: Idle | None = None,
     ) -> None:
         self._carrier = carrier
         self._identify = identify
+        self._idle = idle
         self._frames: Channel[Frame] = Channel(FRAMES_BEHIND, drop_oldest=True)
         self._key: Channel[Frame] = Channel(1, drop_oldest=True)
         self._results: Channel[tuple[Frame, Instances]] = Channel(1)
@@ -77,7 +85,7 @@ class Newest(Stages):
         whatever `carrier` and `identify` raise; ValueError when `segment` returns more or less than one.
         """
         self._check_entered()
-        while frames := self._frames.take():
+        while frames := self._frames.take(idle=self._idle):
             (frame,) = frames
             for past, found in self._results.take(wait=False):
                 self._carrier.correct(past.index, self._identify(found, past.seconds))
@@ -102,11 +110,13 @@ class EveryNth(Stages):
         *,
         every: int,
         batch: int = 4,
+        idle: Idle | None = None,
     ) -> None:
         if every < 1 or batch < 1:
             raise UsageError(f"Both every and batch need at least 1 frame. Got every {every}, batch {batch}.")
         self._carrier = carrier
         self._identify = identify
+        self._idle = idle
         self._every = every
         ahead = min(2 * batch * every, FRAMES_AHEAD)
         self._frames: Channel[Frame] = Channel(ahead)
@@ -126,13 +136,15 @@ class EveryNth(Stages):
         whatever `carrier` and `identify` raise; ValueError when `segment` miscounts.
         """
         self._check_entered()
-        while frames := self._frames.take():
+        while frames := self._frames.take(idle=self._idle):
             (frame,) = frames
             instances = self._carrier.advance(frame)
             if self._is_key(frame):
-                for _, found in self._results.take():
-                    instances = self._identify(found, frame.seconds)
-                    self._carrier.correct(frame.index, instances)
+                if not (results := self._results.take(idle=self._idle)):
+                    return
+                ((_, found),) = results
+                instances = self._identify(found, frame.seconds)
+                self._carrier.correct(frame.index, instances)
             yield frame, instances
 
     def _is_key(self, frame: Frame) -> bool:

@@ -72,19 +72,21 @@ def _engine(name: EngineName, path: Path, made_of: dict[str, Any], chosen: dict[
         return KerasEngine(read_network(path, made_of | chosen))
     from live_seg.engines.openvino_engine import OpenVINOEngine
 
-    converted = _converted(path, made_of) if name == "openvino" else store.find(path, "int8", made_of)
-    if converted is None:
+    form = converted(path, made_of) if name == "openvino" else store.find(path, "int8", made_of)
+    if form is None:
         raise WeightsError(
             f"{path} has no int8 form yet. Make it with frames of your own: "
             f"live-seg optimize --model {path} --calibrate VIDEO"
         )
-    return OpenVINOEngine(
-        converted.folder, replace(converted.config, **chosen), cache=store.compiled_folder()
-    )
+    return OpenVINOEngine(form.folder, replace(form.config, **chosen), cache=store.compiled_folder())
 
 
-def _converted(path: Path, made_of: dict[str, Any]) -> store.Converted:
-    """The float32 form of the weights at `path`, made now if it is not there."""
+def converted(path: Path, made_of: dict[str, Any] | None = None) -> store.Converted:
+    """The float32 form for OpenVINO of the weights file at `path`, made now if it is not there.
+
+    `made_of`: fields of the config to go by instead of the file's. Raises WeightsError.
+    """
+    made_of = made_of or {}
     found = store.find(path, "float32", made_of)
     if found is not None:
         return found

@@ -33,6 +33,12 @@ CTRL_C_WITHIN = 1.0
 """Seconds after which a waiting thread looks up: a Ctrl-C in the instant before a wait does not end the wait,
 and would otherwise only be seen when something arrives."""
 
+IDLE_EVERY = 0.05
+"""Seconds between calls of `idle` while nothing arrives: a window wants to be served 20 times a second."""
+
+Idle = Callable[[], bool]
+"""What the caller's loop does while it waits, to serve a window; False when it shall wait no longer."""
+
 
 @dataclass(frozen=True, eq=False)
 class _End:
@@ -78,17 +84,18 @@ class Channel(Generic[T]):
             self.dropped += 1
             self._places.put(None)
 
-    def take(self, limit: int = 1, *, wait: bool = True) -> list[T]:
+    def take(self, limit: int = 1, *, wait: bool = True, idle: Idle | None = None) -> list[T]:
         """Wait for one thing and return all that are ready, up to `limit`, in order; empty means the end.
 
-        Without `wait`, empty means that nothing is ready. Raises the error the channel was closed with, once
-        everything put before it has been taken.
+        Without `wait`, empty means that nothing is ready. `idle` is called every IDLE_EVERY seconds while
+        nothing comes; its False is the end for good. Raises what it raises, and the error the channel was
+        closed with, once everything put before it has been taken.
         """
         taken: list[T] = []
         while len(taken) < limit and not ((taken or not wait) and self._things.empty()):
             if self._abandoned:
                 return []
-            thing = self._next()
+            thing = self._next(idle)
             if isinstance(thing, _End):
                 self._things.put(thing)  # it stays the last, for whoever asks again
                 if thing.error is not None and not taken:
@@ -98,10 +105,12 @@ class Channel(Generic[T]):
             self._places.put(None)
         return taken
 
-    def _next(self) -> T | _End:
+    def _next(self, idle: Idle | None) -> T | _End:
         while True:
             with contextlib.suppress(Empty):
-                return self._things.get(timeout=CTRL_C_WITHIN)
+                return self._things.get(timeout=IDLE_EVERY if idle else CTRL_C_WITHIN)
+            if idle is not None and not idle():
+                return _End()
 
     def close(self, error: BaseException | None = None) -> None:
         """For the writer, or a stage that fails beside it: nothing follows, because of `error` if any."""
@@ -167,14 +176,22 @@ class Pipeline(Stages):
 
     Leaving the `with` block, for whatever reason, stops and joins both threads. A call of `source` or
     `segment` that is under way cannot be interrupted: it is waited for, so a source needs its own timeout.
+    While no result comes, the loop calls `idle` now and then, if given, and ends when that returns False.
     Raises UsageError when `batch` is below 1.
     """
 
     def __init__(
-        self, source: Iterable[Frame], segment: Segment, *, batch: int = 4, policy: Policy = "all"
+        self,
+        source: Iterable[Frame],
+        segment: Segment,
+        *,
+        batch: int = 4,
+        policy: Policy = "all",
+        idle: Idle | None = None,
     ) -> None:
         if batch < 1:
             raise UsageError(f"A batch needs at least 1 frame. Got {batch}.")
+        self._idle = idle
         live = policy == "latest"
         self._frames: Channel[Frame] = Channel(batch if live else BATCHES_AHEAD * batch, drop_oldest=live)
         self._results: Channel[tuple[Frame, Instances]] = Channel(BATCHES_BEHIND * batch)
@@ -196,7 +213,7 @@ class Pipeline(Stages):
         before it; ValueError when `segment` returns another number of results than it was given images.
         """
         self._check_entered()
-        while pair := self._results.take():
+        while pair := self._results.take(idle=self._idle):
             yield from pair
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from live_seg.classes import choose
-from live_seg.engines.engine import Engine, Found
+from live_seg.engines.engine import Engine, Found, Prepared
 from live_seg.errors import UsageError
 from live_seg.maskrcnn.config import MaskRCNNConfig
 from live_seg.maskrcnn.images import Layout, Placement, mould, place_fit, place_square
@@ -49,7 +49,7 @@ class Segmenter:
 
         Raises UsageError for anything else, MemoryError when there is too little for one picture at a time.
         """
-        placements = [self.place(_checked_picture(image).shape[:2]) for image in images]
+        placements = [self._place(_checked_picture(image).shape[:2]) for image in images]
         found: list[Instances] = [Instances.empty()] * len(images)
         for canvas in dict.fromkeys(placement.canvas for placement in placements):
             chosen = [i for i, placement in enumerate(placements) if placement.canvas == canvas]
@@ -58,13 +58,18 @@ class Segmenter:
                 found[i] = instances
         return found
 
-    def place(self, size: tuple[int, int]) -> Placement:
+    def _place(self, size: tuple[int, int]) -> Placement:
         """Where a picture of `size` (height, width) lies in the network's input."""
         if self.layout == "square":
             return place_square(size, self.config.size, min(self.config.min_side, self.config.size))
         return place_fit(size, self.config.size)
 
-    def prepare(self, image: Image, placement: Placement) -> NDArray[np.float32]:
+    def prepared(self, image: Image) -> Prepared:
+        """A picture (H, W, 3) uint8 BGR as the engine gets it."""
+        placement = self._place(image.shape[:2])
+        return self._prepare(image, placement), placement.normalised_window()
+
+    def _prepare(self, image: Image, placement: Placement) -> NDArray[np.float32]:
         """Resize and mould one frame: (H, W, 3) uint8 BGR -> (canvas, 3) float32."""
         height, width = placement.resized
         if (height, width) != placement.frame:
@@ -94,7 +99,7 @@ class Segmenter:
         return done
 
     def _segment_at_once(self, images: list[Image], placements: list[Placement]) -> list[Instances]:
-        pictures = np.stack([self.prepare(i, p) for i, p in zip(images, placements, strict=True)])
+        pictures = np.stack([self._prepare(i, p) for i, p in zip(images, placements, strict=True)])
         windows = np.stack([placement.normalised_window() for placement in placements])
         maps, found = self.engine.detect(pictures, windows)
         if self._wanted is not None:

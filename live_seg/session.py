@@ -10,7 +10,7 @@ import numpy as np
 
 from live_seg.errors import UsageError
 from live_seg.keyframes import EveryNth, Identify, Newest
-from live_seg.pipeline import Pipeline, Policy
+from live_seg.pipeline import Idle, Pipeline, Policy
 from live_seg.sinks.files import Sink
 from live_seg.sources.opening import open_source
 from live_seg.structures import Frame, Image, Instances, Segment, Source
@@ -129,6 +129,7 @@ def run(
     every: int = 1,
     smooth: float | None = None,
     tally: Tally | None = None,
+    idle: Idle | None = None,
 ) -> Generator[tuple[Frame, Instances]]:
     """Segment the frames of `source` in the background and yield (frame, its instances) in order.
 
@@ -140,7 +141,8 @@ def run(
     With `carry` and "latest", the default when live, every frame is yielded as it comes, with the instances
     of the newest segmented one carried along; without `carry`, segmented frames alone. With "all", `every` N
     segments frames 0, N, 2N, ... and carries in between. `tally`, the one that `show` gets, hears what is
-    segmented and when a live source began.
+    segmented and when a live source began. `idle` is called some 20 times a second while nothing comes, in
+    the caller's thread, to serve a window; the loop ends when it returns False.
 
     Raises SourceError, and whatever `segment` raises; UsageError when `every` is below 1, or more with
     "latest" or without `carry`. Leaving the loop early stops every thread once the generator is closed (`del`
@@ -156,9 +158,9 @@ def run(
         carries = every != 1 or (policy == "latest" and (opened.live if carry is None else carry))
         frames, counted = tally.timing(opened), tally.counting(segment)
         stages = (
-            _carrying(frames, counted, identify, every=every, batch=batch)
+            _carrying(frames, counted, identify, every=every, batch=batch, idle=idle)
             if carries
-            else Pipeline(frames, counted, batch=batch, policy=policy)
+            else Pipeline(frames, counted, batch=batch, policy=policy, idle=idle)
         )
         # A live source is closed first: that ends the reader's wait for a camera that is silent.
         with stages as results, contextlib.closing(opened) if opened.live else contextlib.nullcontext():
@@ -182,15 +184,21 @@ def _unchanged(instances: Instances, _: float) -> Instances:
 
 
 def _carrying(
-    frames: Iterable[Frame], segment: Segment, identify: Identify, *, every: int, batch: int
+    frames: Iterable[Frame],
+    segment: Segment,
+    identify: Identify,
+    *,
+    every: int,
+    batch: int,
+    idle: Idle | None,
 ) -> Newest | EveryNth:
     """Give every frame its instances, found or carried: those of each `every`th, or of the newest."""
     from live_seg.tracking.carry import Carrier
 
     if every == 1:
-        return Newest(frames, segment, Carrier(), identify)
+        return Newest(frames, segment, Carrier(), identify, idle=idle)
     # In a file what was found holds at once: it comes in the frame it was found in.
-    return EveryNth(frames, segment, Carrier(takeover=1), identify, every=every, batch=batch)
+    return EveryNth(frames, segment, Carrier(takeover=1), identify, every=every, batch=batch, idle=idle)
 
 
 def show(

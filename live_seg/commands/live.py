@@ -5,18 +5,29 @@ import functools
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from live_seg.commands.options import LiveOptions, with_options
-from live_seg.errors import UsageError
+from live_seg.errors import SinkError, UsageError
 
 if TYPE_CHECKING:
+    from live_seg.screen.controls import Controls
+    from live_seg.screen.viewer import Screen
     from live_seg.session import Tally
     from live_seg.sinks.files import Sink
     from live_seg.sinks.recorder import Recorder
+
+
+class Show(StrEnum):
+    """Where a session is shown."""
+
+    WINDOW = "window"
+    WEB = "web"
+    NONE = "none"
 
 
 @with_options
@@ -24,7 +35,12 @@ def webcam(
     options: LiveOptions,
     source: Annotated[str, typer.Option(help="Camera number or URL.")] = "0",
     seconds: Annotated[float, typer.Option(min=0, help="Stop after so long.")] = float("inf"),
-    show: Annotated[bool, typer.Option(help="Show a window; ? tells its keys.")] = True,
+    show: Annotated[
+        Show | None, typer.Option(help="Where; ? tells the keys.  [default: window; web without a display]")
+    ] = None,
+    web_address: Annotated[
+        str, typer.Option(help="HOST:PORT of the web page; with 0.0.0.0 others who know its URL may watch.")
+    ] = "127.0.0.1:8460",
 ) -> None:
     """Segment a camera live: every frame is shown, the masks carried along until new ones come.
 
@@ -36,46 +52,66 @@ def webcam(
 
     from live_seg.screen.controls import Controls
     from live_seg.screen.viewer import Viewer
-    from live_seg.screen.window import Window
     from live_seg.session import Tally, run
     from live_seg.sinks.files import JsonLines, claim
 
-    tally, written = Tally(), list[Path]()
+    tally, written, shown = Tally(), list[Path](), show is not Show.NONE
     with summed_up(tally, written, quiet=options.quiet), contextlib.ExitStack() as stack:
         draw, sinks = options.drawing(), list["Sink"]()
         threshold = options.threshold()
-        controls = Controls(threshold, least=threshold / 2 if show else threshold)
+        controls = Controls(threshold, least=threshold / 2 if shown else threshold)
         controls.labels, controls.boxes = options.labels, options.boxes
-        window = stack.enter_context(Window(f"live-seg {source}", controls)) if show else None
         if options.json is not None:  # asked before the model loads, which takes seconds
             written.append(options.json)
             claim(options.json, overwrite=options.overwrite)
+        if records := shown or options.record or options.record_on:
+            options.check_recording()
+        screen = stack.enter_context(_screen(show, web_address, source, controls)) if shown else None
         opened = stack.enter_context(options.open(source))
         # Less sure ones, too: a key shows them.
         segment = replace(options, conf=controls.least).load()
         controls.recording = options.record is not None and options.record_on is None
-        recorder = None
-        if show or options.record or options.record_on:
-            recorder = options.recorder(opened.fps, segment.class_names)
+        recorder = options.recorder(opened.fps, segment.class_names) if records else None
+        if recorder is not None:
             stack.callback(_name_recordings, recorder, written)
         drawn = functools.partial(draw, names=segment.class_names)
-        viewer = stack.enter_context(Viewer(drawn, controls, tally, window=window, recorder=recorder))
+        viewer = stack.enter_context(Viewer(drawn, controls, tally, screen=screen, recorder=recorder))
         if options.json is not None:
             lines = JsonLines(options.json, segment.class_names, overwrite=options.overwrite)
             sinks.append(stack.enter_context(lines))
-        found = stack.enter_context(contextlib.closing(run(opened, segment, tally=tally, **options.running)))
+        found = run(opened, segment, tally=tally, idle=viewer.idle, **options.running)
+        stack.enter_context(contextlib.closing(found))
         bar = stack.enter_context(tqdm(unit=" frames", disable=True if options.quiet else None))
         for _ in viewer.show(found, sinks, limit=seconds):
             bar.update()
 
 
-def _check(options: LiveOptions, show: bool) -> None:
+def _check(options: LiveOptions, show: Show | None) -> None:
     """Refuse what cannot work before anything is opened."""
     recorded = options.record or options.record_on
-    if not (show or recorded or options.json):
-        raise UsageError("Nothing to do: without a window give --record CLIP.mp4 or --json OUT.jsonl.")
+    if show is Show.NONE and not (recorded or options.json):
+        raise UsageError("Nothing to do: with --show none give --record CLIP.mp4 or --json OUT.jsonl.")
     if recorded and options.transparent:
         raise UsageError("Live recordings have no transparency: use another effect, or live-seg video.")
+
+
+def _screen(show: Show | None, web_address: str, source: str, controls: "Controls") -> "Screen":
+    """Open what the session is shown on: a window where that was asked for or can be had, else a web page."""
+    from live_seg.screen.window import Window
+    from live_seg.sources.streams import redacted
+
+    title = f"live-seg {redacted(source) if '://' in source else source}"
+    if show is not Show.WEB:
+        try:
+            return Window(title, controls)
+        except SinkError:
+            if show is Show.WINDOW:
+                raise
+    from live_seg.screen.web import WebPage
+
+    page = WebPage(title, controls, web_address)
+    print(f"live-seg: watch at {page.url}", file=sys.stderr)
+    return page
 
 
 def _name_recordings(recorder: "Recorder", written: list[Path]) -> None:

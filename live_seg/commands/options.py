@@ -60,7 +60,7 @@ class ModelOptions:
 
         path = find(self.model, quiet=self.quiet)  # a misspelt name is told before TensorFlow loads
         with _stderr_silenced():
-            from live_seg.segmenter import load
+            from live_seg.loading import load
         return load(
             path,
             layout=self.layout.value,
@@ -208,6 +208,19 @@ class LiveOptions(StreamOptions):
     def running(self) -> dict[str, Any]:
         """What `session.run` is told of it; what is shown, the keys decide afterwards."""
         return {**super().running, "smooth": 0.0 if self.smooth else None}
+
+    def check_recording(self) -> None:
+        """Refuse, before model and source are opened, what no recording can do. Raises as `recorder` does.
+
+        Classes are checked by the model's card; where it names none, only the model itself can tell.
+        """
+        from live_seg.card import read_card
+        from live_seg.sources.captures import DEFAULT_FPS
+        from live_seg.weights import find
+
+        names = read_card(find(self.model, quiet=self.quiet)).get("class_names")
+        checked = self if names else replace(self, record_on=None)
+        checked.recorder(DEFAULT_FPS, names or ())
 
     def recorder(self, fps: float, class_names: Sequence[str]) -> "Recorder":
         """Make what records. Raises UsageError and SinkError."""

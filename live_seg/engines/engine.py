@@ -7,6 +7,9 @@ from numpy.typing import NDArray
 
 from live_seg.maskrcnn.config import MaskRCNNConfig
 
+Prepared = tuple[NDArray[float32], NDArray[float32]]
+"""A picture on its canvas, (H, W, 3) RGB less the mean pixel, and its window on it (4,), normalised."""
+
 
 class Found(NamedTuple):
     """What was found in a batch: N detections in all, those of one picture together, best first."""

@@ -1,14 +1,14 @@
-"""A converted network in int8: NNCF's post-training quantisation, with pictures that show what values occur."""
+"""A converted network in int8: quantised by NNCF, with pictures that show which values occur."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import nncf
-import numpy as np
 import openvino
 from numpy.typing import NDArray
 
+from live_seg.engines.engine import Prepared
 from live_seg.engines.openvino_engine import PARTS, OpenVINOEngine
 from live_seg.maskrcnn.config import MaskRCNNConfig
 
@@ -17,9 +17,6 @@ PARTS_IN_INT8 = ("trunk", "heads")
 
 LAYERS = {"Convolution", "MatMul"}
 """What is worth computing in int8 in the heads: the arithmetic of boxes would only suffer."""
-
-Prepared = tuple[NDArray[np.float32], NDArray[np.float32]]
-"""A picture as `Segmenter.prepare` gives it, (H, W, 3), and its normalised window (4,)."""
 
 
 def quantize(source: Path, config: MaskRCNNConfig, pictures: Sequence[Prepared], folder: Path) -> None:

@@ -43,7 +43,7 @@ def find(weights: Path, precision: Precision, made_of: dict[str, Any]) -> Conver
     for folder in (_beside(weights, precision), _cached(weights, precision, source)):
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
             stored = json.loads((folder / SOURCE).read_text(encoding="utf-8"))
-            if stored["source"] == source:
+            if stored["source"] == json.loads(json.dumps(source)):
                 return Converted(folder, MaskRCNNConfig.from_json(stored["config"]))
     return None
 
@@ -54,13 +54,15 @@ def keep(
     made_of: dict[str, Any],
     config: MaskRCNNConfig,
     write: Callable[[Path], None],
+    *,
+    beside: bool = False,
 ) -> Converted:
-    """Have `write` fill a folder with the converted form of `weights`, and keep that in the cache.
+    """Have `write` fill a folder with the converted form of `weights`, and keep it.
 
-    Nothing half-written is ever found. Raises WeightsError when the cache cannot be written.
+    It lies in the cache, or `beside` the weights. Nothing half-written is ever found. Raises WeightsError when there is no room or no right to write.
     """
     source = _source(weights, made_of)
-    folder = _cached(weights, precision, source)
+    folder = _beside(weights, precision) if beside else _cached(weights, precision, source)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".", dir=folder.parent) as temporary:

@@ -112,14 +112,15 @@ def draw_hud(canvas: Image, controls: Controls, figures: Figures, message: str =
     if controls.help:
         _panel(canvas, [(key.name, key.meaning) for key in KEYS], (CENTRE, CENTRE))
     elif controls.hud:
-        _panel(canvas, _rows(controls, figures), (LEFT, TOP), least=USUAL_VALUE)
+        _panel(canvas, rows(controls, figures), (LEFT, TOP), least=USUAL_VALUE)
     if controls.hud:
         _draw_lights(canvas, controls.paused, figures.recorded)
     if message:
         _panel(canvas, [(message, "")], (CENTRE, BOTTOM))
 
 
-def _rows(controls: Controls, figures: Figures) -> list[tuple[str, str]]:
+def rows(controls: Controls, figures: Figures) -> list[tuple[str, str]]:
+    """Write the figures, and the least score shown, as names and values, in the order they are shown in."""
     return [
         ("camera", f"{figures.camera_fps:.1f} fps"),
         ("network", f"{figures.network_fps:.1f} fps"),
@@ -134,7 +135,7 @@ def _draw_lights(canvas: Image, paused: bool, recorded: float | None) -> None:
     """In the upper right corner: a red dot with the recording's time, two bars while paused."""
     lights: list[tuple[_Sign, str]] = []
     if recorded is not None:
-        lights.append((_dot, _clock(recorded)))
+        lights.append((_dot, clock(recorded)))
     if paused:
         lights.append((_bars, "paused"))
     if not lights:
@@ -144,8 +145,8 @@ def _draw_lights(canvas: Image, paused: bool, recorded: float | None) -> None:
         sign(canvas, x, y, size)
 
 
-def _clock(seconds: float) -> str:
-    """Write a time as 01:15, or 2:03:04 from an hour on."""
+def clock(seconds: float) -> str:
+    """Write a time, 0 seconds or more, as 01:15, or 2:03:04 from an hour on."""
     minutes, left = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{left:02d}" if hours else f"{minutes:02d}:{left:02d}"

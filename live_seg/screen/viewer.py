@@ -6,15 +6,14 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 import numpy as np
 
 from live_seg.errors import SinkError
 from live_seg.screen.controls import Controls
-from live_seg.screen.hud import Figures, Message, Rate, draw_hud
+from live_seg.screen.hud import Figures, Message, Rate
 from live_seg.screen.snapshot import save_snapshot
-from live_seg.screen.window import Window
 from live_seg.session import Tally
 from live_seg.sinks.background import Background
 from live_seg.sinks.files import Sink
@@ -26,8 +25,31 @@ logger = logging.getLogger(__name__)
 LOOKS_UP_AFTER = 0.1
 """Seconds after which a paused picture is drawn anew, when no key comes before: messages go by themselves."""
 
+SILENT_AFTER = 2.0
+"""Seconds without a new picture after which the last one is shown anew, and the user told so."""
+
 BACKDROP = 128
-"""Grey behind transparent pictures in the window and in recordings."""
+"""Grey behind transparent pictures on the screen and in recordings."""
+
+
+class Screen(Sink, Protocol):
+    """Where a session is shown and its keys are pressed: a window, or a page in browsers."""
+
+    def write(
+        self,
+        frame: Frame,
+        image: Image,
+        instances: Instances,
+        figures: Figures | None = None,
+        message: str = "",
+    ) -> bool:
+        """Show a picture, which stays as it is, with figures and message; press the keys that came.
+
+        False once the controls have ended.
+        """
+
+    def wait(self, seconds: float) -> bool:
+        """Press the keys that come within `seconds`, up to the first. Returns as `write` does."""
 
 
 class Viewer:
@@ -35,7 +57,8 @@ class Viewer:
 
     `draw` takes a frame, its instances and the switches `labels`, `boxes` and `masks`. Snapshots go into the
     folder it runs in. The recorder gets what is drawn, without figures and messages, in a thread of its own,
-    which `close` ends; `controls.recording` follows it when a recording begins or ends by itself.
+    which `close` ends; `controls.recording` follows it when a recording begins or ends by itself. All else,
+    `screen` included, is used in the thread that calls.
     """
 
     def __init__(
@@ -44,13 +67,15 @@ class Viewer:
         controls: Controls,
         tally: Tally,
         *,
-        window: Window | None = None,
+        screen: Screen | None = None,
         recorder: Recorder | None = None,
     ) -> None:
-        self._draw, self._controls, self._tally, self._window = draw, controls, tally, window
+        self._draw, self._controls, self._tally, self._screen = draw, controls, tally, screen
         self._message = Message()
         self._measured = _Measured(tally)
         self._recording = _Recording(recorder, controls, self._message) if recorder else None
+        self._last: tuple[Frame, Instances] | None = None
+        self._waiting_since = 0.0
 
     def show(
         self,
@@ -79,6 +104,17 @@ class Viewer:
                 self._stand_still(frame, found)
             if self._controls.ended or not all(wanted):
                 return
+            self._last, self._waiting_since = (frame, found), time.monotonic()
+
+    def idle(self) -> bool:
+        """Serve the screen while no frame comes; for `session.run`. False once the user ended the session."""
+        if self._screen is None:
+            return not self._controls.ended
+        silent = time.monotonic() - self._waiting_since
+        if self._last is not None and silent >= SILENT_AFTER:
+            self._measured.go_without()
+            self._show_again(*self._last, f"no picture for {silent:.0f} s, waiting")
+        return self._screen.wait(0)
 
     def close(self) -> None:
         """End the recording. Raises SinkError when one failed: the session went on, but the file is lost."""
@@ -104,28 +140,31 @@ class Viewer:
         switches = {name: getattr(self._controls, name) for name in ("labels", "boxes", "masks")}
         return self._draw(frame, instances, **switches), instances
 
-    def _show(self, frame: Frame, picture: Image, instances: Instances) -> None:
-        """Show the picture with figures and messages over it, and save it if a key said so."""
+    def _show(self, frame: Frame, picture: Image, instances: Instances, otherwise: str = "") -> None:
+        """Show the picture with figures and a message, `otherwise` if none; save it if a key said so."""
         now = time.monotonic()
         if self._controls.take_snapshot():
             self._message.say(_saved(frame, picture), now)
-        if self._window is not None:
+        if self._screen is not None:
             begun = self._recording.begun if self._recording else None
             figures = self._measured.figures(len(instances), None if begun is None else frame.seconds - begun)
-            canvas = _opaque(picture)
-            draw_hud(canvas, self._controls, figures, self._message.at(now))
-            self._window.write(frame, canvas, instances)
+            message = self._message.at(now) or otherwise
+            self._screen.write(frame, _opaque(picture), instances, figures, message)
+
+    def _show_again(self, frame: Frame, found: Instances, message: str = "") -> None:
+        """Show a frame as the keys want it by now."""
+        if self._recording is not None:
+            self._recording.follow(frame)
+        self._show(frame, *self._drawn(frame, found), message)
 
     def _stand_still(self, frame: Frame, found: Instances) -> None:
         """Show `frame` until the user goes on or ends; the keys work on it."""
         since = time.monotonic()
         if self._recording is not None:
             self._recording.pause()
-        while self._window is not None and self._controls.paused and not self._controls.ended:
-            if self._recording is not None:
-                self._recording.follow(frame)
-            self._show(frame, *self._drawn(frame, found))
-            self._window.wait(LOOKS_UP_AFTER)
+        while self._screen is not None and self._controls.paused and not self._controls.ended:
+            self._show_again(frame, found)
+            self._screen.wait(LOOKS_UP_AFTER)
         if self._recording is not None:
             self._recording.resume(time.monotonic() - since)
         self._measured.begin_anew()
@@ -202,7 +241,7 @@ class _Measured:
 
     def add(self, frame: Frame) -> None:
         """Count the frames that came and were segmented until `frame`, the newest."""
-        self._now = time.monotonic()
+        self._now, self._without = time.monotonic(), False
         before = frame.index - 1 if self._index is None else self._index
         for _ in range(frame.index - before):
             self._camera.add(self._now)
@@ -210,12 +249,16 @@ class _Measured:
             self._network.add(self._now)
         self._index, self._segmented = frame.index, self._tally.segmented
 
+    def go_without(self) -> None:
+        """Let time pass without a frame: the rates fall, and nothing is late."""
+        self._now, self._without = time.monotonic(), True
+
     def figures(self, found: int, recorded: float | None) -> Figures:
-        """As they were when the last frame was added, for `found` instances."""
+        """As they were when the last frame was added, or did not come, for `found` instances."""
         return Figures(
             camera_fps=self._camera.per_second(self._now),
             network_fps=self._network.per_second(self._now),
-            latency=self._tally.latency.last if self._tally.latency.count else None,
+            latency=None if self._without or not self._tally.latency.count else self._tally.latency.last,
             instances=found,
             dropped=self._tally.dropped,
             recorded=recorded,
@@ -233,8 +276,8 @@ def _saved(frame: Frame, picture: Image) -> str:
 
 
 def _opaque(picture: Image) -> Image:
-    """Copy a picture to draw on, (H, W, 3); a transparent one on grey."""
+    """Put a transparent picture on grey, (H, W, 3); another one stays."""
     if picture.shape[2] == 3:
-        return picture.copy()
+        return picture
     share = picture[..., 3:].astype(np.float32) / 255
     return np.asarray(np.rint(picture[..., :3] * share + BACKDROP * (1 - share)), np.uint8)

@@ -10,6 +10,7 @@ import cv2
 
 from live_seg.errors import SinkError
 from live_seg.screen.controls import ESCAPE, Controls
+from live_seg.screen.hud import Figures, draw_hud
 from live_seg.sinks.files import Sink
 from live_seg.structures import Frame, Image, Instances
 
@@ -19,7 +20,9 @@ KIND = cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL
 LARGEST_WINDOW = (1280, 720)
 """Width and height a new window is shrunk to fit, so that it and its frame fit a laptop's screen."""
 
-WITHOUT_WINDOW = "Write to a file instead: video -o without --show, webcam --record with --no-show."
+WITHOUT_WINDOW = (
+    "Write to a file instead (video -o without --show), or watch in a browser (webcam --show web)."
+)
 """The way out where no window can be shown."""
 
 NAMED_KEYS = {0xFF1B: ESCAPE, 0xFFAB: "+", 0xFFAD: "-"}
@@ -53,10 +56,23 @@ class Window(Sink):
                 f"{WITHOUT_WINDOW}"
             ) from error
 
-    def write(self, frame: Frame, image: Image, instances: Instances) -> bool:  # noqa: ARG002
-        """Show one picture. False once the controls have ended, by a key or by the close button."""
+    def write(
+        self,
+        frame: Frame,  # noqa: ARG002
+        image: Image,
+        instances: Instances,  # noqa: ARG002
+        figures: Figures | None = None,
+        message: str = "",
+    ) -> bool:
+        """Show one picture, with what the controls want over it where there are `figures`.
+
+        False once the controls have ended, by a key or by the close button.
+        """
         if self._controls.ended:
             return False
+        if figures is not None:
+            image = image.copy()
+            draw_hud(image, self._controls, figures, message)
         if not self._open:
             self._show(image)
         cv2.imshow(self._title, image)

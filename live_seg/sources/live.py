@@ -32,6 +32,10 @@ PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 than that starts them over."""
 
 
+REMINDS_AFTER = 60.0
+"""Seconds after which it is said again that a stream is being waited for."""
+
+
 @dataclass(frozen=True)
 class _Ended:
     """The last thing a reading thread hands over, with its error if it had one."""
@@ -45,8 +49,9 @@ class Live(Captured):
     The thread is one picture ahead of whoever iterates, and waits for them.
 
     Raises SourceError when nothing came for `timeout` seconds. If it may `reconnect` it waits instead until
-    pictures come again, and logs a warning when they stop and when they are back; no frames come meanwhile,
-    indexes go on as if nothing had been, seconds by the clock. Pictures that come back in another size are a
+    pictures come again, and logs a warning when they stop, now and then, and when they are back; no frames
+    come meanwhile, indexes go on as if nothing had been, seconds by the clock. Unless it may `wait`, that is
+    for what has been there: a picture must have come. Pictures that come back in another size are a
     SourceError: a video being written, for one, cannot change its size. UsageError for a bad `timeout`.
 
     The thread is a daemon, the one exception here: a driver that hangs inside a read cannot be ended from
@@ -59,13 +64,14 @@ class Live(Captured):
     begun: float | None = None
     """`time.monotonic()` when the first frame was captured, from which Frame.seconds count; None before."""
 
-    def __init__(self, name: str, timeout: float, *, reconnect: bool = False) -> None:
+    def __init__(self, name: str, timeout: float, *, reconnect: bool = False, wait: bool = True) -> None:
         if not 0 < timeout < math.inf:
             raise UsageError(f"A timeout is a number of seconds above 0. Got {timeout:g}.")
         self.name = name
         self._timeout = timeout
         self._reconnect = reconnect
-        self._stalled = False
+        self._wait = wait
+        self._delivered = self._stalled = False
         self._declared: Declared | None = None
         self._asked: SimpleQueue[None] = SimpleQueue()
         self._came: SimpleQueue[Declared | Picture | _Ended] = SimpleQueue()
@@ -99,8 +105,13 @@ class Live(Captured):
                 raise thing.error
         return thing
 
+    @property
+    def _goes_on(self) -> bool:
+        """Whether a connection that fails is tried again."""
+        return self._reconnect and (self._wait or self._delivered)
+
     def _waited(self) -> Declared | Picture | _Ended:
-        until = math.inf if self._reconnect else time.monotonic() + self._timeout + GRACE
+        until = math.inf if self._goes_on else time.monotonic() + self._timeout + GRACE
         while (left := until - time.monotonic()) > 0:
             try:
                 return self._came.get(timeout=min(left, LOOKS_UP_AFTER))
@@ -149,27 +160,23 @@ class Live(Captured):
 
     def _keep_connected(self) -> None:
         """Connect and read, again and again if it may, until closed."""
-        lost: float | None = None
-        attempt = 0
+        gap, attempt = _Gap(self.name), 0
         while not self._closing.is_set():
             try:
                 capture = self._open()
             except SourceError as error:
-                if not self._reconnect:
+                if not self._goes_on:
                     raise
                 reason = str(error)
             else:
                 connected = time.monotonic()
-                if lost is not None:
-                    logger.warning("%s is there after %.1f s.", self.name, connected - lost)
-                    lost = None
+                gap.end()
                 reason = self._read(capture)
-                if not self._reconnect:
+                if not self._goes_on:
                     return
                 attempt = 0 if time.monotonic() - connected > PAUSES[-1] else attempt
-            if lost is None and not self._closing.is_set():
-                lost = time.monotonic()
-                logger.warning("%s Waiting for it.", reason)
+            if not self._closing.is_set():
+                gap.tell(reason)
             self._closing.wait(PAUSES[min(attempt, len(PAUSES) - 1)])
             attempt += 1
 
@@ -179,6 +186,7 @@ class Live(Captured):
         try:
             self._introduce(Declared.by(capture))
             while (picture := self._read_one(capture)) is not None:
+                self._delivered = True
                 self._came.put(picture)
                 count += 1
         finally:
@@ -208,3 +216,26 @@ class Live(Captured):
                 f"{self.name} came back with pictures of {width}x{height}; before they had {wide}x{high}. "
                 "Start again for the new size."
             )
+
+
+class _Gap:
+    """The time without a stream: told when it begins, every REMINDS_AFTER seconds, and when it ends."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._begun: float | None = None
+        self._told = 0.0
+
+    def tell(self, reason: str) -> None:
+        now = time.monotonic()
+        if self._begun is None:
+            self._begun = self._told = now
+            logger.warning("%s Waiting for it.", reason)
+        elif now - self._told >= REMINDS_AFTER:
+            self._told = now
+            logger.warning("%s is not there for %.0f s. Waiting on.", self._name, now - self._begun)
+
+    def end(self) -> None:
+        if self._begun is not None:
+            logger.warning("%s is there after %.1f s.", self._name, time.monotonic() - self._begun)
+        self._begun = None

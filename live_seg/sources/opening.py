@@ -22,6 +22,7 @@ def open_source(
     *,
     timeout: float = TIMEOUT,
     reconnect: bool = True,
+    wait: bool = True,
     camera: CameraSettings | None = None,
 ) -> Source:
     """Open whatever `spec` names; close it when done (a `with` block does).
@@ -30,8 +31,8 @@ def open_source(
     a video, an image, a folder of images or a glob of images ("in/*.jpg"). A file called "0" is "./0".
 
     `timeout` is the seconds without a picture after which a camera or stream counts as dead. With `reconnect`
-    a stream that is dead, or not there yet, is waited for without end, and a warning logged; without it, that
-    is an error. `camera` is what to ask of a camera.
+    a stream that is dead is waited for without end, and a warning logged; with `wait`, too, one that is not
+    there yet. Otherwise that is an error. `camera` is what to ask of a camera.
 
     Raises SourceError, with the reason and the way out, when it cannot be opened; UsageError for a `timeout`
     that is not above 0.
@@ -41,7 +42,7 @@ def open_source(
     if isinstance(spec, str) and (number := re.fullmatch(r"(?:/dev/video)?(\d+)", spec)):
         return Camera(int(number[1]), camera, timeout)
     if isinstance(spec, str) and "://" in spec:
-        return Stream(spec, timeout, reconnect=reconnect)
+        return Stream(spec, timeout, reconnect=reconnect, wait=wait)
     path = expanded(spec)
     images = find_images(path)
     return ImageFiles(str(path), images) if images else VideoFile(path)

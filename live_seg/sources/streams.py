@@ -1,5 +1,7 @@
 """Network streams."""
 
+import time
+
 import cv2
 
 from live_seg.errors import SourceError
@@ -16,17 +18,19 @@ SCHEMES = ("http", "https", "rtmp", "rtmps", "rtsp", "rtsps", "tcp", "udp")
 class Stream(Live):
     """A network address. HTTP with a declared length is read like a file; everything else is live.
 
-    With `reconnect` a live stream that does not open, breaks off or stays silent for `timeout` seconds is
-    waited for; without, that is a SourceError, and an end of the connection is the end of the source. Its
-    name hides credentials and query.
+    With `reconnect` a live stream that breaks off or stays silent for `timeout` seconds is waited for, and,
+    unless `wait` is false, one that is not there yet; without, that is a SourceError, and an end of the
+    connection is the end of the source. Its name hides credentials and query.
     """
 
-    def __init__(self, url: str, timeout: float = TIMEOUT, *, reconnect: bool = True) -> None:
+    def __init__(
+        self, url: str, timeout: float = TIMEOUT, *, reconnect: bool = True, wait: bool = True
+    ) -> None:
         name, scheme = redacted(url), url.partition("://")[0].lower()
         if scheme not in SCHEMES:
             raise SourceError(f"Cannot read {name}: expected {', '.join(SCHEMES)}. Got {scheme}.")
         self._url = url
-        super().__init__(name, timeout, reconnect=reconnect)
+        super().__init__(name, timeout, reconnect=reconnect, wait=wait)
         self.live = self.frames is None or not scheme.startswith("http")
         self.frames = None if self.live else self.frames
         self._reconnect = reconnect and self.live
@@ -34,10 +38,13 @@ class Stream(Live):
     def _open(self) -> Capture:
         limit = max(1, int(self._timeout * 1000))  # 0 would be none
         limits = (cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, limit, cv2.CAP_PROP_READ_TIMEOUT_MSEC, limit)
+        began = time.monotonic()
         capture = open_capture(self._url, cv2.CAP_FFMPEG, (*limits, cv2.CAP_PROP_N_THREADS, DECODERS))
         if not capture.isOpened():
+            timed_out = time.monotonic() - began >= self._timeout
+            within = f" within {self._timeout:g} s" if timed_out else ""
             raise SourceError(
-                f"Cannot open {self.name}: no video came from there within {self._timeout:g} s. "
+                f"Cannot open {self.name}: no video came from there{within}. "
                 "Check address, network, user and password; try it in a video player."
             )
         return capture

@@ -19,7 +19,7 @@ TAKEOVER = 4
 """Frames over which a new result takes the place of what was carried: short, but no jump."""
 
 KEPT = 160
-"""Frames for which a result may still come: 2.5 seconds at 60 a second. At 16:9 0.5 MB each, 0.9 at most."""
+"""Frames for which a result may still come: 2.5 seconds at 60 a second. At 16:9 0.35 MB each, 0.6 at most."""
 
 FADE = 0.4
 """Seconds an instance is still shown, ever fainter, once it is no longer found by its flow."""

@@ -1,6 +1,7 @@
 """Instances moved along dense flow: their masks' points followed, a smooth motion fitted, masks redrawn."""
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -61,10 +62,11 @@ class Moving:
 
     def along(self, step: Step) -> "Moving":
         """Follow the flow of the next frame; nothing moves where it has none."""
-        if step.flow is None or step.trust is None or not len(self.key):
+        if step.flow is None or not len(self.key):
             return self
-        motion = sample(step.flow.astype(np.float32), self.points)
-        agreed = sample(step.trust, self.points) / 255
+        scale = np.divide(step.flow.shape[1::-1], step.picture.shape[1::-1], dtype=np.float32)
+        followed = sample(step.flow, self.points * scale)
+        motion, agreed = followed[..., :2], followed[..., 2]
         ends = self.points + motion
         change = self.appearance.change(sample(step.picture, ends))
         trust: Floats = agreed * in_picture(ends, step.picture.shape) / (1 + (change / CHANGED) ** 4)
@@ -120,7 +122,8 @@ def motion_of(values: Floats, weights: Floats) -> tuple[Floats, Floats]:
     for _ in range(FITS):
         weighted = design.T * robust[:, None]  # (N, 3, M * M)
         matrix = np.linalg.solve(weighted @ design + 1e-6 * np.eye(3), weighted @ targets)
-        misses = np.sum(np.square(targets - design @ matrix), axis=2)
+        off = targets - design @ matrix
+        misses = off[..., 0] ** 2 + off[..., 1] ** 2
         spread = np.sum(fixed * misses, axis=1) / np.sum(fixed, axis=1) + 1e-6
         robust = fixed / (1 + misses / spread[:, None])
     left = np.asarray(values - _applied(matrix, side), np.float32)
@@ -129,6 +132,7 @@ def motion_of(values: Floats, weights: Floats) -> tuple[Floats, Floats]:
     return np.asarray(matrix, np.float32), np.asarray(residual, np.float32)
 
 
+@lru_cache(maxsize=8)
 def _design(side: int) -> NDArray[np.float64]:
     """x, y in -1..1 and 1 for each cell of a grid, row by row: (side * side, 3)."""
     steps = (np.arange(side) + 0.5) / side * 2 - 1

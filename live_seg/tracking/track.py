@@ -1,6 +1,8 @@
 """Steady ids: instances matched with those of earlier frames, by their masks and by how their boxes move."""
 
+from collections import deque
 from dataclasses import replace
+from statistics import median_low
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,12 @@ PACE = 1.5
 SIMILAR = 0.5
 """Least share of one box's width, and height, to the other's, where the motion alone tells they are one."""
 
+PATIENCE = 3.5
+"""Usual intervals between updates for which a track is remembered at least: slow networks take seconds."""
+
+INTERVALS = 5
+"""Intervals between updates whose median is the usual one: one long gap, of a lost source, does not count."""
+
 MOST = 300
 """Tracks remembered at most, newest first: three frames full of instances, should none continue another."""
 
@@ -39,7 +47,8 @@ class Tracker:
 
     The id is negative at the first sighting, -n, and n from the second on: a false alarm of a single frame
     counts as nobody. Whether n or -n, no two tracks share a number, ever. A track that is not seen is
-    remembered for `forget_after` seconds of source time. Raises UsageError for other values.
+    remembered for `forget_after` seconds of source time, or PATIENCE intervals between updates. Raises
+    UsageError for other values.
 
     Greedy matching by overlap and a velocity: SORT (Bewley et al. 2016) without its Kalman filter. Surer
     instances before less sure ones, as in ByteTrack (Zhang et al. 2022).
@@ -56,13 +65,15 @@ class Tracker:
         self._seen = np.zeros(0)
         self._velocity = np.zeros((0, 4), np.float32)  # pixels a second of x1 y1 x2 y2
         self._newest = 0
+        self._now: float | None = None  # seconds of the last update
+        self._intervals: deque[float] = deque(maxlen=INTERVALS)
 
     def update(self, instances: Instances, seconds: float) -> Instances:
         """Return the same `instances`, in the same order, with `track_ids` (N,) int32; see the class.
 
         `seconds` is the frame's time in its source; it does not go back.
         """
-        self._keep(seconds - self._seen <= self._forget_after)
+        self._keep(seconds - self._seen <= max(self._forget_after, PATIENCE * self._interval(seconds)))
         track = self._matched(instances, seconds - self._seen)
         known = track >= 0
         ids = -(self._newest + np.cumsum(~known, dtype=np.int32))
@@ -77,6 +88,13 @@ class Tracker:
         self._seen = np.concatenate([np.full(len(ids), seconds), self._seen])[:MOST]
         self._velocity = np.concatenate([velocity, self._velocity])[:MOST]
         return tracked
+
+    def _interval(self, seconds: float) -> float:
+        """The usual seconds between updates, of which one comes now."""
+        if self._now is not None:
+            self._intervals.append(seconds - self._now)
+        self._now = seconds
+        return median_low(self._intervals) if self._intervals else 0.0
 
     def _matched(self, instances: Instances, elapsed: NDArray[Any]) -> NDArray[np.intp]:
         """Find the track that each instance continues, (N,), -1 for none, `elapsed` (M,) seconds later."""
