@@ -236,7 +236,7 @@ class TestSourcesAndSinks:
     @pytest.mark.parametrize("command", ["video", "webcam"])
     def test_no_display(self, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
         monkeypatch.delenv("DISPLAY", raising=False)
-        before = {"video": (str(source), "--show", "-o"), "webcam": ("--source", str(source), "--record")}
+        before = {"video": (str(source), "--show", "-o"), "webcam": ("--show", "window", "--source", str(source), "--record")}
         result = invoke(command, *before[command], out / "a.mp4")
         assert (result.exit_code, names(out)) == (3, [])
         assert "no display" in result.stderr
@@ -797,7 +797,7 @@ STUCK = """
 
 @pytest.mark.parametrize("stuck", [True, False])
 def test_a_driver_that_hangs_in_a_read_is_left_behind(out: Path, stuck: bool) -> None:
-    arguments = ("webcam", "--no-show", "--timeout", "0.2", "--json", out / "a.jsonl")
+    arguments = ("webcam", "--show", "none", "--timeout", "0.2", "--json", out / "a.jsonl")
     source = () if stuck else ("--source", out / "nowhere.mp4")
     told = process(*arguments, *source, model=STUCK if stuck else STAND_IN)
     assert told.returncode == 3

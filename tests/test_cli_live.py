@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,16 @@ import numpy as np
 import pytest
 
 from live_seg.commands.options import LiveOptions
-from live_seg.screen import window
+from live_seg.errors import SinkError
+from live_seg.screen import web, window
 from live_seg.sources import live
 from live_seg.structures import Frame, Image, Instances
-from tests.clips import pictures, probe
+from tests.clips import names, pictures, probe
 from tests.live import FakeCapture, Sender, put_captures
 from tests.stand_ins import StandIn
-from tests.test_cli import interrupted, invoke, names
+from tests.test_cli import interrupted, invoke
+from tests.test_web import press
+from tests.test_window import Desktop
 
 TOLD = re.compile(
     r"(\d+) frames in \d+\.\d s \(\d+\.\d fps\), (\d+) instances"
@@ -80,14 +84,15 @@ def hand(monkeypatch: pytest.MonkeyPatch) -> dict[int, str]:
             assert title.startswith("live-seg ")
             self.controls = controls
 
-        def write(self, frame: Frame, image: Image, instances: Instances) -> bool:  # noqa: ARG002
+        def write(self, frame: Frame, *_: object) -> bool:
             for key in keys.pop(frame.index, ""):
                 self.controls.press(key)
             return not self.controls.ended
 
         def wait(self, seconds: float) -> bool:  # noqa: ARG002
-            self.controls.press(" ")
-            return True
+            if self.controls.paused:
+                self.controls.press(" ")
+            return not self.controls.ended
 
         def close(self, complete: bool = True) -> None: ...
 
@@ -103,16 +108,22 @@ class TestUsage:
     @pytest.mark.parametrize(
         ("arguments", "told"),
         [
-            (["--no-show"], "without a window give --record CLIP.mp4 or --json OUT.jsonl"),
+            (["--show", "none"], "with --show none give --record CLIP.mp4 or --json OUT.jsonl"),
             (["--seconds", "-1"], "--seconds"),
             (
-                ["--no-show", "--record", "a.mov", "--effect", "cutout"],
+                ["--show", "none", "--record", "a.mov", "--effect", "cutout"],
                 "recordings have no transparency",
             ),
-            (["--no-show", "--record", "a.mp4", "--effect", "blurr"], "There is no effect 'blurr'"),
-            (["--no-show", "--record", "a.mp4", "--camera-size", "big"], "1280x720"),
-            (["--no-show", "--record", "a.mp4", "--camera-backend", "vfl"], "v4l2"),
-            (["--no-show", "--record", "a.mp4", "--camera-fps", "0"], "above 0"),
+            (["--show", "none", "--record", "a.mp4", "--effect", "blurr"], "There is no effect 'blurr'"),
+            (["--show", "none", "--record", "a.mp4", "--camera-size", "big"], "1280x720"),
+            (["--show", "none", "--record", "a.mp4", "--camera-backend", "vfl"], "v4l2"),
+            (["--show", "none", "--record", "a.mp4", "--camera-fps", "0"], "above 0"),
+            (["--show", "tv"], "'window', 'web', 'none'"),
+            (["--show", "web", "--web-address", "8460"], "written as 127.0.0.1:8460"),
+            (["--show", "none", "--record-on", "persn"], "Did you mean person?"),
+            (["--show", "none", "--record", "a.mp4", "--segment", "soon"], "is no duration"),
+            (["--show", "none", "--record", "a.mp4", "--segment", "0.1s"], "1 second or more"),
+            (["--show", "none", "--record", "{when}.mp4"], "there is no field {when}"),
         ],
         ids=lambda value: " ".join(value) if isinstance(value, list) else "",
     )
@@ -125,25 +136,20 @@ class TestUsage:
         assert told in result.stderr
 
     @pytest.mark.usefixtures("camera")
-    @pytest.mark.parametrize(
-        ("arguments", "told"),
-        [
-            (["--record-on", "persn"], "Did you mean person?"),
-            (["--record", "a.mp4", "--segment", "soon"], "is no duration"),
-            (["--record", "{when}.mp4"], "there is no field {when}"),
-        ],
-        ids=lambda value: " ".join(value) if isinstance(value, list) else "",
-    )
-    def test_of_recordings(self, out: Path, arguments: list[str], told: str) -> None:
-        result = invoke("webcam", "--no-show", *arguments)
-        assert (result.exit_code, names(out)) == (2, [])
-        assert told in result.stderr
+    @pytest.mark.parametrize(("name", "code"), [("cat", 0), ("dog", 2)])
+    def test_classes_that_only_the_weights_know_of(
+        self, out: Path, monkeypatch: pytest.MonkeyPatch, model: StandIn, name: str, code: int
+    ) -> None:
+        model.class_names = ("background", "cat")
+        monkeypatch.setattr("live_seg.card.read_card", lambda _: {})
+        result = invoke("webcam", "--show", "none", "--record-on", name, "--seconds", "0.3", *ALL)
+        assert (result.exit_code, len(names(out))) == (code, 1 if code == 0 else 0)
 
 
 @pytest.mark.usefixtures("camera", "out")
 class TestOutputs:
     def test_some_seconds_of_it(self, out: Path) -> None:
-        record = ("--no-show", "--record", "a.mp4", "--json", "a.jsonl")
+        record = ("--show", "none", "--record", "a.mp4", "--json", "a.jsonl")
         result = invoke("webcam", *record, "--seconds", "0.95", *ALL)
         assert (result.exit_code, result.stderr) == (0, "")
         told = TOLD.fullmatch(result.stdout)
@@ -155,22 +161,24 @@ class TestOutputs:
         )
 
     def test_no_second_of_it(self, out: Path) -> None:
-        result = invoke("webcam", "--no-show", "--record", "a.mp4", "--json", "a.jsonl", "--seconds", "0")
+        result = invoke(
+            "webcam", "--show", "none", "--record", "a.mp4", "--json", "a.jsonl", "--seconds", "0"
+        )
         assert TOLD.fullmatch(result.stdout)
         assert (result.exit_code, names(out)) == (0, [])
 
     def test_quiet(self, out: Path) -> None:
-        result = invoke("webcam", "--no-show", "--json", "a.jsonl", "--seconds", "0.5", "--quiet", *ALL)
+        result = invoke("webcam", "--show", "none", "--json", "a.jsonl", "--seconds", "0.5", "--quiet", *ALL)
         assert (result.exit_code, result.output, names(out)) == (0, "", ["a.jsonl"])
 
     def test_what_exists_stays(self, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (out / "a.mp4").write_text("mine")
-        invoke("webcam", "--no-show", "--record", "a.mp4", "--seconds", "0.5", *ALL)
+        invoke("webcam", "--show", "none", "--record", "a.mp4", "--seconds", "0.5", *ALL)
         assert names(out) == ["a.mp4", "a_001.mp4"]
         assert (out / "a.mp4").read_text() == "mine"
         (out / "a.jsonl").write_text("mine")
         monkeypatch.setattr(LiveOptions, "load", lambda _: pytest.fail("the model was loaded"))
-        result = invoke("webcam", "--no-show", "--json", "a.jsonl")
+        result = invoke("webcam", "--show", "none", "--json", "a.jsonl")
         assert result.exit_code == 3
         assert "a.jsonl exists already" in result.stderr
 
@@ -183,18 +191,18 @@ class TestOutputs:
 
         monkeypatch.setattr(LiveOptions, "load", lambda _: Comes())
         told = ("--record", "event.mp4", "--record-on", "person", "--pre", "1", "--post", "0.5")
-        result = invoke("webcam", "--no-show", *told, "--seconds", "5", *ALL)
+        result = invoke("webcam", "--show", "none", *told, "--seconds", "5", *ALL)
         assert (result.exit_code, names(out)) == (0, ["event_001.mp4"])
         # 1 s before the 20th frame, 0.5 s after the 24th.
         assert probe(out / "event_001.mp4").duration == pytest.approx(2.0, abs=0.11)
 
     def test_segment(self, out: Path) -> None:
-        invoke("webcam", "--no-show", "--record", "a.mp4", "--segment", "1s", "--seconds", "2.55", *ALL)
+        invoke("webcam", "--show", "none", "--record", "a.mp4", "--segment", "1s", "--seconds", "2.55", *ALL)
         assert names(out) == ["a_001.mp4", "a_002.mp4", "a_003.mp4"]
         assert [len(probe(out / name).times) for name in names(out)] == [10, 10, 6]
 
     def test_no_carry_shows_segmented_frames_alone(self, out: Path) -> None:
-        result = invoke("webcam", "--no-show", "--no-carry", "--json", "a.jsonl", "--seconds", "20")
+        result = invoke("webcam", "--show", "none", "--no-carry", "--json", "a.jsonl", "--seconds", "20")
         assert result.exit_code == 0
         assert all(len(line["instances"]) == 1 for line in lines(out / "a.jsonl"))
 
@@ -203,7 +211,7 @@ class TestFaults:
     @pytest.mark.usefixtures("out")
     def test_a_camera_that_is_unplugged(self, camera: Camera, out: Path) -> None:
         camera.left = 5
-        result = invoke("webcam", "--no-show", "--record", "a.mp4", "--json", "a.jsonl", *ALL)
+        result = invoke("webcam", "--show", "none", "--record", "a.mp4", "--json", "a.jsonl", *ALL)
         assert (result.exit_code, result.stdout) == (3, "")
         assert "camera 0 stopped delivering after 5 pictures" in result.stderr
         assert names(out) == ["a.mp4", "a.partial.jsonl"]
@@ -216,7 +224,7 @@ class TestFaults:
         fake.chmod(0o755)
         monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", lambda: str(fake))
         result = invoke(
-            "webcam", "--no-show", "--record", "a.mp4", "--json", "a.jsonl", "--seconds", "9.95", *ALL
+            "webcam", "--show", "none", "--record", "a.mp4", "--json", "a.jsonl", "--seconds", "9.95", *ALL
         )
         assert (result.exit_code, result.stdout, names(out)) == (3, "", ["a.jsonl"])
         assert len(lines(out / "a.jsonl")) == 100
@@ -231,7 +239,7 @@ class TestFaults:
                 return super().__call__(images)
 
         monkeypatch.setattr(LiveOptions, "load", lambda _: Fails())
-        result = invoke("webcam", "--no-show", "--record", "a.mp4", *ALL)
+        result = invoke("webcam", "--show", "none", "--record", "a.mp4", *ALL)
         assert (result.exit_code, names(out)) == (1, ["a.mp4"])
         assert len(probe(out / "a.mp4").times) == 3
         assert camera.released
@@ -252,7 +260,7 @@ class TestFaults:
                 return super().__call__(images)
 
         monkeypatch.setattr(LiveOptions, "load", lambda _: Kills())
-        result = invoke("webcam", "--no-show", *source, "--json", "a.jsonl", "--seconds", "3")
+        result = invoke("webcam", "--show", "none", *source, "--json", "a.jsonl", "--seconds", "3")
         assert result.exit_code == 0
         gone, there = caplog.messages
         assert re.match(r"tcp://127.0.0.1:\d+ broke off after \d+ pictures", gone)
@@ -309,7 +317,7 @@ class TestKeys:
         invoke("webcam", "--conf", "0.6", "--json", "a.jsonl", *ALL)
         assert asked == [0.3]
         assert [len(line["instances"]) for line in lines(out / "a.jsonl")] == [0, 0, 0, 1, 1, 1]
-        invoke("webcam", "--no-show", "--conf", "0.6", "--json", "b.jsonl", "--seconds", "0.1", *ALL)
+        invoke("webcam", "--show", "none", "--conf", "0.6", "--json", "b.jsonl", "--seconds", "0.1", *ALL)
         assert asked == [0.3, 0.6]
 
     @pytest.mark.parametrize("switch", ["labels", "boxes"])
@@ -332,6 +340,138 @@ class TestKeys:
         assert seen == [False, False, True, True]
 
 
+@pytest.fixture
+def no_display(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise SinkError("There is no display.")
+
+    monkeypatch.setattr(window, "Window", refuse)
+
+
+class TestWhereItIsShown:
+    """Only that which was asked for, or can be had, is opened."""
+
+    @pytest.fixture
+    def opened(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        opened: list[str] = []
+
+        class Page(web.WebPage):
+            def __init__(self, title: str, controls: Any, address: str) -> None:
+                super().__init__(title, controls, address)
+                opened.append(f"{title}: {self.url}")
+
+        monkeypatch.setattr(web, "WebPage", Page)
+        return opened
+
+    @pytest.mark.usefixtures("camera", "out", "hand")
+    @pytest.mark.parametrize("show", [(), ("--show", "window")])
+    def test_in_a_window(self, opened: list[str], show: tuple[str, ...]) -> None:
+        assert invoke("webcam", *show, "--seconds", "0.3", *ALL).exit_code == 0
+        assert opened == []
+
+    @pytest.mark.usefixtures("camera", "out", "no_display")
+    @pytest.mark.parametrize("show", [(), ("--show", "web")])
+    def test_on_a_page(self, opened: list[str], show: tuple[str, ...]) -> None:
+        result = invoke("webcam", *show, "--web-address", "127.0.0.1:0", "--seconds", "0.3", *ALL)
+        assert result.exit_code == 0
+        url = re.fullmatch(r"live-seg: watch at (http://127\.0\.0\.1:\d+/)\n", result.stderr)
+        assert url, result.stderr
+        assert opened == [f"live-seg 0: {url[1]}"]
+
+    @pytest.mark.usefixtures("no_display")
+    def test_no_window_where_one_was_asked_for(self, opened: list[str]) -> None:
+        result = invoke("webcam", "--show", "window")
+        assert (result.exit_code, opened) == (3, [])
+        assert "no display" in result.stderr
+
+    def test_no_page_where_another_program_listens(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(LiveOptions, "load", lambda _: pytest.fail("the model was loaded"))
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            address = f"127.0.0.1:{other.getsockname()[1]}"
+            result = invoke("webcam", "--show", "web", "--web-address", address)
+        assert result.exit_code == 3
+        assert f"Cannot open a web page at {address}: Address already in use" in result.stderr
+
+    @pytest.mark.usefixtures("out", "no_display")
+    def test_the_title_tells_no_password(self, opened: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        put_captures(monkeypatch, FakeCapture(3))
+        source = ("--source", "tcp://user:secret@127.0.0.1:1")
+        result = invoke("webcam", *source, "--no-reconnect", "--web-address", "127.0.0.1:0")
+        assert result.exit_code == 0
+        assert opened[0].startswith("live-seg tcp://***@127.0.0.1:1: ")
+
+
+class TestAStreamThatIsGone:
+    """No picture comes to read keys at, and none will: the reader waits for more than a minute."""
+
+    LOOKS = 6
+    """So many looks at the screen, each after 0.05 s without a picture, tell that none comes any more."""
+
+    @pytest.fixture(autouse=True)
+    def _patient(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(live, "PAUSES", (100.0,))
+        monkeypatch.setattr(live, "CLOSES_WITHIN", 0.05)
+
+    def watch(self, port: int, carry: str) -> None:
+        source = ("--source", f"tcp://127.0.0.1:{port}", "--timeout", "100", "--web-address", "127.0.0.1:0")
+        result = invoke("webcam", *source, carry)
+        assert result.exit_code == 0
+        assert TOLD.fullmatch(result.stdout)
+
+    @pytest.mark.timeout(60)
+    @pytest.mark.usefixtures("out")
+    @pytest.mark.parametrize("carry", ["--carry", "--no-carry"])
+    @pytest.mark.parametrize("how", ["stall", "kill"])
+    @pytest.mark.parametrize("closed", [False, True], ids=["key", "close button"])
+    def test_the_window_ends_the_wait(
+        self, monkeypatch: pytest.MonkeyPatch, sender: Sender, how: str, carry: str, closed: bool
+    ) -> None:
+        looks = [0]
+
+        class Impatient(Desktop):
+            def show(self, title: str, image: Image) -> None:
+                super().show(title, image)
+                looks[0] = 0
+                if len(self.shown) == 3:  # not the third that was sent: live, some are dropped
+                    getattr(sender, how)()
+
+            def wait(self, milliseconds: int) -> int:
+                looks[0] += 1
+                gone = looks[0] == TestAStreamThatIsGone.LOOKS
+                self.closes_window = gone and closed
+                self.next_keys = [ord("q")] if gone and not closed else []
+                return super().wait(milliseconds)
+
+        Impatient(monkeypatch)
+        self.watch(sender.port, carry)
+        assert looks[0] >= self.LOOKS
+
+    @pytest.mark.timeout(60)
+    @pytest.mark.usefixtures("out", "no_display")
+    @pytest.mark.parametrize("carry", ["--carry", "--no-carry"])
+    def test_the_page_ends_the_wait(
+        self, monkeypatch: pytest.MonkeyPatch, sender: Sender, carry: str
+    ) -> None:
+        class Clicked(web.WebPage):
+            shown = looks = 0
+
+            def write(self, *shown: Any) -> bool:
+                self.shown, self.looks = self.shown + 1, 0
+                if self.shown == 3:
+                    sender.stall()
+                return super().write(*shown)
+
+            def wait(self, seconds: float) -> bool:
+                self.looks += 1
+                if self.looks == TestAStreamThatIsGone.LOOKS:
+                    assert press(self.url, "q") == 204
+                    seconds = 10.0  # until the key is there
+                return super().wait(seconds)
+
+        monkeypatch.setattr(web, "WebPage", Clicked)
+        self.watch(sender.port, carry)
+
+
 SLOW = """
     import time, numpy as np
     from live_seg.sources import cameras
@@ -352,7 +492,7 @@ SLOW = """
 
 def test_after_ctrl_c_the_recording_is_complete(out: Path) -> None:
     outputs = ("--record", out / "a.mp4", "--json", out / "a.jsonl")
-    code, stdout, stderr = interrupted(SLOW, "webcam", "--no-show", *outputs)
+    code, stdout, stderr = interrupted(SLOW, "webcam", "--show", "none", *outputs)
     assert (code, stderr, names(out)) == (130, "", ["a.jsonl", "a.mp4"])
     told = TOLD.fullmatch(stdout.removeprefix("Interrupted: "))
     assert told, stdout

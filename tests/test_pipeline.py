@@ -421,6 +421,23 @@ def test_a_channel_tells_what_is_there_without_waiting() -> None:
         channel.take(wait=False)
 
 
+def test_a_reader_has_something_to_do_while_nothing_comes() -> None:
+    channel: Channel[int] = Channel(3)
+    looks: list[bool] = []
+
+    def idle() -> bool:
+        looks.append(channel.put(len(looks)) if len(looks) == 2 else True)
+        return True
+
+    assert channel.take(idle=idle) == [2]
+    assert len(looks) == 3
+    channel.put(4)
+    assert channel.take(idle=idle) == [4]
+    assert len(looks) == 3
+    assert channel.take(idle=lambda: False) == []
+    assert channel.take() == []  # it wanted no more
+
+
 def test_a_failure_beside_the_writer_is_not_dropped_with_the_oldest() -> None:
     channel: Channel[int] = Channel(1, drop_oldest=True)
     channel.put(0)

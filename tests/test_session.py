@@ -48,6 +48,23 @@ class Row(Source):
         self.closed = True
 
 
+class Silent(Row):
+    """Gives one picture, then none until it is closed."""
+
+    was_closed = False
+
+    def __init__(self, *, live: bool = True) -> None:
+        super().__init__(1, live=live)
+        self.closing = threading.Event()
+
+    def __iter__(self) -> Iterator[Frame]:
+        yield frame(0)
+        self.was_closed = self.closing.wait(20)
+
+    def close(self) -> None:
+        self.closing.set()
+
+
 class WaitsFor(StandIn):
     """Takes so long for its first batch that `source` has given its last picture by then."""
 
@@ -154,26 +171,43 @@ class TestRun:
 
     @pytest.mark.parametrize("carry", [True, False])
     def test_leaving_does_not_wait_for_a_silent_camera(self, carry: bool) -> None:
-        class Silent(Row):
-            """Gives one picture, then none until it is closed."""
-
-            was_closed = False
-
-            def __init__(self) -> None:
-                super().__init__(1, live=True)
-                self.closing = threading.Event()
-
-            def __iter__(self) -> Iterator[Frame]:
-                yield frame(0)
-                self.was_closed = self.closing.wait(20)
-
-            def close(self) -> None:
-                self.closing.set()
-
         source = Silent()
         results = run(source, StandIn(), carry=carry)
         assert next(results)[0].index == 0
         results.close()
+        assert source.was_closed
+
+    @pytest.mark.parametrize("carry", [True, False])
+    def test_while_a_camera_is_silent_the_caller_can_end_it(self, carry: bool) -> None:
+        source, looks = Silent(), itertools.count(1)
+        seen = [one.index for one, _ in run(source, StandIn(), carry=carry, idle=lambda: next(looks) < 3)]
+        assert (seen, next(looks)) == ([0], 4)
+        assert source.was_closed
+
+    @pytest.mark.parametrize("every", [1, 2])
+    def test_while_the_network_is_at_work_the_caller_can_end_it(self, every: int) -> None:
+        gate, looks = threading.Event(), itertools.count(1)
+
+        def stuck(images: list[Image]) -> list[Instances]:
+            gate.wait(20)
+            return StandIn()(images)
+
+        def idle() -> bool:
+            if next(looks) < 3:
+                return True
+            gate.set()
+            return False
+
+        assert list(run(Row(6), stuck, every=every, idle=idle)) == []
+        assert next(looks) == 4
+
+    def test_an_error_while_idle_ends_it_too(self) -> None:
+        def fail() -> bool:
+            raise SinkError("The window is gone.")
+
+        source = Silent()
+        with pytest.raises(SinkError, match="window is gone"):
+            list(run(source, StandIn(), idle=fail))
         assert source.was_closed
 
     def test_nothing_is_opened_before_the_first_frame_is_asked_for(self, opened: list[Source]) -> None:

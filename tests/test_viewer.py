@@ -1,4 +1,4 @@
-"""A live session under its user's hands: with a window that presses keys by itself."""
+"""A live session under its user's hands: with a screen that presses keys by itself."""
 
 import logging
 import time
@@ -13,9 +13,8 @@ import pytest
 from live_seg.errors import SinkError
 from live_seg.screen import viewer as module
 from live_seg.screen.controls import Controls
-from live_seg.screen.hud import Figures
-from live_seg.screen.viewer import Viewer
-from live_seg.screen.window import Window
+from live_seg.screen.hud import Figures, draw_hud
+from live_seg.screen.viewer import Screen, Viewer
 from live_seg.session import Tally, run
 from live_seg.sinks.files import Sink
 from live_seg.sinks.recorder import Recorder, Trigger
@@ -28,23 +27,36 @@ SIZE = (120, 160, 3)
 RATE = 10
 
 
-class Hand(Window):
+class Hand(Screen):
     """Stands for the window: presses `keys` by the index of the frame shown, and `paused` ones in pauses."""
 
     def __init__(self, controls: Controls, keys: dict[int, str] | None = None, paused: str = "") -> None:
         self.controls, self.keys, self.paused = controls, keys or {}, list(paused)
         self.shown: list[tuple[int, Image]] = []
+        self.told: list[tuple[Figures, str]] = []
         self.waits = 0
 
-    def write(self, frame: Frame, image: Image, instances: Instances) -> bool:  # noqa: ARG002
-        self.shown.append((frame.index, image.copy()))
+    def write(
+        self,
+        frame: Frame,
+        image: Image,
+        instances: Instances,  # noqa: ARG002
+        figures: Figures | None = None,
+        message: str = "",
+    ) -> bool:
+        assert figures is not None
+        canvas = image.copy()
+        draw_hud(canvas, self.controls, figures, message)
+        self.shown.append((frame.index, canvas))
+        self.told.append((figures, message))
         for key in self.keys.pop(frame.index, ""):
             self.controls.press(key)
         return not self.controls.ended
 
     def wait(self, seconds: float) -> bool:  # noqa: ARG002
         self.waits += 1
-        self.controls.press(self.paused.pop(0))
+        if self.paused:
+            self.controls.press(self.paused.pop(0))
         return not self.controls.ended
 
     def close(self, complete: bool = True) -> None: ...
@@ -98,10 +110,10 @@ def sitting(
     sinks: tuple[Sink, ...] = (),
     results: Iterator[tuple[Frame, Instances]] | None = None,
 ) -> tuple[Hand, list[int], Tally]:
-    """Show `count` frames. -> the window, the indexes of the frames shown, what was counted."""
+    """Show `count` frames. -> the screen, the indexes of the frames shown, what was counted."""
     controls = controls or Controls(0.5, 0.25, hud=False)
     hand, tally = Hand(controls, keys, paused), Tally()
-    with Viewer(draw or Drawn(), controls, tally, window=hand, recorder=recorder) as viewer:
+    with Viewer(draw or Drawn(), controls, tally, screen=hand, recorder=recorder) as viewer:
         shown = [frame.index for frame in viewer.show(results or found(count), sinks)]
     return hand, shown, tally
 
@@ -127,10 +139,10 @@ class TestShowing:
 
     def test_the_limit_is_of_source_time(self) -> None:
         controls = Controls()
-        viewer = Viewer(Drawn(), controls, Tally(), window=Hand(controls))
+        viewer = Viewer(Drawn(), controls, Tally(), screen=Hand(controls))
         assert [frame.index for frame in viewer.show(found(10), limit=0.35)] == [0, 1, 2, 3]
 
-    def test_without_a_window(self) -> None:
+    def test_without_a_screen(self) -> None:
         sink = Written()
         with Viewer(Drawn(), Controls(0.5), Tally()) as viewer:
             assert len(list(viewer.show(found(4), [sink]))) == 4
@@ -172,15 +184,8 @@ class TestSwitches:
 
 
 class TestFigures:
-    def figures(self, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Figures, str]]:
-        seen: list[tuple[Figures, str]] = []
-        monkeypatch.setattr(
-            module, "draw_hud", lambda _, __, figures, message: seen.append((figures, message))
-        )
-        return seen
-
     def test_count_what_came_and_was_segmented(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        seen, clock = self.figures(monkeypatch), [0.0]
+        clock = [0.0]
         monkeypatch.setattr(time, "monotonic", lambda: clock[0])
 
         def ticking() -> Iterator[tuple[Frame, Instances]]:
@@ -191,29 +196,26 @@ class TestFigures:
                     yield frame, instances
 
         controls, tally = Controls(0.5), Tally()
-        viewer = Viewer(Drawn(), controls, tally, window=Hand(controls))
-        list(viewer.show(ticking()))
-        last = seen[-1][0]
+        hand = Hand(controls)
+        list(Viewer(Drawn(), controls, tally, screen=hand).show(ticking()))
+        last, _ = hand.told[-1]
         assert last.camera_fps == pytest.approx(20, rel=0.1)
         assert last.network_fps == pytest.approx(2.5, rel=0.2)
         assert last.instances == 1
         assert last.recorded is None
         assert last.dropped == 18  # 19 with the frame being shown, which counts once it was
 
-    def test_a_pause_leaves_the_rates_alone(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        seen = self.figures(monkeypatch)
-
+    def test_a_pause_leaves_the_rates_alone(self) -> None:
         def hurrying() -> Iterator[tuple[Frame, Instances]]:
             pairs = list(found(1000))
             yield from [*pairs[:3], *pairs[990:993]]
 
-        sitting(0, {2: " "}, paused="x ", results=hurrying())
-        assert seen[-3][0].camera_fps == 0  # the 987 frames between did not come at once
+        hand, _, _ = sitting(0, {2: " "}, paused="x ", results=hurrying())
+        assert hand.told[-3][0].camera_fps == 0  # the 987 frames between did not come at once
 
-    def test_the_recordings_clock(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        seen = self.figures(monkeypatch)
-        sitting(8, {1: "r", 5: "r"}, recorder=Recorder(tmp_path / "a.mp4", RATE))
-        told = [figures.recorded for figures, _ in seen]
+    def test_the_recordings_clock(self, tmp_path: Path) -> None:
+        hand, _, _ = sitting(8, {1: "r", 5: "r"}, recorder=Recorder(tmp_path / "a.mp4", RATE))
+        told = [figures.recorded for figures, _ in hand.told]
         assert told[:2] == told[6:] == [None, None]
         assert told[2:6] == pytest.approx([0, 0.1, 0.2, 0.3])
 
@@ -255,6 +257,91 @@ class TestPause:
         recorder = Recorder(path, RATE)
         sitting(10, {4: " "}, paused="rx ", controls=Controls(recording=True), recorder=recorder)
         assert len(probe(path).times) == 5
+
+
+class TestWithoutPictures:
+    """While nothing comes, `idle` is called by whoever waits for frames."""
+
+    @pytest.fixture
+    def clock(self, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+        clock = [100.0]
+        monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+        return clock
+
+    def gone(
+        self, clock: list[float], paused: str, *, recorder: Recorder | None = None
+    ) -> tuple[Hand, Controls, list[bool]]:
+        """After three frames nothing comes, half a second a look, for as many looks as keys are `paused`."""
+        controls, tally, wanted = Controls(0.5, 0.25, hud=False), Tally(), list[bool]()
+        hand = Hand(controls, paused=paused)
+
+        def stalling() -> Iterator[tuple[Frame, Instances]]:
+            for pair in found(3):
+                clock[0] += 0.1
+                yield pair
+            for _ in paused:
+                clock[0] += 0.5
+                wanted.append(viewer.idle())
+
+        with Viewer(Drawn(), controls, tally, screen=hand, recorder=recorder) as viewer:
+            assert len(list(viewer.show(stalling()))) == tally.frames == 3
+        return hand, controls, wanted
+
+    def test_the_last_picture_is_shown_with_how_long_ago_it_came(self, clock: list[float]) -> None:
+        hand, _, _ = self.gone(clock, "x" * 6)
+        assert [index for index, _ in hand.shown] == [0, 1, 2, 2, 2, 2]
+        told = [message for _, message in hand.told]
+        assert told == [""] * 3 + [f"no picture for {seconds} s, waiting" for seconds in (2, 2, 3)]
+        assert [figures.latency for figures, _ in hand.told[3:]] == [None] * 3
+        rates = [figures.camera_fps for figures, _ in hand.told[2:]]
+        assert rates == sorted(rates, reverse=True)
+        assert rates[0] == pytest.approx(10)
+        assert rates[-1] < 1
+
+    def test_keys_work(self, clock: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        hand, controls, wanted = self.gone(clock, "mxxxxsxq")
+        assert wanted == [True] * 7 + [False]
+        assert controls.ended
+        assert not controls.masks
+        assert len(list(tmp_path.iterdir())) == 2  # the snapshot of what is still shown
+        assert [message[:5] for _, message in hand.told[-2:]] == ["saved", "saved"]
+
+    def test_a_recording_can_be_ended(self, clock: list[float], tmp_path: Path) -> None:
+        recorder = Recorder(tmp_path / "a.mp4", RATE)
+        hand, controls, _ = self.gone(clock, "rxxxxrxx", recorder=recorder)
+        assert [figures.recorded is None for figures, _ in hand.told[3:]] == [False] * 3 + [True] * 2
+        assert not controls.recording
+
+    def test_a_pause_is_no_silence(self, clock: list[float]) -> None:
+        class Long(Hand):
+            def wait(self, seconds: float) -> bool:
+                clock[0] += 30
+                return super().wait(seconds)
+
+        def results() -> Iterator[tuple[Frame, Instances]]:
+            yield from found(2)
+            assert viewer.idle()
+
+        controls = Controls(0.5)
+        hand = Long(controls, {1: " "}, paused="x ")
+        viewer = Viewer(Drawn(), controls, Tally(), screen=hand)
+        list(viewer.show(results()))
+        assert [(index, message) for (index, _), (_, message) in zip(hand.shown, hand.told, strict=True)] == [
+            (0, ""),
+            *[(1, "")] * 3,
+        ]
+
+    def test_before_the_first_picture(self) -> None:
+        controls = Controls()
+        hand = Hand(controls, paused="xq")
+        viewer = Viewer(Drawn(), controls, Tally(), screen=hand)
+        assert viewer.idle()
+        assert not viewer.idle()
+        assert hand.shown == []
+
+    def test_without_a_screen(self) -> None:
+        assert Viewer(Drawn(), Controls(), Tally()).idle()
 
 
 class TestSnapshot:
@@ -312,7 +399,7 @@ class TestRecording:
         lit: list[bool] = []
         recorder = Recorder(tmp_path / "a.mp4", RATE, on=Trigger(frozenset({1}), pre=0, post=0.2))
         hand, tally = Hand(controls), Tally()
-        with Viewer(Drawn(), controls, tally, window=hand, recorder=recorder) as viewer:
+        with Viewer(Drawn(), controls, tally, screen=hand, recorder=recorder) as viewer:
             for _ in viewer.show(found(10, until=3)):
                 settle(viewer)
                 lit.append(controls.recording)
@@ -322,7 +409,7 @@ class TestRecording:
     def test_a_key_ends_one_that_a_trigger_began(self, tmp_path: Path) -> None:
         controls = Controls()
         recorder = Recorder(tmp_path / "a.mp4", RATE, on=Trigger(frozenset({1}), pre=0, post=5))
-        with Viewer(Drawn(), controls, Tally(), window=Hand(controls, {4: "r"}), recorder=recorder) as viewer:
+        with Viewer(Drawn(), controls, Tally(), screen=Hand(controls, {4: "r"}), recorder=recorder) as viewer:
             for _ in viewer.show(found(10)):
                 settle(viewer)
         assert [len(probe(path).times) for path in recorder.written] == [5]
@@ -335,7 +422,7 @@ class TestRecording:
         recorder = Broken(tmp_path / "a.mp4", RATE)
         told: list[bool] = []
         hand = Hand(controls)
-        viewer = Viewer(Drawn(), controls, Tally(), window=hand, recorder=recorder)
+        viewer = Viewer(Drawn(), controls, Tally(), screen=hand, recorder=recorder)
         for frame in viewer.show(found(12)):
             settle(viewer)
             told.append(controls.recording)

@@ -17,6 +17,7 @@ import pytest
 
 from live_seg.errors import SinkError
 from live_seg.screen.controls import Controls
+from live_seg.screen.hud import Figures
 from live_seg.screen.window import Window
 from live_seg.structures import Frame, Image, Instances
 
@@ -156,6 +157,17 @@ class TestOnAFakedDesktop:
         with Window() as sink:
             sink.write(frame(0), frame(0, *picture).image, NOTHING)
         assert desktop.size == window
+
+    def test_figures_and_a_message_lie_on_a_copy(self, desktop: Desktop) -> None:
+        picture = frame(9, 320, 240).image
+        figures = Figures(30.0, 2.0, 0.1, instances=1, dropped=0)
+        with Window() as sink:
+            assert sink.write(frame(9), picture, NOTHING)
+            assert sink.write(frame(9), picture, NOTHING, figures)
+            assert sink.write(frame(9), picture, NOTHING, figures, "saved a.png")
+        changed = [int((image != 9).any(axis=2).sum()) for image in desktop.shown]
+        assert 0 == changed[0] < changed[1] < changed[2]
+        assert (picture == 9).all()
 
     def test_never_shown_and_closed_twice(self, desktop: Desktop) -> None:
         sink = Window()
