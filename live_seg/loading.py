@@ -17,6 +17,7 @@ from live_seg.errors import UsageError, WeightsError
 from live_seg.maskrcnn.config import BACKBONES, BackboneName
 from live_seg.maskrcnn.images import Layout
 from live_seg.segmenter import Segmenter
+from live_seg.structures import Image
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +97,29 @@ def converted(path: Path, made_of: dict[str, Any] | None = None) -> store.Conver
     logger.info("Converting %s for OpenVINO: once.", path.name)
     network = read_network(path, made_of)
     return store.keep(path, "float32", made_of, network.config, lambda folder: convert(network, folder))
+
+
+def quantized(
+    path: Path, pictures: Iterable[Image], *, layout: Layout = "fit", size: int | None = None
+) -> store.Converted:
+    """Make the int8 form of the weights file at `path`, and keep it in the cache.
+
+    `pictures` (H, W, 3) uint8 BGR, a hundred or so like those to be segmented, show which values occur; they
+    are laid out as `load` would, with `layout` and `size`. Raises WeightsError, and UsageError for an
+    impossible option or when OpenVINO is not installed.
+    """
+    _checked_engine("openvino-int8")
+    from live_seg.engines.openvino_engine import OpenVINOEngine
+    from live_seg.engines.quantization import quantize
+
+    form = converted(path)
+    config = replace(form.config, size=_checked_size(size, layout) or form.config.size)
+    names = class_names(path, config.num_classes)
+    segment = Segmenter(OpenVINOEngine(form.folder, config), names, layout=layout)
+    prepared = [segment.prepared(picture) for picture in pictures]
+    return store.keep(
+        path, "int8", {}, form.config, lambda folder: quantize(form.folder, config, prepared, folder)
+    )
 
 
 def _keras_is_better() -> bool:

@@ -6,13 +6,13 @@ and how often tracks come and go; then how far the smoothed masks are from those
 IoU, 1: no lag), and how many ids there were. A still scene should hardly change, a moving one not lag.
 """
 
-import argparse
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from measure_carry import command_line
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
@@ -27,11 +27,9 @@ Seen = dict[int, tuple[dict[str, Any], NDArray[np.float32]]]
 
 def main() -> None:
     """Measure each video named on the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("videos", nargs="+", metavar="VIDEO")
+    parser = command_line(__doc__ or "")
     parser.add_argument("--fps", type=float, default=1000.0, help="most frames segmented a second (all)")
     parser.add_argument("--seconds", type=float, default=10.0, help="how much of each video (10)")
-    parser.add_argument("--min-score", type=float, default=0.6, help="least score that is shown (0.6)")
     options = parser.parse_args()
     segment = live_seg.load("person", min_score=options.min_score * KEEP)
     print(f"{'':24}    change  box, px  comings  ids   IoU with unsmoothed: mean, least 5%")

@@ -326,14 +326,15 @@ def test_blending_keeps_columns_together() -> None:
     assert mask_iou(blended(Instances.empty(), new, 0.1), new)[0, 0] == 1
 
 
-def test_a_flow_is_of_the_reduced_picture() -> None:
+def test_a_flow_is_of_half_the_reduced_picture() -> None:
     flow = Flow()
     wide = np.asarray(cv2.resize(BACK, (1280, 720)), np.uint8)
     assert flow.step(wide).flow is None
     step = flow.step(np.roll(wide, 8, axis=1))
     assert step.flow is not None
-    assert step.flow.shape[:2] == reduced_size(wide.shape)[::-1] == (180, LONG_SIDE)
-    np.testing.assert_allclose(np.median(step.flow, axis=(0, 1)), [2, 0], atol=0.1)
+    assert step.picture.shape[:2] == reduced_size(wide.shape)[::-1] == (180, LONG_SIDE)
+    assert step.flow.shape == (90, LONG_SIDE // 2, 3)
+    np.testing.assert_allclose(np.median(step.flow, axis=(0, 1)), [2, 0, 1], atol=0.1)
 
 
 def test_a_track_stays_one_when_it_is_confirmed() -> None:

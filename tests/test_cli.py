@@ -236,7 +236,10 @@ class TestSourcesAndSinks:
     @pytest.mark.parametrize("command", ["video", "webcam"])
     def test_no_display(self, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
         monkeypatch.delenv("DISPLAY", raising=False)
-        before = {"video": (str(source), "--show", "-o"), "webcam": ("--show", "window", "--source", str(source), "--record")}
+        before = {
+            "video": (str(source), "--show", "-o"),
+            "webcam": ("--show", "window", "--source", str(source), "--record"),
+        }
         result = invoke(command, *before[command], out / "a.mp4")
         assert (result.exit_code, names(out)) == (3, [])
         assert "no display" in result.stderr

@@ -463,6 +463,38 @@ def test_a_server_started_late_is_waited_for(
 
 
 @pytest.mark.usefixtures("short_pauses")
+def test_what_was_never_there_is_not_waited_for_unless_asked(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(SourceError, match="Cannot open tcp"):
+        open_source(f"tcp://127.0.0.1:{free_port()}", wait=False)
+    assert warnings(caplog, "") == []
+    with sender() as server, open_source(address(server, "tcp"), wait=False) as source:
+        followed(source, 40, {20: server.kill})  # but what was there is
+        assert len(server.senders) == 2
+    assert len(warnings(caplog, "Waiting for it")) == 1
+
+
+@pytest.mark.usefixtures("short_pauses")
+def test_a_stream_that_opens_but_brings_no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    put_captures(monkeypatch, FakeCapture(frames=0))
+    with Stream("tcp://host", wait=False) as source, pytest.raises(SourceError, match="holds no frames"):
+        next(iter(source))
+
+
+def test_a_wait_is_told_again_now_and_then(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(live, "PAUSES", (0.0,))
+    monkeypatch.setattr(live, "REMINDS_AFTER", 0.0)
+    closed, opened = FakeCapture(opens=False), FakeCapture()
+    put_captures(monkeypatch, closed, closed, closed, opened)
+    with Stream("tcp://host"):
+        pass
+    assert len(warnings(caplog, "Waiting for it")) == 1
+    assert len(warnings(caplog, "tcp://host is not there for 0 s. Waiting on.")) == 2
+    assert len(warnings(caplog, "is there after")) == 1
+
+
+@pytest.mark.usefixtures("short_pauses")
 def test_another_size_after_coming_back_is_an_error() -> None:
     with sender() as server, open_source(address(server, "tcp")) as source:
 

@@ -1,7 +1,11 @@
 """The sample programs, run as a user runs them, with a stand-in for the model."""
 
+import itertools
+import re
 import runpy
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +17,10 @@ import live_seg
 from live_seg.screen import window
 from live_seg.sinks import files as sinks
 from live_seg.sources import cameras
-from live_seg.structures import Image, Instances
+from live_seg.sources.live import Live
+from live_seg.structures import Frame, Image, Instances
 from tests.clips import clip, pictures, probe, variable_clip
-from tests.stand_ins import ROOT, StandIn
+from tests.stand_ins import ROOT, StandIn, left_half
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +48,7 @@ def sample(monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_these_are_all() -> None:
     names = {path.name for path in (ROOT / "samples").glob("*.py")}
     shown = {name for name in names if not name.startswith("measure_")}
-    assert shown == {"process_video.py", "record_clip.py", "webcam_demo.py"}
+    assert shown == {"process_video.py", "record_clip.py", "soak.py", "webcam_demo.py"}
 
 
 class TestProcessVideo:
@@ -136,3 +141,62 @@ def test_webcam_demo_shows_until_asked_to_stop(
     assert opened == [number]
     assert len(shown) > 1  # the first ones as they came, before anything is found
     assert np.any(shown[-1][20:40, 10:30] != 100)
+
+
+class TestSoak:
+    def test_every_frame_is_accounted_for(self, sample: Any, capsys: pytest.CaptureFixture[str]) -> None:
+        sample("soak.py", "--frames", "300", "--fps", "200", "--delay", "0.02", "--report", "100")
+        *lines, summary, verdict = capsys.readouterr().out.splitlines()
+        assert len(lines) == 1 + 3
+        assert summary.startswith(verdict.split()[4])  # as many as were shown
+        found = re.fullmatch(r"300 frames came = (\d+) shown \+ (\d+) dropped; no thread is left", verdict)
+        assert found
+        assert int(found[1]) + int(found[2]) == 300
+        assert int(found[1]) > 0
+
+    def test_a_frame_that_is_lost_is_told(self, sample: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        def short(self: Live) -> Iterator[Frame]:
+            return itertools.islice(whole(self), 50)
+
+        whole = Live.__iter__
+        monkeypatch.setattr(Live, "__iter__", short)
+        with pytest.raises(SystemExit, match="60 frames sent, 50 came, 10 not accounted for"):
+            sample("soak.py", "--frames", "60", "--fps", "200", "--delay", "0.02")
+
+
+class TestMeasuring:
+    @pytest.fixture(autouse=True)
+    def moving(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The person moves two pixels aside with every picture; samples find one another."""
+
+        def load(_: str, min_score: float) -> Any:
+            boxes = (np.array([[x, 20, x + 60, 100]], np.float32) for x in itertools.count(10, 2))
+            whole = left_half(np.zeros((2, 2, 3), np.uint8))
+            return lambda images: [replace(whole, boxes=next(boxes)) for _ in images if min_score <= 0.9]
+
+        monkeypatch.setitem(vars(live_seg), "load", load)
+        monkeypatch.syspath_prepend(ROOT / "samples")
+
+    def test_carrying(self, sample: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        picture = "color=gray"  # nothing moves in it: what is carried is as good as what stays
+        source = clip(tmp_path / "in.mp4", rate="10", seconds=1.2, picture=picture)
+        sample("measure_carry.py", source, "--every", "4", "--strip", tmp_path)
+        name, distances, held, carried = capsys.readouterr().out.splitlines()
+        assert name.startswith(str(source))
+        assert distances.split() == ["distance", "1", "2", "3", "4"]
+        ious = [float(word) for word in held.split()[1:]]
+        np.testing.assert_allclose(ious, [(60 - 2 * n) / (60 + 2 * n) for n in range(1, 5)], atol=0.02)
+        np.testing.assert_allclose([float(word) for word in carried.split()[1:]], ious, atol=0.02)
+        strip = cv2.imread(str(tmp_path / "strip_in.png"))
+        assert strip is not None
+        assert strip.shape[0] == 240
+        assert strip.shape[1] % 5 == 0  # distances 0 to 4
+
+    def test_flicker(self, sample: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        sample("measure_flicker.py", clip(tmp_path / "in.mp4", rate="10"), "--seconds", "0.5")
+        _, before, after = capsys.readouterr().out.splitlines()
+        change, edges, comings, lasting = (float(word) for word in before.split()[1:5])
+        assert change == pytest.approx(1 - 58 / 62, abs=0.02)
+        assert edges == pytest.approx(1.0)  # two of four edges, by 2 pixels
+        assert (comings, lasting) == (0, 1)
+        assert after.split()[0] == "smoothed"

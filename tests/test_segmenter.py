@@ -165,8 +165,8 @@ class TestPictures:
 
 class TestLayouts:
     def test_square_pads_where_fit_does_not(self, square: Segmenter, segment: Segmenter) -> None:
-        assert square.place((20, 90)).canvas == (64, 64)
-        assert segment.place((20, 90)).canvas == (32, 64)
+        assert square._place((20, 90)).canvas == (64, 64)
+        assert segment._place((20, 90)).canvas == (32, 64)
 
     def test_layouts_agree_on_a_square_picture_of_the_networks_size(
         self, square: Segmenter, segment: Segmenter
@@ -259,7 +259,7 @@ class TestLoad:
             load(saved, **options)
 
     def test_the_fit_layout_takes_a_size_that_is_no_multiple_of_64(self, saved: Path) -> None:
-        assert load(saved, size=100).place((48, 64)).canvas == (96, 128)
+        assert load(saved, size=100)._place((48, 64)).canvas == (96, 128)
 
     def test_an_unknown_model(self) -> None:
         with pytest.raises(WeightsError, match=r"called 'persn'. Did you mean person\?"):

@@ -160,6 +160,25 @@ def test_the_time_counts_from_when_a_track_was_last_seen() -> None:
         assert ids(tracker.update(found((0, 0, 50, 50)), step * 0.75)) == [1]
 
 
+def test_a_slow_network_loses_nobody_for_its_slowness() -> None:
+    tracker, person = Tracker(), found((0, 0, 50, 50))
+    for step in range(6):
+        assert ids(tracker.update(person, step * 2.6)) == [1 if step else -1]
+    tracker.update(Instances.empty(), 6 * 2.6)
+    tracker.update(Instances.empty(), 7 * 2.6)
+    assert ids(tracker.update(person, 8 * 2.6)) == [1]
+    for step in range(9, 12):
+        tracker.update(Instances.empty(), step * 2.6)
+    assert ids(tracker.update(person, 12 * 2.6)) == [-2]
+
+
+def test_one_long_gap_is_no_usual_interval() -> None:
+    tracker, person = Tracker(), found((0, 0, 50, 50))
+    for step in range(6):
+        tracker.update(person, step / 10)
+    assert ids(tracker.update(person, 60.0)) == [-2]
+
+
 def test_masks_of_another_side_than_that_of_an_empty_frame() -> None:
     tracker = Tracker()
     small = found((0, 0, 50, 50), side=14)

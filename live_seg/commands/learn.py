@@ -8,11 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
-from live_seg.commands.options import ModelOptions, with_options
+from live_seg.commands.options import EngineName, ModelOptions, with_options
 from live_seg.errors import UsageError
 
-EVAL_OPTIONS = ModelOptions(conf=0.05, batch=1)
-"""COCO's figures want unsure detections, too; one photo at a time, the speed is a latency."""
+EVAL_OPTIONS = ModelOptions(conf=0.05, batch=1, engine=EngineName.KERAS)
+"""COCO's figures want unsure detections, too; one photo at a time, the speed is a latency. And Keras: what
+is measured is the network as it was trained, unless another engine is asked for."""
 
 
 @with_options

@@ -15,6 +15,7 @@ import typer
 from live_seg.commands.check import doctor
 from live_seg.commands.learn import evaluate_model, train
 from live_seg.commands.live import summed_up, webcam
+from live_seg.commands.optimize import optimize
 from live_seg.commands.options import Options, StreamOptions, with_options
 from live_seg.errors import LiveSegError, SinkError, SourceError, UsageError, WeightsError
 
@@ -143,7 +144,7 @@ def video(
         raise UsageError("Nothing to do: give -o OUT.mp4, --json OUT.jsonl or --show.")
     from live_seg.screen.window import Window
 
-    with options.open(source) as opened:
+    with options.open(source, wait=False) as opened:
         sinks = [_outlet(output, opened, options)] if output else []
         if show:
             sinks.append(Window(f"live-seg {opened.name}"))
@@ -163,7 +164,7 @@ def _outlet(output: Path, source: "Source", options: StreamOptions) -> "Sink":
     return VideoWriter(output, source.fps, sound=sound, crf=crf, alpha=alpha, overwrite=overwrite)
 
 
-for command in (webcam, train, doctor):
+for command in (webcam, train, optimize, doctor):
     app.command()(_reported(command))
 app.command("eval")(_reported(evaluate_model))
 

@@ -28,15 +28,20 @@ class Layout(StrEnum):
     SQUARE = "square"
 
 
+class EngineName(StrEnum):
+    """What runs the network."""
+
+    AUTO = "auto"
+    KERAS = "keras"
+    OPENVINO = "openvino"
+    OPENVINO_INT8 = "openvino-int8"
+
+
 class Policy(StrEnum):
     """What to do with frames that come faster than they are segmented."""
 
     ALL = "all"
     LATEST = "latest"
-
-
-USUAL_THRESHOLD = 0.7
-"""Least score of a detection where no card says another (Matterport `DETECTION_MIN_CONFIDENCE`)."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,7 @@ class ModelOptions:
     conf: Annotated[float | None, typer.Option(min=0, max=1, help="Least score of a detection.")] = None
     size: Annotated[int | None, typer.Option(help="Longest side of the network's input, pixels.")] = None
     batch: Annotated[int, typer.Option(min=1, help="Most frames segmented at once.")] = 4
+    engine: Annotated[EngineName, typer.Option(help="auto: Keras on a GPU, else OpenVINO.")] = EngineName.AUTO
     layout: Annotated[Layout, typer.Option(help="square: Matterport's; fit: hardly any padding.")] = (
         Layout.FIT
     )
@@ -63,6 +69,7 @@ class ModelOptions:
             from live_seg.loading import load
         return load(
             path,
+            engine=self.engine.value,
             layout=self.layout.value,
             size=self.size,
             min_score=self.conf,
@@ -71,7 +78,7 @@ class ModelOptions:
 
     def threshold(self) -> float:
         """The least score of a detection: as given, or else the model's own. Raises WeightsError."""
-        from live_seg.card import read_card
+        from live_seg.card import USUAL_THRESHOLD, read_card
         from live_seg.weights import find
 
         config = read_card(find(self.model, quiet=self.quiet)).get("config")

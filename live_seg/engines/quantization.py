@@ -1,6 +1,7 @@
 """A converted network in int8: quantised by NNCF, with pictures that show which values occur."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,11 @@ from live_seg.engines.engine import Prepared
 from live_seg.engines.openvino_engine import PARTS, OpenVINOEngine
 from live_seg.maskrcnn.config import MaskRCNNConfig
 
-PARTS_IN_INT8 = ("trunk", "heads")
-"""Masks stay in float32: they take little time, being made only for what was found, and lose most."""
+UNSURE = 0.05
+"""Least score of a detection whose mask is drawn for calibration: unsure ones will have masks, too."""
 
-LAYERS = {"Convolution", "MatMul"}
-"""What is worth computing in int8 in the heads: the arithmetic of boxes would only suffer."""
+LAYERS = {"Convolution", "ConvolutionBackpropData", "MatMul"}
+"""What is worth computing in int8 behind the trunk: the arithmetic of boxes would only suffer."""
 
 
 def quantize(source: Path, config: MaskRCNNConfig, pictures: Sequence[Prepared], folder: Path) -> None:
@@ -25,16 +26,17 @@ def quantize(source: Path, config: MaskRCNNConfig, pictures: Sequence[Prepared],
     `pictures` should be as varied as those to come; a hundred are enough. Each passes through the network
     several times.
     """
-    engine = OpenVINOEngine(source, config)
+    engine = OpenVINOEngine(source, replace(config, min_score=UNSURE))
     nncf.set_log_level("ERROR")
     core = openvino.Core()
     for part in PARTS:
         model = core.read_model(source / f"{part}.xml")
-        if part in PARTS_IN_INT8:
+        shown = [picture for picture in pictures if part != "masks" or _shows_something(engine, picture)]
+        if shown:
             model = nncf.quantize(
                 model,
-                nncf.Dataset(pictures, _inputs(engine, part)),
-                subset_size=len(pictures),
+                nncf.Dataset(shown, _inputs(engine, part)),
+                subset_size=len(shown),
                 preset=nncf.QuantizationPreset.MIXED,
                 fast_bias_correction=False,  # half the loss of AP
                 ignored_scope=nncf.IgnoredScope(types=_left_alone(part, model), validate=False),
@@ -47,10 +49,17 @@ def _inputs(engine: OpenVINOEngine, part: str) -> Callable[[Prepared], list[NDAr
 
     def given(prepared: Prepared) -> list[NDArray[Any]]:
         picture, window = prepared
-        maps, _ = engine.detect(picture[None], window[None])
+        maps, found = engine.detect(picture[None], window[None])
+        if part == "masks":
+            engine.masks(maps, found)
         return engine.given(maps, part)
 
     return given
+
+
+def _shows_something(engine: OpenVINOEngine, prepared: Prepared) -> bool:
+    picture, window = prepared
+    return len(engine.detect(picture[None], window[None])[1].rows) > 0
 
 
 def _left_alone(part: str, model: openvino.Model) -> list[str]:

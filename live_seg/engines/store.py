@@ -59,7 +59,8 @@ def keep(
 ) -> Converted:
     """Have `write` fill a folder with the converted form of `weights`, and keep it.
 
-    It lies in the cache, or `beside` the weights. Nothing half-written is ever found. Raises WeightsError when there is no room or no right to write.
+    It lies in the cache, or `beside` the weights. Nothing half-written is ever found. Raises WeightsError
+    when there is no room, or no right to write.
     """
     source = _source(weights, made_of)
     folder = _beside(weights, precision) if beside else _cached(weights, precision, source)

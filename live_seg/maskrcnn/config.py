@@ -6,6 +6,7 @@ from typing import Any, Literal, get_args
 from numpy import float32
 from numpy.typing import NDArray
 
+from live_seg.card import USUAL_THRESHOLD
 from live_seg.maskrcnn.anchors import pyramid_anchors
 
 BackboneName = Literal["resnet50", "resnet101", "mobilenetv2"]
@@ -35,7 +36,7 @@ class MaskRCNNConfig:
     proposal_iou: float = 0.7
     detections: int = 100  # most instances a picture
     detection_iou: float = 0.3
-    min_score: float = 0.7
+    min_score: float = USUAL_THRESHOLD
     every_class: bool = False  # a region may be found as several classes, not as its likeliest alone
 
     @classmethod
