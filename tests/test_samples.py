@@ -200,3 +200,10 @@ class TestMeasuring:
         assert edges == pytest.approx(1.0)  # two of four edges, by 2 pixels
         assert (comings, lasting) == (0, 1)
         assert after.split()[0] == "smoothed"
+
+
+@pytest.mark.slow
+def test_measuring_a_gpu_works_without_one(sample: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    small = ("--size", "64", "--backbone", "resnet50", "--batch", "2", "--rounds", "1", "--dtype", "float32")
+    sample("measure_gpu.py", *small)
+    assert "live_seg: batch 2, " in capsys.readouterr().out

@@ -83,5 +83,6 @@ def mould(
     canvas = np.empty((*placement.canvas, 3), np.float32)
     canvas[:] = np.negative(mean_pixel, dtype=np.float32)
     top, left, bottom, right = placement.window
-    canvas[top:bottom, left:right] += pixels[..., ::-1]
+    for channel, mean in enumerate(mean_pixel):  # one after the other takes a third of the time
+        np.subtract(pixels[..., 2 - channel], np.float32(mean), out=canvas[top:bottom, left:right, channel])
     return canvas
