@@ -19,8 +19,10 @@ from live_seg.errors import SinkError, UsageError
 from live_seg.sinks.file_names import FileNames
 from live_seg.sinks.recorder import LONGEST_GAP, Recorder, Status, Trigger, parse_duration
 from live_seg.structures import Frame, Image, Instances
-from tests.clips import ffmpeg, probe
+from tests.clips import ffmpeg, names, no_process_left_behind, probe
 from tests.stand_ins import left_half
+
+pytestmark = pytest.mark.usefixtures(no_process_left_behind.__name__)
 
 FPS = 8  # times are exact in binary
 GREY = 6  # levels between one frame and the next; coding loses about 1
@@ -61,17 +63,6 @@ def shown(path: Path) -> list[int]:
 
 def state(recorder: Recorder) -> str:
     return recorder.status.state
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
-
-
-@pytest.fixture(autouse=True)
-def no_process_left_behind() -> Iterable[None]:
-    yield
-    left = psutil.Process().children(recursive=True)
-    assert not left, f"processes still there after the test: {left}"
 
 
 class TestByHand:

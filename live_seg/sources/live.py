@@ -137,7 +137,9 @@ class Live(Captured):
         )
 
     def close(self) -> None:
-        """End the reading, and any wait for it, at once. A read in progress is waited for CLOSES_WITHIN s."""
+        """End the reading and any wait for it, at once; a read in progress is waited for CLOSES_WITHIN s, once."""
+        if self._closing.is_set():
+            return
         self._closed = True
         self._closing.set()
         self._asked.put(None)
