@@ -99,18 +99,20 @@ class Segmenter:
         return done
 
     def _segment_at_once(self, images: list[Image], placements: list[Placement]) -> list[Instances]:
-        pictures = np.stack([self._prepare(i, p) for i, p in zip(images, placements, strict=True)])
-        windows = np.stack([placement.normalised_window() for placement in placements])
+        with self.engine.watch("prepare"):
+            pictures = np.stack([self._prepare(i, p) for i, p in zip(images, placements, strict=True)])
+            windows = np.stack([placement.normalised_window() for placement in placements])
         maps, found = self.engine.detect(pictures, windows)
         if self._wanted is not None:
             found = found.only(np.isin(found.class_ids, list(self._wanted)))
         if not len(found.rows):
             return [Instances.empty()] * len(images)
         masks = self.engine.masks(maps, found)
-        return [
-            _instances(placement, found.only(found.rows == row), masks[found.rows == row])
-            for row, placement in enumerate(placements)
-        ]
+        with self.engine.watch("to pixels"):
+            return [
+                _instances(placement, found.only(found.rows == row), masks[found.rows == row])
+                for row, placement in enumerate(placements)
+            ]
 
 
 def _instances(placement: Placement, found: Found, masks: NDArray[np.float32]) -> Instances:

@@ -34,7 +34,7 @@ from live_seg.weights import WEIGHTS
 from tests.clips import clip, names, pictures, probe, text_as_mp4, variable_clip
 from tests.stand_ins import ROOT, StandIn
 
-COMMANDS = ("demo", "image", "video", "webcam", "eval", "train", "doctor")
+COMMANDS = ("demo", "image", "video", "webcam", "eval", "train", "optimize", "bench", "doctor")
 HEAVY = ("cv2", "keras", "matplotlib", "numpy", "pycocotools", "tensorflow", "tqdm")
 SUMMARY = re.compile(
     r"(Interrupted: )?(\d+) frames in \d+\.\d s \(\d+\.\d fps\), (\d+) instances( -> (.+))?\n"

@@ -23,7 +23,7 @@ MODULES = {
 }
 
 FLOORS = (
-    {"errors", "structures", "classes", "resize", "card"},
+    {"errors", "structures", "classes", "resize", "card", "stopwatch"},
     {"sources", "sinks", "drawing", "tracking", "pipeline", "keyframes", "weights", "demo", "maskrcnn"}
     | {"engines", "networks"},
     {"segmenter", "loading", "session", "screen"},

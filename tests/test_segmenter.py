@@ -23,9 +23,12 @@ from live_seg.learning.checkpoint import save
 from live_seg.maskrcnn.model import MaskRCNN
 from live_seg.segmenter import Segmenter
 from live_seg.sources.stills import read_image
+from live_seg.stopwatch import UNWATCHED, Stopwatch
 from live_seg.structures import Image, Instances
 from tests import matterport_weights
 from tests.stand_ins import tiny_network
+
+OPENVINO_STAGES = ["trunk", "proposals", "heads", "suppression"]
 
 load = functools.partial(live_seg.load, engine="keras")
 
@@ -134,6 +137,16 @@ class TestPictures:
         for count in (2, 1, 3, 1, 2):
             assert len(segment([PICTURES[0]] * count)) == count
         assert traced == [(64, 64)]
+
+    def test_a_watch_sees_every_stage(self, segment: Segmenter) -> None:
+        watch = Stopwatch()
+        segment.engine.watch = watch
+        try:
+            segment(PICTURES[:1])
+        finally:
+            segment.engine.watch = UNWATCHED
+        first_stage = ["detect"] if isinstance(segment.engine, KerasEngine) else OPENVINO_STAGES
+        assert list(watch.lap()) == ["prepare", *first_stage, "masks", "to pixels"]
 
     @pytest.mark.parametrize(
         "image",

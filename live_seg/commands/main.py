@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from live_seg.commands.bench import bench
 from live_seg.commands.check import doctor
 from live_seg.commands.learn import evaluate_model, train
 from live_seg.commands.live import summed_up, webcam
@@ -69,6 +70,8 @@ def _reported(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def wrapper(**arguments: Any) -> None:
         logging.basicConfig(level=logging.WARNING, format="live-seg: %(message)s", stream=sys.stderr)
+        told_of = logging.WARNING if arguments.get("quiet") else logging.INFO  # what takes long
+        logging.getLogger("live_seg.loading").setLevel(told_of)
         try:
             command(**arguments)
         except KeyboardInterrupt:
@@ -81,11 +84,16 @@ def _reported(command: Callable[..., None]) -> Callable[..., None]:
         except Exception as error:
             if os.environ.get("LIVE_SEG_DEBUG"):
                 raise
-            told = f"live-seg: unexpected {type(error).__name__}: {error}\nLIVE_SEG_DEBUG=1 shows where."
-            print(told, file=sys.stderr)
+            print(f"live-seg: {_unforeseen(error)}\nLIVE_SEG_DEBUG=1 shows where.", file=sys.stderr)
             raise typer.Exit(1) from None
 
     return wrapper
+
+
+def _unforeseen(error: Exception) -> str:
+    if isinstance(error, MemoryError):
+        return f"Too little memory. A smaller --size or --batch takes less. {error}".rstrip()
+    return f"unexpected {type(error).__name__}: {error}"
 
 
 @app.command()
@@ -164,7 +172,7 @@ def _outlet(output: Path, source: "Source", options: StreamOptions) -> "Sink":
     return VideoWriter(output, source.fps, sound=sound, crf=crf, alpha=alpha, overwrite=overwrite)
 
 
-for command in (webcam, train, optimize, doctor):
+for command in (webcam, train, optimize, bench, doctor):
     app.command()(_reported(command))
 app.command("eval")(_reported(evaluate_model))
 

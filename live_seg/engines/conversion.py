@@ -9,9 +9,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import keras
 import openvino
 import tensorflow as tf
 
+from live_seg.errors import UsageError
 from live_seg.maskrcnn.boxes import Tensor
 from live_seg.maskrcnn.model import MaskRCNN
 
@@ -22,7 +24,14 @@ def convert(model: MaskRCNN, folder: Path) -> None:
     trunk: picture (1, H, W, 3) -> maps (1, C, h, w), finest first, scores (1, A), deltas (1, A, 4).
     heads: maps, scores (1, N), deltas and anchors (1, N, 4), window (1, 4) -> boxes (1, M, 4), class ids and
     scores (1, M) of what may be a detection. masks: maps, boxes (K, 4), class ids (K,) -> (K, 28, 28).
+    Raises UsageError where Keras does not run on TensorFlow.
     """
+    backend = keras.backend.backend()
+    if backend != "tensorflow":
+        raise UsageError(
+            f"Converting for OpenVINO takes Keras on TensorFlow, not on {backend}: "
+            "unset KERAS_BACKEND, or use --engine keras."
+        )
     channels = model.config.pyramid_channels
     levels = model.config.finer_levels + len(model.config.anchor_scales) - 1
     maps = [_input(1, channels, None, None) for _ in range(levels)]

@@ -6,6 +6,7 @@ from numpy import float32, int32
 from numpy.typing import NDArray
 
 from live_seg.maskrcnn.config import MaskRCNNConfig
+from live_seg.stopwatch import UNWATCHED, Watch
 
 Prepared = tuple[NDArray[float32], NDArray[float32]]
 """A picture on its canvas, (H, W, 3) RGB less the mean pixel, and its window on it (4,), normalised."""
@@ -28,6 +29,9 @@ class Engine(Protocol):
     """Runs a network of which it has the weights as they were when it was made."""
 
     config: MaskRCNNConfig
+
+    watch: Watch = UNWATCHED
+    """Is told of the stages of a picture's way; another may be set in its place."""
 
     @property
     def device(self) -> str:

@@ -28,7 +28,7 @@ class KerasEngine(Engine):
 
     def detect(self, pictures: NDArray[np.float32], windows: NDArray[np.float32]) -> tuple[Any, Found]:
         """Find instances: see Engine. Raises MemoryError when the device has too little for the batch."""
-        with out_of_memory():
+        with out_of_memory(), self.watch("detect"):
             maps, detections = self._detect(pictures, windows)
             boxes, class_ids, scores = (np.asarray(ops.convert_to_numpy(part)) for part in detections)
         found = class_ids > 0
@@ -37,7 +37,7 @@ class KerasEngine(Engine):
 
     def masks(self, maps: Any, found: Found) -> NDArray[np.float32]:
         """Masks of what was found: see Engine. Raises MemoryError as `detect` does."""
-        with out_of_memory():
+        with out_of_memory(), self.watch("masks"):
             return np.asarray(
                 ops.convert_to_numpy(self._masks(maps, found.boxes, found.rows, found.class_ids))
             )

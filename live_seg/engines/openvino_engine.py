@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 
 from live_seg.engines.engine import Engine, Found
 from live_seg.engines.suppression import best_first, likeliest
+from live_seg.errors import WeightsError
 from live_seg.maskrcnn.config import MaskRCNNConfig
+from live_seg.stopwatch import Watch
 
 PARTS = ("trunk", "heads", "masks")
 """What a converted network consists of: see `conversion.convert`."""
@@ -23,7 +25,7 @@ class OpenVINOEngine(Engine):
     """Runs the three models in `folder` one picture after the other.
 
     They are compiled for each size of picture when it is first met, which takes about half a second; `cache`,
-    if given, keeps what was compiled for the next time.
+    if given, keeps what was compiled for the next time. Raises WeightsError when the models are damaged.
     """
 
     def __init__(self, folder: Path, config: MaskRCNNConfig, *, cache: Path | None = None) -> None:
@@ -31,7 +33,12 @@ class OpenVINOEngine(Engine):
         self._core = openvino.Core()
         if cache is not None:
             self._core.set_property({"CACHE_DIR": str(cache)})
-        self._models = {part: self._core.read_model(folder / f"{part}.xml") for part in PARTS}
+        try:
+            self._models = {part: self._core.read_model(folder / f"{part}.xml") for part in PARTS}
+        except RuntimeError as error:
+            raise WeightsError(
+                f"The converted network in {folder} is damaged. Delete that folder, and it is made anew."
+            ) from error
         self._sizes: dict[tuple[int, int], _Compiled] = {}
 
     @property
@@ -46,24 +53,26 @@ class OpenVINOEngine(Engine):
         runs = self._compiled(pictures.shape[1:3]).runs(len(pictures))
         found = []
         for row, (run, picture, window) in enumerate(zip(runs, pictures, windows, strict=True)):
-            boxes, class_ids, scores = run.detect(picture, window)
-            kept = best_first(
-                boxes,
-                class_ids,
-                scores,
-                keep=self.config.detections,
-                min_score=self.config.min_score,
-                max_iou=self.config.detection_iou,
-            )
+            boxes, class_ids, scores = run.detect(picture, window, self.watch)
+            with self.watch("suppression"):
+                kept = best_first(
+                    boxes,
+                    class_ids,
+                    scores,
+                    keep=self.config.detections,
+                    min_score=self.config.min_score,
+                    max_iou=self.config.detection_iou,
+                )
             rows = np.full(len(kept), row, np.int32)
             found.append(Found(rows, boxes[kept], class_ids[kept], scores[kept]))
         return runs, Found(*(np.concatenate(column) for column in zip(*found, strict=True)))
 
     def masks(self, maps: Any, found: Found) -> NDArray[np.float32]:
         """Masks of what was found: see Engine."""
-        return np.concatenate(
-            [maps[row].masks(found.only(found.rows == row)) for row in np.unique(found.rows)]
-        )
+        with self.watch("masks"):
+            return np.concatenate(
+                [maps[row].masks(found.only(found.rows == row)) for row in np.unique(found.rows)]
+            )
 
     def given(self, maps: Any, part: str) -> list[NDArray[Any]]:
         """Copies of what `part` of the network was given for the first picture of the batch of `maps`."""
@@ -120,13 +129,18 @@ class _Run:
             for request in (self._heads, self._masks):
                 request.set_input_tensor(level, self._trunk.get_output_tensor(level))
 
-    def detect(self, picture: NDArray[np.float32], window: NDArray[np.float32]) -> list[NDArray[Any]]:
+    def detect(
+        self, picture: NDArray[np.float32], window: NDArray[np.float32], watch: Watch
+    ) -> list[NDArray[Any]]:
         """picture (H, W, 3), window (4,) -> boxes (M, 4), class ids and scores (M,) of what may be found."""
-        _infer(self._trunk, 0, [picture[None]])
-        scores, deltas = (self._trunk.get_output_tensor(self._levels + i).data[0] for i in range(2))
-        chosen = likeliest(scores, self._candidates)
-        inputs = [scores[None, chosen], deltas[None, chosen], self._anchors[None, chosen], window[None]]
-        _infer(self._heads, self._levels, inputs)
+        with watch("trunk"):
+            _infer(self._trunk, 0, [picture[None]])
+        with watch("proposals"):
+            scores, deltas = (self._trunk.get_output_tensor(self._levels + i).data[0] for i in range(2))
+            chosen = likeliest(scores, self._candidates)
+            inputs = [scores[None, chosen], deltas[None, chosen], self._anchors[None, chosen], window[None]]
+        with watch("heads"):
+            _infer(self._heads, self._levels, inputs)
         return [self._heads.get_output_tensor(i).data[0] for i in range(3)]
 
     def masks(self, found: Found) -> NDArray[np.float32]:
@@ -140,7 +154,7 @@ class _Run:
 
 
 def _infer(request: openvino.InferRequest, first: int, inputs: list[NDArray[Any]]) -> None:
-    """Run with `inputs` as those from number `first` on."""
+    """Run with copies of `inputs` as those from number `first` on: the request keeps no array alive."""
     for position, values in enumerate(inputs, start=first):
-        request.set_input_tensor(position, openvino.Tensor(np.ascontiguousarray(values), shared_memory=True))
+        request.set_input_tensor(position, openvino.Tensor(values))
     request.infer()

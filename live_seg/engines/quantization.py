@@ -1,5 +1,6 @@
 """A converted network in int8: quantised by NNCF, with pictures that show which values occur."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +28,7 @@ def quantize(source: Path, config: MaskRCNNConfig, pictures: Sequence[Prepared],
     several times.
     """
     engine = OpenVINOEngine(source, replace(config, min_score=UNSURE))
-    nncf.set_log_level("ERROR")
+    logging.getLogger("nncf").setLevel(logging.ERROR)
     core = openvino.Core()
     for part in PARTS:
         model = core.read_model(source / f"{part}.xml")

@@ -1,10 +1,11 @@
 """Where converted networks lie: beside the weights that live_seg brings, or in the cache."""
 
 import contextlib
+import errno
 import functools
 import hashlib
 import json
-import shutil
+import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -35,13 +36,13 @@ class Converted:
 
 
 def find(weights: Path, precision: Precision, made_of: dict[str, Any]) -> Converted | None:
-    """The converted form of the file `weights`, if there is one.
+    """The converted form of the file `weights`, if there is one: sooner the user's own than one beside it.
 
     `made_of` are fields of the config that were given, rather than read from the file.
     """
     source = _source(weights, made_of)
-    for folder in (_beside(weights, precision), _cached(weights, precision, source)):
-        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+    for folder in (_cached(weights, precision, source), _beside(weights, precision)):
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
             stored = json.loads((folder / SOURCE).read_text(encoding="utf-8"))
             if stored["source"] == json.loads(json.dumps(source)):
                 return Converted(folder, MaskRCNNConfig.from_json(stored["config"]))
@@ -72,8 +73,7 @@ def keep(
             write(made)
             stored = {"source": source, "config": asdict(config)}
             (made / SOURCE).write_text(json.dumps(stored, indent=2) + "\n", encoding="utf-8")
-            shutil.rmtree(folder, ignore_errors=True)
-            made.rename(folder)
+            _put(made, folder)
     except OSError as error:
         raise WeightsError(
             f"Cannot keep the converted network in {folder.parent}: {error}. "
@@ -82,9 +82,26 @@ def keep(
     return Converted(folder, config)
 
 
-def compiled_folder() -> Path:
-    """Where OpenVINO keeps what it compiled."""
-    return cache_folder() / "openvino" / "compiled"
+def compiled_folder() -> Path | None:
+    """Where OpenVINO keeps what it compiled; None where nothing can be kept."""
+    folder = cache_folder() / "openvino" / "compiled"
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder if os.access(folder, os.W_OK) else None
+
+
+def _put(made: Path, folder: Path) -> None:
+    """Give `made` the name `folder`. What had it is moved away whole: nobody ever finds a part of either."""
+    while True:
+        try:
+            made.rename(folder)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            with contextlib.suppress(FileNotFoundError):
+                folder.rename(tempfile.mkdtemp(dir=made.parent))
+        else:
+            return
 
 
 def _beside(weights: Path, precision: Precision) -> Path:

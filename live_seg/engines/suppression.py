@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 def likeliest(scores: NDArray[np.float32], count: int) -> NDArray[np.intp]:
     """Positions of the `count` highest of `scores` (A,), best first, of equals the earlier first."""
     if count < len(scores):
-        chosen = np.sort(np.argpartition(scores, -count)[-count:])
+        least = np.partition(scores, -count)[-count]
+        chosen = np.nonzero(~(scores < least))[0]  # its equals, too: black margins have many; and NaN
     else:
         chosen = np.arange(len(scores))
-    return chosen[np.argsort(-scores[chosen], kind="stable")]
+    return chosen[np.argsort(-scores[chosen], kind="stable")][:count]
 
 
 def best_first(

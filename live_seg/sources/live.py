@@ -137,7 +137,7 @@ class Live(Captured):
         )
 
     def close(self) -> None:
-        """End the reading and any wait for it, at once; a read in progress is waited for CLOSES_WITHIN s, once."""
+        """End the reading and any wait for it, at once; a read in progress gets CLOSES_WITHIN seconds."""
         if self._closing.is_set():
             return
         self._closed = True

@@ -1,0 +1,462 @@
+"""live-seg bench with engines that only pretend, on real clips; no speed is ever asserted."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
+from typer.testing import CliRunner, Result
+
+from live_seg.benchmark import stages
+from live_seg.benchmark.benchmark import benchmark
+from live_seg.benchmark.launch import launch
+from live_seg.benchmark.measured import Measured, in_columns
+from live_seg.benchmark.report import comparison, figures, ratios, table
+from live_seg.benchmark.stages import Contestant
+from live_seg.benchmark.whole import Excerpt, end_to_end, launched
+from live_seg.commands import bench
+from live_seg.commands.main import app
+from live_seg.commands.options import ModelOptions
+from live_seg.demo import DemoClip
+from live_seg.engines.engine import Engine, Found
+from live_seg.errors import LiveSegError, SourceError
+from live_seg.segmenter import Segmenter
+from live_seg.sources.opening import open_source
+from live_seg.stopwatch import UNWATCHED, Stopwatch
+from live_seg.structures import Frame
+from tests.clips import clip, probe
+from tests.stand_ins import TINY
+
+FRAMES = 10
+STAGES = ["decode", "prepare", "trunk", "heads", "masks", "to pixels", "track", "draw", "encode"]
+PNG = b"\x89PNG\r\n\x1a\n"
+NOTHING = [sys.executable, "-S", "-E", "-c", "pass"]
+"""A program that does nothing, whatever it is told."""
+
+
+class Pretender(Engine):
+    """Finds one person from its second call on, and notes in `calls` who it is and how many it was given."""
+
+    def __init__(self, name: str = "auto", calls: list[tuple[str, int]] | None = None) -> None:
+        self.config = TINY
+        self.name = name
+        self.calls = [] if calls is None else calls
+
+    @property
+    def device(self) -> str:
+        return f"thin air, {self.name}"
+
+    def detect(self, pictures: NDArray[np.float32], windows: NDArray[np.float32]) -> tuple[list[str], Found]:
+        with self.watch("trunk"):
+            self.calls.append((self.name, len(pictures)))
+        with self.watch("heads"):
+            rows = np.arange(len(pictures) if len(self.calls) > 1 else 0, dtype=np.int32)
+            return ["maps"], Found(
+                rows, windows[rows] * 0.5, np.ones(len(rows), np.int32), np.full(len(rows), 0.9, np.float32)
+            )
+
+    def masks(self, maps: list[str], found: Found) -> NDArray[np.float32]:
+        with self.watch("masks"):
+            assert maps == ["maps"]
+            return np.ones((len(found.rows), 28, 28), np.float32)
+
+
+def contestant(name: str = "auto", calls: list[tuple[str, int]] | None = None) -> Contestant:
+    return Contestant(name, Segmenter(Pretender(name, calls), ("background", "person")))
+
+
+def measured(name: str = "keras", scale: float = 1.0, frames: int = 4) -> Measured:
+    column = scale * np.arange(1.0, frames + 1) / 1000
+    columns = {"decode": column / scale, "trunk": 5 * column, "heads": 2 * column, "encode": column / scale}
+    return Measured(name, "thin air", columns, 40.0 / scale, 2.0 * scale, 300 * 2**20)
+
+
+@pytest.fixture(scope="module")
+def street(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return clip(tmp_path_factory.mktemp("in") / "street.mp4", rate="10", size="64x48")
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """The command's engines pretend, its program does nothing; who is called how."""
+    told: list[tuple[str, int]] = []
+    load = lambda options: contestant(options.engine.value, told).segment  # noqa: E731
+    monkeypatch.setattr(ModelOptions, "load", load)
+    monkeypatch.setattr(bench, "PROGRAM", tuple(NOTHING))
+    return told
+
+
+def invoke(*words: str | int | Path) -> Result:
+    result = CliRunner().invoke(app, ["bench", *map(str, words)])
+    assert result.exception is None or isinstance(result.exception, SystemExit), repr(result.exception)
+    return result
+
+
+class TestStopwatch:
+    def test_adds_up_what_comes_again_and_starts_anew_with_each_lap(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        clock = iter([1.0, 2.0, 10.0, 14.0, 20.0, 20.5])
+        monkeypatch.setattr("time.perf_counter", lambda: next(clock))
+        watch = Stopwatch()
+        for stage in ("trunk", "heads", "trunk"):
+            with watch(stage):
+                pass
+        assert watch.lap() == {"trunk": 1.5, "heads": 4.0}
+        assert watch.lap() == {}
+
+    def test_the_error_in_a_stage_passes_and_the_stage_does_not_count(self) -> None:
+        watch = Stopwatch()
+        with pytest.raises(MemoryError), watch("trunk"):
+            raise MemoryError
+        assert watch.lap() == {}
+
+    def test_unwatched_stages_run_and_may_be_nested(self) -> None:
+        with UNWATCHED("trunk"), UNWATCHED("heads"):
+            assert Pretender().watch is UNWATCHED
+
+
+class TestColumns:
+    def test_stages_come_in_a_frames_order_and_the_absent_are_zero(self) -> None:
+        laps = [{"decode": 1.0, "trunk": 2.0, "draw": 3.0}, {"trunk": 4.0, "masks": 5.0, "to pixels": 6.0}]
+        columns = in_columns(laps)
+        assert list(columns) == ["decode", "trunk", "masks", "to pixels", "draw"]
+        assert [column.tolist() for column in columns.values()] == [[1, 0], [2, 4], [0, 5], [0, 6], [3, 0]]
+
+    def test_the_networks_parts_are_what_an_engine_tells_of(self) -> None:
+        assert measured().parts == ("trunk", "heads")
+        assert measured().network.tolist() == pytest.approx([0.007, 0.014, 0.021, 0.028])
+        assert measured().whole.tolist() == pytest.approx([0.009, 0.018, 0.027, 0.036])
+        assert measured().network_fps == pytest.approx(4 / 0.07)
+
+
+class TestReport:
+    def test_the_table_holds_every_stage_and_the_figures_in_all(self) -> None:
+        lines = table(measured()).splitlines()
+        assert lines[0] == "keras, runs on thin air"
+        assert [line[:15].rstrip() for line in lines[2:8]] == [
+            "decode",
+            "network",
+            "  trunk",
+            "  heads",
+            "encode",
+            "all",
+        ]
+        assert lines[3].split() == ["network", "17.5", "26.9", "78%"]
+        assert lines[8:] == [
+            "end to end 40.0 fps (network alone 57.1 fps: 0.70 of it)",
+            "start-up 2.0 s",
+            "peak memory 300 MiB",
+        ]
+        assert len({len(line) for line in lines[1:8]}) == 1, "not aligned"
+
+    @settings(max_examples=30, deadline=None)
+    @given(arrays(np.float64, (3, 5), elements=st.floats(0.0, 10.0)))
+    def test_shares_of_the_stages_make_up_the_whole(self, times: NDArray[np.float64]) -> None:
+        columns = dict(zip(("decode", "trunk", "draw"), times, strict=True))
+        found = figures([Measured("keras", "", columns, 1.0, 1.0, 1)])[0]["stages"]
+        parts = [found[name]["mean_ms"] for name in columns]
+        assert sum(parts) == pytest.approx(found["all"]["mean_ms"])
+        for figure in found.values():
+            assert figure["median_ms"] <= figure["p95_ms"] or figure["p95_ms"] == pytest.approx(
+                figure["median_ms"]
+            )
+
+    def test_ratios_are_of_each_frame_with_itself(self) -> None:
+        slow, fast = measured(), measured("openvino", 0.5)
+        found = ratios(fast, slow)
+        assert found == pytest.approx(
+            {"network": 2.0, "one frame": 9 / 5.5, "end to end": 2.0, "start-up": 2.0}
+        )
+        assert comparison([slow, fast]).splitlines()[0] == "times as fast as keras"
+        assert comparison([slow, fast]).splitlines()[-1].split() == [
+            "openvino",
+            "2.00x",
+            "1.64x",
+            "2.00x",
+            "2.00x",
+        ]
+
+    def test_an_engine_that_tells_of_no_stage(self) -> None:
+        silent = Measured("auto", "thin air", {"decode": np.ones(2)}, 1.0, 1.0, 1)
+        assert ratios(silent, silent)["network"] is None
+        assert "end to end 1.0 fps\n" in table(silent)
+        assert " - " in comparison([silent, silent])
+
+
+class TestStages:
+    def test_every_frame_counts_in_every_stage(self, street: Path, tmp_path: Path) -> None:
+        video = tmp_path / "drawn.mp4"
+        with open_source(street) as source:
+            (columns,) = stages.measure(source, [contestant()], video, batch=4)
+        assert list(columns) == STAGES
+        assert {len(column) for column in columns.values()} == {FRAMES}
+        assert all((column >= 0).all() for column in columns.values())
+        # A batch shares its time; the first finds nothing, and has no masks to make.
+        assert (columns["trunk"][:4] == columns["trunk"][0]).all()
+        assert not columns["masks"][:4].any()
+        assert columns["masks"][4:].all()
+        assert len(probe(video).times) == FRAMES
+
+    def test_engines_take_turns_and_every_time_another_is_first(self, street: Path, tmp_path: Path) -> None:
+        calls: list[tuple[str, int]] = []
+        with open_source(street) as source:
+            found = stages.measure(
+                source, [contestant(name, calls) for name in "abc"], tmp_path / "drawn.mp4", batch=4
+            )
+        assert "".join(name for name, _ in calls) == "abcbcacab"
+        assert [count for _, count in calls[::3]] == [4, 4, 2]
+        first, second, third = found
+        for stage in ("decode", "encode"):
+            assert first[stage].tolist() == second[stage].tolist() == third[stage].tolist()
+
+    def test_memory_bounds_what_is_encoded(
+        self, street: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(stages, "MOST_KEPT", 3 * 64 * 48 * 3)
+        with open_source(street) as source:
+            (columns,) = stages.measure(source, [contestant()], tmp_path / "drawn.mp4", batch=4)
+        assert len(probe(tmp_path / "drawn.mp4").times) == 3
+        assert columns["encode"][:3].tolist() == columns["encode"][3:6].tolist()
+        assert len(columns["encode"]) == FRAMES
+
+    def test_a_frame_larger_than_the_bound_is_encoded_all_the_same(
+        self, street: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(stages, "MOST_KEPT", 1)
+        with open_source(street) as source:
+            stages.measure(source, [contestant()], tmp_path / "drawn.mp4", batch=4)
+        assert len(probe(tmp_path / "drawn.mp4").times) == 1
+
+    def test_an_engine_is_unwatched_afterwards_even_when_it_fails(self, street: Path, tmp_path: Path) -> None:
+        class Failing(Pretender):
+            def masks(self, *_: object) -> NDArray[np.float32]:
+                raise MemoryError
+
+        segment = Segmenter(Failing(), ("background", "person"))
+        with open_source(street) as source, pytest.raises(MemoryError):
+            stages.measure(source, [Contestant("auto", segment)], tmp_path / "drawn.mp4", batch=1)
+        assert segment.engine.watch is UNWATCHED
+
+    def test_warm_up_shows_single_pictures_and_batches(self) -> None:
+        one = contestant()
+        stages.warm_up([one], np.zeros((48, 64, 3), np.uint8), 3)
+        assert isinstance(one.segment.engine, Pretender)
+        assert [count for _, count in one.segment.engine.calls] == [1, 3, 1, 3]
+
+
+class TestWhole:
+    @pytest.mark.parametrize(("most", "kept"), [(3, 3), (FRAMES, FRAMES), (99, FRAMES)])
+    def test_an_excerpt_is_as_long_as_wanted_and_there(self, street: Path, most: int, kept: int) -> None:
+        with Excerpt(open_source(street), most) as source:
+            assert source.frames == kept
+            assert [frame.index for frame in source] == list(range(kept))
+            assert not source.live
+
+    def test_end_to_end_writes_every_frame(self, street: Path, tmp_path: Path) -> None:
+        done: list[int] = []
+        with open_source(street) as source:
+            fps = end_to_end(
+                source, contestant().segment, tmp_path / "out.mp4", batch=4, progress=done.append
+            )
+        assert fps > 0
+        assert sum(done) == len(probe(tmp_path / "out.mp4").times) == FRAMES
+
+    def test_the_memory_of_a_program_is_its_own(self) -> None:
+        ballast = np.ones(200 * 2**20, np.uint8)  # ours, which a child would be charged with
+        small, large = (
+            launched([sys.executable, "-S", "-E", "-c", f"b'x' * {size}"])[1] for size in (1, 120 * 2**20)
+        )
+        assert small < 60 * 2**20 < 120 * 2**20 < large < ballast.nbytes
+
+    def test_a_program_that_fails_is_told_with_its_words(self) -> None:
+        with pytest.raises(LiveSegError, match=r"(?s)ended with exit code 7:.*no such luck"):
+            launched(
+                [sys.executable, "-c", "import sys; print('no such luck', file=sys.stderr); sys.exit(7)"]
+            )
+
+    def test_a_program_that_is_not_there(self) -> None:
+        with pytest.raises(LiveSegError, match="nowhere"):
+            launched(["/nowhere/live-seg"])
+
+    def test_launch_tells_code_seconds_and_bytes(self) -> None:
+        code, seconds, peak = launch([*NOTHING[:-1], "raise SystemExit(3)"])
+        assert code == 3
+        assert seconds > 0
+        assert 2**20 < peak < 2**36
+
+    def test_what_was_launched_ends_with_the_benchmark(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        fifo = tmp_path / "fifo"
+        os.mkfifo(fifo)
+
+        opened: list[BinaryIO] = []
+
+        def interrupted(_: object) -> None:
+            opened.append(fifo.open("rb"))  # waits until the command has opened its end
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(subprocess.Popen, "communicate", interrupted)
+        hold = f"import signal; file = open({str(fifo)!r}, 'wb'); signal.pause()"
+        with pytest.raises(KeyboardInterrupt):
+            launched([sys.executable, "-c", hold])
+        with opened[0] as end:
+            assert end.read() == b"", "the pipe ends when the command has ended"
+
+
+class TestBenchmark:
+    def test_starts_the_program_as_a_user_would(self, street: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        commands: list[Sequence[str]] = []
+
+        def launched(command: Sequence[str]) -> tuple[float, int]:
+            commands.append(command)
+            assert Path(command[2]).exists()
+            return float(len(commands)), 100 * len(commands)
+
+        monkeypatch.setattr("live_seg.benchmark.benchmark.launched", launched)
+        one = replace(contestant(), options=("--size", "64"))
+        (found,) = benchmark(lambda: open_source(street), [one], ["live-seg"], frames=3, batch=2, quiet=True)
+        assert (found.start_up, found.peak) == (1.5, 300)
+        assert [(words[1], Path(words[2]).suffix) for words in commands] == [
+            ("image", ".png"),
+            ("image", ".png"),
+            ("video", ".mp4"),
+        ]
+        assert {tuple(words[-2:]) for words in commands} == {("--size", "64")}
+        assert len(found.whole) == 3
+
+    def test_no_frame_at_all(self) -> None:
+        class Empty(DemoClip):
+            name = "the void"
+            frames = 0
+
+            def __iter__(self) -> Iterator[Frame]:
+                return iter(())
+
+        with pytest.raises(SourceError, match="the void holds no frame"):
+            benchmark(Empty, [contestant()], NOTHING, frames=5, batch=4, quiet=True)
+
+
+class TestCommand:
+    def test_tells_table_json_and_chart(
+        self, street: Path, tmp_path: Path, calls: list[tuple[str, int]]
+    ) -> None:
+        figures, chart = tmp_path / "bench.json", tmp_path / "bench.png"
+        result = invoke(
+            "--video",
+            street,
+            "--compare",
+            "keras,openvino",
+            "--json",
+            figures,
+            "--chart",
+            chart,
+            "--frames",
+            6,
+        )
+        assert result.exit_code == 0, result.output
+        assert f"person, size {TINY.size}, batch 4, 6 frames of street.mp4, 64x48" in result.stdout
+        assert "\nkeras, runs on thin air, keras\n" in result.stdout
+        assert "\nopenvino, runs on thin air, openvino\n" in result.stdout
+        assert "times as fast as keras" in result.stdout
+        assert result.stdout.endswith(f"-> {figures}\n-> {chart}\n")
+        told = json.loads(figures.read_text())
+        assert {key: told[key] for key in ("model", "batch", "frames")} == {
+            "model": "person",
+            "batch": 4,
+            "frames": 6,
+        }
+        for engine, name in zip(told["engines"], ("keras", "openvino"), strict=True):
+            assert engine["engine"] == name
+            assert set(engine["stages"]) == {*STAGES, "network", "all"}
+            assert engine["peak_memory_bytes"] > 0
+        assert told["engines"][0]["times_as_fast_as_first"]["network"] == 1
+        assert chart.read_bytes().startswith(PNG)
+        picture = cv2.imread(str(chart))
+        assert picture is not None
+        assert len(np.unique(picture.reshape(-1, 3), axis=0)) > len(STAGES)
+        assert {name for name, _ in calls} == {"keras", "openvino"}
+
+    def test_one_frame_of_one_engine(self, street: Path, calls: list[tuple[str, int]]) -> None:
+        result = invoke("--video", street, "--frames", 1)
+        assert result.exit_code == 0
+        assert "1 frames of" in result.stdout
+        assert "times as fast" not in result.stdout
+        assert re.search(
+            r"^end to end \d+\.\d fps \(network alone \d+\.\d fps: \d+\.\d\d of it\)$", result.stdout, re.M
+        )
+        assert set(calls) == {("auto", 1)}
+
+    def test_the_demo_clip_where_no_video_is_given(self, calls: list[tuple[str, int]]) -> None:
+        result = invoke("--frames", 2)
+        assert "2 frames of the demo clip, 960x540" in result.stdout
+        assert calls
+
+    @pytest.mark.parametrize(
+        ("words", "told"),
+        [
+            (("--compare", "keras,openvimo"), "Did you mean openvino"),
+            (("--compare", "keras", "--engine", "keras"), "give one of the two"),
+            (("--quiet",), "Nothing to do"),
+            (("--chart", "bench.txt"), "name it bench.png"),
+            (("--frames", "0"), "--frames"),
+        ],
+    )
+    def test_what_makes_no_sense(
+        self, words: tuple[str, ...], told: str, calls: list[tuple[str, int]]
+    ) -> None:
+        result = invoke(*words)
+        assert result.exit_code == 2
+        assert told in result.stderr
+        assert not calls
+
+    def test_a_file_that_exists_is_kept(self, tmp_path: Path, calls: list[tuple[str, int]]) -> None:
+        (tmp_path / "bench.json").write_text("mine")
+        result = invoke("--json", tmp_path / "bench.json")
+        assert result.exit_code == 3
+        assert "exists already" in result.stderr
+        assert (tmp_path / "bench.json").read_text() == "mine"
+        assert not calls
+
+    def test_a_camera_is_refused(self, monkeypatch: pytest.MonkeyPatch, calls: list[tuple[str, int]]) -> None:
+        class Camera(DemoClip):
+            live = True
+            closed = False
+
+            def close(self) -> None:
+                self.closed = True
+
+        camera = Camera()
+        monkeypatch.setattr("live_seg.sources.opening.open_source", lambda *_, **__: camera)
+        result = invoke("--video", "0")
+        assert result.exit_code == 2
+        assert "give a file or folder" in result.stderr
+        assert camera.closed
+        assert not calls
+
+    def test_the_fresh_program_gets_the_same_options(self, calls: list[tuple[str, int]]) -> None:
+        options = ModelOptions(model="coco", size=320, conf=0.5, classes="person,dog")
+        words = bench._contestant(options).options
+        assert dict(zip(words[::2], words[1::2], strict=True)) == {
+            "--model": "coco",
+            "--classes": "person,dog",
+            "--conf": "0.5",
+            "--size": "320",
+            "--batch": "4",
+            "--engine": "auto",
+            "--layout": "fit",
+        }
+        assert not calls
