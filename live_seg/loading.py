@@ -1,12 +1,13 @@
 """A model by name or file, ready to segment: which weights, which options, which engine."""
 
+import contextlib
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from live_seg import weights
 from live_seg.card import class_names
@@ -18,6 +19,9 @@ from live_seg.maskrcnn.config import BACKBONES, BackboneName
 from live_seg.maskrcnn.images import Layout
 from live_seg.segmenter import Segmenter
 from live_seg.structures import Image
+
+if TYPE_CHECKING:
+    from live_seg.maskrcnn.model import MaskRCNN
 
 logger = logging.getLogger(__name__)
 
@@ -67,10 +71,10 @@ def _engine(name: EngineName, path: Path, made_of: dict[str, Any], chosen: dict[
         if name == "openvino-int8" and store.find(path, "int8", made_of) is None:
             name = "openvino"
     if name == "keras":
+        network = _network(path, made_of | chosen)
         from live_seg.engines.keras_engine import KerasEngine
-        from live_seg.networks import read_network
 
-        return KerasEngine(read_network(path, made_of | chosen))
+        return KerasEngine(network)
     from live_seg.engines.openvino_engine import OpenVINOEngine
 
     form = converted(path, made_of) if name == "openvino" else store.find(path, "int8", made_of)
@@ -91,11 +95,10 @@ def converted(path: Path, made_of: dict[str, Any] | None = None) -> store.Conver
     found = store.find(path, "float32", made_of)
     if found is not None:
         return found
-    from live_seg.engines.conversion import convert
-    from live_seg.networks import read_network
-
-    logger.info("Converting %s for OpenVINO: once.", path.name)
-    network = read_network(path, made_of)
+    logger.info("Converting %s for OpenVINO: takes a moment, once.", path.name)
+    with silenced_stderr():
+        from live_seg.engines.conversion import convert
+    network = _network(path, made_of)
     return store.keep(path, "float32", made_of, network.config, lambda folder: convert(network, folder))
 
 
@@ -106,9 +109,11 @@ def quantized(
 
     `pictures` (H, W, 3) uint8 BGR, a hundred or so like those to be segmented, show which values occur; they
     are laid out as `load` would, with `layout` and `size`. Raises WeightsError, and UsageError for an
-    impossible option or when OpenVINO is not installed.
+    impossible option, for no picture, or when OpenVINO or NNCF is not installed.
     """
     _checked_engine("openvino-int8")
+    if find_spec("nncf") is None:
+        raise UsageError("NNCF, which makes int8 forms, is not installed: pip install 'live-seg[openvino]'.")
     from live_seg.engines.openvino_engine import OpenVINOEngine
     from live_seg.engines.quantization import quantize
 
@@ -117,9 +122,30 @@ def quantized(
     names = class_names(path, config.num_classes)
     segment = Segmenter(OpenVINOEngine(form.folder, config), names, layout=layout)
     prepared = [segment.prepared(picture) for picture in pictures]
+    if not prepared:
+        raise UsageError("Calibration takes at least one picture.")
     return store.keep(
         path, "int8", {}, form.config, lambda folder: quantize(form.folder, config, prepared, folder)
     )
+
+
+def _network(path: Path, options: dict[str, Any]) -> "MaskRCNN":
+    with silenced_stderr():
+        from live_seg.networks import read_network
+    return read_network(path, options)
+
+
+@contextlib.contextmanager
+def silenced_stderr() -> Iterator[None]:
+    """Send stderr nowhere: while TensorFlow loads, it tells of itself there at any log level."""
+    saved = os.dup(2)
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+            yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
 
 
 def _keras_is_better() -> bool:
@@ -128,7 +154,8 @@ def _keras_is_better() -> bool:
         return True
     if not list(Path("/dev").glob("nvidia[0-9]*")):  # TensorFlow takes seconds to load and to look
         return False
-    import tensorflow as tf
+    with silenced_stderr():
+        import tensorflow as tf
 
     return bool(tf.config.list_physical_devices("GPU"))
 

@@ -18,6 +18,10 @@ from live_seg.structures import Image, Instances
 logger = logging.getLogger(__name__)
 
 
+AT_ONCE = 16
+"""Most pictures that an engine is given together, which takes memory for all of them."""
+
+
 class Segmenter:
     """Finds instances in pictures with an engine: call it with a list of pictures, any number, of any sizes.
 
@@ -37,7 +41,7 @@ class Segmenter:
         self.class_names = tuple(class_names)
         self.layout = layout
         self._wanted = choose(classes, self.class_names) if classes is not None else None
-        self._most: int | None = None  # pictures at once, once it is known that there is a limit
+        self._most = AT_ONCE
 
     @property
     def config(self) -> MaskRCNNConfig:
@@ -86,14 +90,14 @@ class Segmenter:
         """Segment pictures that share one canvas, as many at once as there is memory for."""
         done: list[Instances] = []
         while len(done) < len(images):
-            part = slice(len(done), len(done) + (self._most or len(images)))
+            part = slice(len(done), len(done) + self._most)
             try:
                 done += self._segment_at_once(images[part], placements[part])
             except MemoryError:
                 count = len(images[part])
                 if count == 1:
                     raise
-                if self._most is None:
+                if self._most == AT_ONCE:
                     logger.warning("Too little memory for %d pictures at once: going on with fewer.", count)
                 self._most = count // 2
         return done

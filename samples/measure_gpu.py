@@ -1,8 +1,8 @@
 """Frames a second of Matterport's network on a GPU: KERAS_BACKEND=jax python samples/measure_gpu.py [--help].
 
 A network of the COCO model's shape with random weights looks at noise, with 100 detections a picture, so that
-the mask head has all the work it can get. Where torchvision is installed, its maskrcnn_resnet50_fpn_v2 does the
-same beside it, in turns. Also runs on a CPU, with a smaller --size.
+the mask head has all the work it can get. Where torchvision is installed, its maskrcnn_resnet50_fpn_v2 does
+the same beside it, in turns. Also runs on a CPU, with a smaller --size.
 """
 
 import argparse

@@ -595,8 +595,8 @@ def test_the_reason_of_a_probe_reaches_the_finding(fake: Fake) -> None:
         from live_seg.errors import WeightsError
         def load(name):
             raise WeightsError(f"{name}: torn")
-        segmenter = sys.modules["live_seg.segmenter"] = types.ModuleType("live_seg.segmenter")
-        segmenter.load = load
+        loading = sys.modules["live_seg.loading"] = types.ModuleType("live_seg.loading")
+        loading.load = load
         """,
     )
     assert model.segmentation() == Finding("bad", "the person model does not run: person: torn")

@@ -1,5 +1,11 @@
 """The command `live-seg optimize`."""
 
+import contextlib
+import itertools
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,6 +23,7 @@ def optimize(
     size: Annotated[int | None, typer.Option(help="Longest side of the network's input, pixels.")] = None,
     layout: Annotated[Layout, typer.Option(help="As it will be used.")] = Layout.FIT,
     frames: Annotated[int, typer.Option(min=1, help="Most frames to calibrate with.")] = 64,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Neither progress nor summary.")] = False,
 ) -> None:
     """Make a model faster on CPUs: its int8 form, which `--engine auto` then prefers.
 
@@ -26,10 +33,21 @@ def optimize(
     from live_seg.loading import quantized
     from live_seg.weights import find
 
-    path = find(model)
+    path = find(model, quiet=quiet)
     pictures = _spread(calibrate, frames)
-    made = quantized(path, pictures, layout=layout.value, size=size)
-    print(f"{path.name} in int8 -> {made.folder}; live-seg now uses it for --engine auto.")
+    with _bars_on_stderr(shown=not quiet):
+        made = quantized(path, pictures, layout=layout.value, size=size)
+    if not quiet:
+        print(f"{path.name} in int8 -> {made.folder}; live-seg now uses it for --engine auto.")
+
+
+@contextlib.contextmanager
+def _bars_on_stderr(*, shown: bool) -> Iterator[None]:
+    """Show NNCF's progress bars, which are drawn on stdout, like all others: on stderr, if on a terminal."""
+    with Path(os.devnull).open("w") as nowhere:
+        stream = sys.stderr if shown and sys.stderr.isatty() else nowhere
+        with contextlib.redirect_stdout(stream):
+            yield
 
 
 def _spread(spec: str, most: int) -> list["Image"]:
@@ -38,7 +56,8 @@ def _spread(spec: str, most: int) -> list["Image"]:
 
     with open_source(spec) as source:
         step = max(1, (source.frames or most) // most)
-        chosen = [frame.image for frame in source if frame.index % step == 0 and frame.index < step * most]
+        spread = (frame.image for frame in source if frame.index % step == 0)
+        chosen = list(itertools.islice(spread, most))
     if not chosen:
         raise SourceError(f"{spec} holds no frame to calibrate with.")
     return chosen

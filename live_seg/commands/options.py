@@ -1,11 +1,9 @@
 """Options that the commands share: declared once, given to each."""
 
-import contextlib
 import functools
 import inspect
 import math
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from pathlib import Path
@@ -64,9 +62,9 @@ class ModelOptions:
         """Load the model. Raises UsageError and WeightsError."""
         from live_seg.weights import find
 
-        path = find(self.model, quiet=self.quiet)  # a misspelt name is told before TensorFlow loads
-        with _stderr_silenced():
-            from live_seg.loading import load
+        path = find(self.model, quiet=self.quiet)  # a misspelt name is told before NumPy and OpenCV load
+        from live_seg.loading import load
+
         return load(
             path,
             engine=self.engine.value,
@@ -241,19 +239,6 @@ class LiveOptions(StreamOptions):
         length = parse_duration(self.segment) if self.segment else math.inf
         template = self.record or "live-seg_{time}.mp4"
         return Recorder(template, fps, on=on, segment=length, crf=self.crf, overwrite=self.overwrite)
-
-
-@contextlib.contextmanager
-def _stderr_silenced() -> Iterator[None]:
-    """Send stderr nowhere: TensorFlow's C++ side tells of itself there at any log level."""
-    saved = os.dup(2)
-    try:
-        with Path(os.devnull).open("wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-            yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
 
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:

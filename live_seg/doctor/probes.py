@@ -1,6 +1,7 @@
 """What `live_seg.doctor.asking` runs in a process of its own: one probe, whose answer is printed as JSON."""
 
 import ctypes
+import importlib
 import json
 import sys
 import time
@@ -76,6 +77,7 @@ def driver() -> dict[str, Any] | None:
 
 def openvino() -> dict[str, Any]:
     """OpenVINO's devices: short name -> full name."""
+    importlib.import_module("live_seg.engines")  # keeps OpenVINO from reporting its use
     from openvino import Core
 
     core = Core()

@@ -65,4 +65,10 @@ def _transposed(maps: Sequence[Tensor], order: tuple[int, ...]) -> list[Tensor]:
 
 def _write(function: Callable[..., Any], inputs: list[tf.TensorSpec], path: Path) -> None:
     graph = tf.function(function, input_signature=inputs, autograph=False)
-    openvino.save_model(openvino.convert_model(graph), path, compress_to_fp16=False)
+    try:
+        model = openvino.convert_model(graph)
+    except RuntimeError as error:  # also what Python raised below OpenVINO's C++ side, such as by Ctrl-C
+        if "KeyboardInterrupt" in str(error):
+            raise KeyboardInterrupt from None
+        raise
+    openvino.save_model(model, path, compress_to_fp16=False)

@@ -1,5 +1,6 @@
 """A converted network run by OpenVINO: without Keras, and faster on CPUs."""
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import openvino
 from numpy.typing import NDArray
 
 from live_seg.engines.engine import Engine, Found
+from live_seg.engines.signals import own_signal_stack
 from live_seg.engines.suppression import best_first, likeliest
 from live_seg.errors import WeightsError
 from live_seg.maskrcnn.config import MaskRCNNConfig
@@ -21,20 +23,34 @@ HOW = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
 everywhere. What is int8 stays int8."""
 
 
+@functools.cache
+def core() -> openvino.Core:
+    """OpenVINO with its CPU plugin: one for the life of the process."""
+    with own_signal_stack():
+        core = openvino.Core()
+        core.get_property("CPU", "FULL_DEVICE_NAME")  # loads the plugin
+    return core
+
+
+LARGEST_KEPT = 32 * 2**20
+"""Bytes of weights up to which compiled models are kept on disk: as much again for each size of picture."""
+
+
 class OpenVINOEngine(Engine):
     """Runs the three models in `folder` one picture after the other.
 
     They are compiled for each size of picture when it is first met, which takes about half a second; `cache`,
-    if given, keeps what was compiled for the next time. Raises WeightsError when the models are damaged.
+    if given, keeps what was compiled for the next time, of small networks. Raises WeightsError when models
+    are damaged.
     """
 
     def __init__(self, folder: Path, config: MaskRCNNConfig, *, cache: Path | None = None) -> None:
         self.config = config
-        self._core = openvino.Core()
-        if cache is not None:
-            self._core.set_property({"CACHE_DIR": str(cache)})
+        size = sum(file.stat().st_size for file in folder.glob("*.bin"))
+        kept = {"CACHE_DIR": str(cache)} if cache is not None and size <= LARGEST_KEPT else {}
+        self._how = HOW | kept
         try:
-            self._models = {part: self._core.read_model(folder / f"{part}.xml") for part in PARTS}
+            self._models = {part: core().read_model(folder / f"{part}.xml") for part in PARTS}
         except RuntimeError as error:
             raise WeightsError(
                 f"The converted network in {folder} is damaged. Delete that folder, and it is made anew."
@@ -46,7 +62,7 @@ class OpenVINOEngine(Engine):
         """OpenVINO, its precision, and the processor."""
         operations = {operation.get_type_name() for operation in self._models["trunk"].get_ops()}
         precision = "int8" if "FakeQuantize" in operations else "float32"
-        return f"OpenVINO {precision}, {self._core.get_property('CPU', 'FULL_DEVICE_NAME')}"
+        return f"OpenVINO {precision}, {core().get_property('CPU', 'FULL_DEVICE_NAME')}"
 
     def detect(self, pictures: NDArray[np.float32], windows: NDArray[np.float32]) -> tuple[Any, Found]:
         """Find instances: see Engine."""
@@ -81,7 +97,7 @@ class OpenVINOEngine(Engine):
 
     def _compiled(self, size: tuple[int, int]) -> "_Compiled":
         if size not in self._sizes:
-            self._sizes[size] = _Compiled(self._core, self._models, self.config, size)
+            self._sizes[size] = _Compiled(self._models, self.config, size, self._how)
         return self._sizes[size]
 
 
@@ -90,10 +106,10 @@ class _Compiled:
 
     def __init__(
         self,
-        core: openvino.Core,
         models: dict[str, openvino.Model],
         config: MaskRCNNConfig,
         size: tuple[int, int],
+        how: dict[str, str],
     ) -> None:
         self.anchors = config.anchors(size)
         self.candidates = min(config.candidates, len(self.anchors))
@@ -101,7 +117,7 @@ class _Compiled:
         def compiled(part: str, shapes: list[list[int]]) -> openvino.CompiledModel:
             model = models[part].clone()
             model.reshape(dict(enumerate(shapes)))
-            return core.compile_model(model, "CPU", HOW)
+            return core().compile_model(model, "CPU", how)
 
         trunk = compiled("trunk", [[1, *size, 3]])
         maps = [list(output.shape) for output in trunk.outputs[:-2]]

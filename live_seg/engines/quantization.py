@@ -11,7 +11,8 @@ import openvino
 from numpy.typing import NDArray
 
 from live_seg.engines.engine import Prepared
-from live_seg.engines.openvino_engine import PARTS, OpenVINOEngine
+from live_seg.engines.openvino_engine import PARTS, OpenVINOEngine, core
+from live_seg.engines.signals import own_signal_stack
 from live_seg.maskrcnn.config import MaskRCNNConfig
 
 UNSURE = 0.05
@@ -29,20 +30,24 @@ def quantize(source: Path, config: MaskRCNNConfig, pictures: Sequence[Prepared],
     """
     engine = OpenVINOEngine(source, replace(config, min_score=UNSURE))
     logging.getLogger("nncf").setLevel(logging.ERROR)
-    core = openvino.Core()
     for part in PARTS:
-        model = core.read_model(source / f"{part}.xml")
+        model = core().read_model(source / f"{part}.xml")
         shown = [picture for picture in pictures if part != "masks" or _shows_something(engine, picture)]
         if shown:
-            model = nncf.quantize(
-                model,
-                nncf.Dataset(shown, _inputs(engine, part)),
-                subset_size=len(shown),
-                preset=nncf.QuantizationPreset.MIXED,
-                fast_bias_correction=False,  # half the loss of AP
-                ignored_scope=nncf.IgnoredScope(types=_left_alone(part, model), validate=False),
-            )
+            model = _quantized(model, part, nncf.Dataset(shown, _inputs(engine, part)), len(shown))
         openvino.save_model(model, folder / f"{part}.xml", compress_to_fp16=False)
+
+
+def _quantized(model: openvino.Model, part: str, dataset: nncf.Dataset, count: int) -> openvino.Model:
+    with own_signal_stack():
+        return nncf.quantize(
+            model,
+            dataset,
+            subset_size=count,
+            preset=nncf.QuantizationPreset.MIXED,
+            fast_bias_correction=False,  # half the loss of AP
+            ignored_scope=nncf.IgnoredScope(types=_left_alone(part, model), validate=False),
+        )
 
 
 def _inputs(engine: OpenVINOEngine, part: str) -> Callable[[Prepared], list[NDArray[Any]]]:

@@ -1,0 +1,540 @@
+"""What runs a network: choosing the best in NumPy, conversion, quantisation, where forms lie, memory."""
+
+import json
+import logging
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import openvino
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from keras import ops
+from numpy.typing import NDArray
+
+from live_seg.engines import quantization, store
+from live_seg.engines.conversion import convert
+from live_seg.engines.engine import Engine, Found, Prepared
+from live_seg.engines.keras_engine import KerasEngine
+from live_seg.engines.openvino_engine import PARTS, OpenVINOEngine
+from live_seg.engines.suppression import best_first, likeliest
+from live_seg.errors import UsageError, WeightsError
+from live_seg.maskrcnn.model import MaskRCNN
+from live_seg.maskrcnn.ops import devices, out_of_memory
+from live_seg.maskrcnn.roi import Detections, select
+from live_seg.segmenter import Segmenter
+from live_seg.structures import Image
+from tests.clips import names
+from tests.stand_ins import ROOT, TINY
+
+CANVASES = ((64, 64), (32, 64), (96, 64))
+
+
+def prepared(seed: int, canvas: tuple[int, int] = (64, 64)) -> Prepared:
+    """Coloured squares of 8 pixels that leave a margin at the bottom."""
+    squares = np.random.default_rng(seed).uniform(-127, 127, (canvas[0] // 8, canvas[1] // 8, 3))
+    picture = squares.repeat(8, axis=0).repeat(8, axis=1).astype(np.float32)
+    picture[-8:] = 0
+    return picture, np.array([0, 0, 1 - 8 / canvas[0], 1], np.float32)
+
+
+def batch(count: int, canvas: tuple[int, int]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    pictures, windows = zip(*(prepared(seed, canvas) for seed in range(count)), strict=True)
+    return np.stack(pictures), np.stack(windows)
+
+
+def assert_well_formed(found: Found, masks: NDArray[np.float32]) -> None:
+    assert masks.shape == (len(found.rows), 28, 28)
+    for values in (found.boxes, found.scores, masks):
+        assert values.dtype == np.float32
+        assert np.all((values >= 0) & (values <= 1))
+    assert np.all(found.class_ids > 0)
+
+
+class TestSuppression:
+    @settings(max_examples=40, deadline=None)
+    @given(
+        seed=st.integers(0, 2**32 - 1),
+        count=st.sampled_from([1, 7, 30]),
+        classes=st.integers(1, 4),
+        keep=st.sampled_from([1, 3, 40]),
+        min_score=st.sampled_from([0.0, 0.4, 1.0]),
+        max_iou=st.sampled_from([0.0, 0.3, 0.7]),
+    )
+    def test_is_that_of_the_network(
+        self, seed: int, count: int, classes: int, keep: int, min_score: float, max_iou: float
+    ) -> None:
+        rng = np.random.default_rng(seed)
+        corners = rng.uniform(0, 0.7, (count, 2))
+        boxes = np.concatenate([corners, corners + rng.uniform(0, 0.6, (count, 2))], axis=1, dtype=np.float32)
+        class_ids = rng.integers(0, classes + 1, count).astype(np.int32)
+        scores = (rng.permutation(count) / count).astype(np.float32)  # all different
+        limits: dict[str, Any] = {"keep": keep, "min_score": min_score, "max_iou": max_iou}
+        kept = best_first(boxes, class_ids, scores, **limits)
+        theirs = select(
+            Detections(*(ops.convert_to_tensor(part[None]) for part in (boxes, class_ids, scores))), **limits
+        )
+        expected = [np.asarray(ops.convert_to_numpy(part))[0] for part in theirs]
+        real = expected[1] > 0
+        assert len(kept) == real.sum()
+        for ours, padded in zip((boxes, class_ids, scores), expected, strict=True):
+            np.testing.assert_array_equal(ours[kept], padded[real])
+
+    def test_of_nothing(self) -> None:
+        nothing = np.empty((0, 4), np.float32), np.empty(0, np.int32), np.empty(0, np.float32)
+        kept = best_first(*nothing, keep=5, min_score=0.0, max_iou=0.5)
+        assert kept.tolist() == []
+        assert kept.dtype == np.intp
+
+    @settings(max_examples=60, deadline=None)
+    @given(scores=st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), max_size=12), count=st.integers(1, 15))
+    def test_of_equals_the_earlier_are_likelier(self, scores: list[float], count: int) -> None:
+        best = np.argsort(-np.array(scores, np.float32), kind="stable")[:count]
+        np.testing.assert_array_equal(likeliest(np.array(scores, np.float32), count), best)
+
+    def test_what_is_no_number_comes_last(self) -> None:
+        nan = float("nan")
+        assert likeliest(np.array([nan, 0.5, nan, nan], np.float32), 2).tolist() == [1, 0]
+
+
+def assert_both_find_the_same(
+    one: Engine, other: Engine, inputs: tuple[NDArray[np.float32], NDArray[np.float32]]
+) -> None:
+    (maps, found), (their_maps, theirs) = one.detect(*inputs), other.detect(*inputs)
+    assert found.rows.tolist() == theirs.rows.tolist()
+    assert set(found.rows.tolist()) == set(range(len(inputs[0])))
+    assert found.class_ids.tolist() == theirs.class_ids.tolist()
+    np.testing.assert_allclose(found.boxes, theirs.boxes, atol=1e-5)
+    np.testing.assert_allclose(found.scores, theirs.scores, atol=1e-5)
+    masks, their_masks = one.masks(maps, found), other.masks(their_maps, theirs)
+    np.testing.assert_allclose(masks, their_masks, atol=1e-4)
+    assert_well_formed(theirs, their_masks)
+
+
+class TestConversion:
+    def test_finds_what_keras_finds(self, tiny: MaskRCNN, tiny_converted: Path) -> None:
+        engines = KerasEngine(tiny), OpenVINOEngine(tiny_converted, tiny.config)
+        for count, canvas in ((3, (64, 64)), (1, (32, 64)), (2, (64, 64))):
+            assert_both_find_the_same(*engines, batch(count, canvas))
+
+    def test_of_a_network_whose_regions_have_one_class(
+        self, tiny: MaskRCNN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(tiny, "config", replace(tiny.config, every_class=False))
+        convert(tiny, tmp_path)
+        assert_both_find_the_same(
+            KerasEngine(tiny), OpenVINOEngine(tmp_path, tiny.config), batch(2, (64, 64))
+        )
+
+    def test_needs_tensorflow(self, tiny: MaskRCNN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+        with pytest.raises(UsageError, match="not on jax: unset KERAS_BACKEND"):
+            convert(tiny, tmp_path)
+        assert names(tmp_path) == []
+
+    @pytest.mark.parametrize(
+        ("words", "raised"),
+        [("Converting input model\nKeyboardInterrupt: <EMPTY>", KeyboardInterrupt), ("no", RuntimeError)],
+    )
+    def test_interrupted(
+        self,
+        tiny: MaskRCNN,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        words: str,
+        raised: type[BaseException],
+    ) -> None:
+        def fail(_: Any) -> None:
+            raise RuntimeError(words)
+
+        monkeypatch.setattr(openvino, "convert_model", fail)
+        with pytest.raises(raised):
+            convert(tiny, tmp_path)
+
+    @pytest.mark.parametrize("part", PARTS)
+    def test_damaged_models(self, tiny_converted: Path, tmp_path: Path, part: str) -> None:
+        for file in tiny_converted.iterdir():
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+        (tmp_path / f"{part}.bin").write_bytes(b"")
+        with pytest.raises(WeightsError, match=r"is damaged. Delete that folder"):
+            OpenVINOEngine(tmp_path, TINY)
+
+
+def test_what_a_part_was_given_is_remembered(tiny: MaskRCNN, tiny_converted: Path) -> None:
+    """Calibration rests on it: memory that is used for something else by now would spoil the int8 form."""
+    engine = OpenVINOEngine(tiny_converted, tiny.config)
+    picture, window = prepared(0)
+    maps, found = engine.detect(picture[None], window[None])
+    engine.masks(maps, found)
+    boxes, class_ids = found.boxes.copy(), found.class_ids.copy()
+    del found
+    reused = [np.full((1, n, 4), np.nan, np.float32) for n in range(1, tiny.config.candidates + 1)]
+    np.testing.assert_array_equal(engine.given(maps, "trunk")[0], picture[None])
+    *_, scores, deltas, anchors, given_window = engine.given(maps, "heads")
+    assert scores.shape == (1, tiny.config.candidates)
+    assert np.all(np.diff(scores) <= 0)
+    assert np.all((scores >= 0) & (scores <= 1))
+    assert np.isfinite(deltas).all()
+    assert set(map(tuple, anchors[0])) <= set(map(tuple, tiny.config.anchors((64, 64))))
+    np.testing.assert_array_equal(given_window, window[None])
+    *_, given_boxes, given_ids = engine.given(maps, "masks")
+    np.testing.assert_array_equal(given_boxes, boxes)
+    np.testing.assert_array_equal(given_ids, class_ids)
+    assert np.isnan(reused[0]).all()
+
+
+def operations(path: Path) -> set[str]:
+    return {operation.get_type_name() for operation in openvino.Core().read_model(path).get_ops()}
+
+
+@pytest.fixture(scope="module")
+def in_int8(tiny: MaskRCNN, tiny_converted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("int8")
+    quantization.quantize(tiny_converted, tiny.config, [prepared(seed) for seed in range(4)], folder)
+    return folder
+
+
+class TestQuantisation:
+    def test_all_parts_are_there_and_in_int8(self, in_int8: Path, tiny_converted: Path) -> None:
+        assert names(in_int8) == sorted(f"{part}.{kind}" for part in PARTS for kind in ("bin", "xml"))
+        for part in PARTS:
+            assert "FakeQuantize" in operations(in_int8 / f"{part}.xml")
+        assert (in_int8 / "trunk.bin").stat().st_size < (tiny_converted / "trunk.bin").stat().st_size / 2
+
+    def test_the_engine_tells(self, in_int8: Path, tiny_converted: Path) -> None:
+        assert OpenVINOEngine(in_int8, TINY).device.startswith("OpenVINO int8, ")
+        assert OpenVINOEngine(tiny_converted, TINY).device.startswith("OpenVINO float32, ")
+
+    @pytest.mark.parametrize("canvas", CANVASES, ids=str)
+    def test_finds_well_formed_things(self, in_int8: Path, tiny: MaskRCNN, canvas: tuple[int, int]) -> None:
+        engine = OpenVINOEngine(in_int8, tiny.config)
+        maps, found = engine.detect(*batch(2, canvas))
+        assert set(found.rows.tolist()) == {0, 1}
+        assert_well_formed(found, engine.masks(maps, found))
+
+    def test_where_nothing_is_found_masks_stay_in_float32(
+        self, tiny: MaskRCNN, tiny_converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(quantization, "UNSURE", 1.1)
+        monkeypatch.setattr(quantization, "PARTS", ("masks",))
+        quantization.quantize(tiny_converted, tiny.config, [prepared(0)], tmp_path)
+        assert names(tmp_path) == ["masks.bin", "masks.xml"]
+        assert "FakeQuantize" not in operations(tmp_path / "masks.xml")
+
+
+def write(folder: Path) -> None:
+    (folder / "trunk.xml").write_text("a model")
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "pets.json").write_text(json.dumps({"config": {"size": 64}, "class_names": []}))
+    path = tmp_path / "models" / "pets.weights.h5"
+    path.write_bytes(b"numbers")
+    return path
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LIVE_SEG_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "openvino"
+
+
+class TestStore:
+    def test_what_is_kept_is_found(self, weights: Path, cache: Path) -> None:
+        assert store.find(weights, "float32", {}) is None
+        kept = store.keep(weights, "float32", {}, TINY, write)
+        assert kept.folder.parent == cache
+        assert names(kept.folder) == ["source.json", "trunk.xml"]
+        assert store.find(weights, "float32", {}) == kept
+        assert kept.config == TINY
+
+    def test_other_precisions_and_options_are_others(self, weights: Path, cache: Path) -> None:
+        kept = store.keep(weights, "float32", {"num_classes": 3}, TINY, write)
+        assert store.find(weights, "float32", {"num_classes": 3}) == kept
+        assert store.find(weights, "float32", {}) is None
+        assert store.find(weights, "int8", {"num_classes": 3}) is None
+        assert names(cache) == [kept.folder.name]
+
+    def test_a_stale_one_is_not_found(
+        self, weights: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        store.keep(weights, "float32", {}, TINY, write)
+        assert cache.exists()
+        before = weights.read_bytes()
+        weights.write_bytes(b"other numbers")
+        assert store.find(weights, "float32", {}) is None
+        weights.write_bytes(before)
+        assert store.find(weights, "float32", {}) is not None
+        card = weights.with_name("pets.json")
+        text = card.read_text()
+        card.write_text(json.dumps({"config": {"size": 128}}))
+        assert store.find(weights, "float32", {}) is None
+        card.write_text(text.replace("[]", '["cat"]'))  # nothing of the network
+        assert store.find(weights, "float32", {}) is not None
+        monkeypatch.setattr(store, "version", lambda _: "2099.1")
+        assert store.find(weights, "float32", {}) is None
+
+    @pytest.mark.parametrize("format_", [0, store.FORMAT + 1])
+    def test_one_in_another_format_is_not_found(
+        self, weights: Path, monkeypatch: pytest.MonkeyPatch, format_: int
+    ) -> None:
+        store.keep(weights, "int8", {}, TINY, write, beside=True)
+        monkeypatch.setattr(store, "FORMAT", format_)
+        assert store.find(weights, "int8", {}) is None
+
+    def test_beside_the_weights(self, weights: Path, cache: Path) -> None:
+        beside = store.keep(weights, "int8", {}, TINY, write, beside=True)
+        assert beside.folder == weights.with_name("pets-int8")
+        assert store.find(weights, "int8", {}) == beside
+        assert not cache.exists()
+
+    def test_the_users_own_goes_before_the_one_beside(self, weights: Path, cache: Path) -> None:
+        store.keep(weights, "int8", {}, TINY, write, beside=True)
+        own = store.keep(weights, "int8", {}, replace(TINY, size=128), write)
+        assert own.folder.parent == cache
+        assert store.find(weights, "int8", {}) == own
+
+    @pytest.mark.parametrize("error", [RuntimeError("no"), KeyboardInterrupt()], ids=repr)
+    def test_a_write_that_breaks_off_leaves_nothing(
+        self, weights: Path, cache: Path, error: BaseException
+    ) -> None:
+        def break_off(folder: Path) -> None:
+            write(folder)
+            raise error
+
+        with pytest.raises(type(error)):
+            store.keep(weights, "float32", {}, TINY, break_off)
+        assert names(cache) == []
+        assert store.find(weights, "float32", {}) is None
+        kept = store.keep(weights, "float32", {}, TINY, write)
+        with pytest.raises(type(error)):
+            store.keep(weights, "float32", {}, TINY, break_off)
+        assert store.find(weights, "float32", {}) == kept  # the old one stays
+
+    def test_no_room(self, weights: Path, cache: Path) -> None:
+        def fill_up(_: Path) -> None:
+            raise OSError(28, "No space left on device")
+
+        with pytest.raises(WeightsError, match=r"No space left.*Make room, .*LIVE_SEG_CACHE, or .*keras"):
+            store.keep(weights, "float32", {}, TINY, fill_up)
+        assert names(cache) == []
+
+    def test_no_folder_can_be_made(
+        self, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "file").touch()
+        monkeypatch.setenv("LIVE_SEG_CACHE", str(tmp_path / "file" / "cache"))
+        assert store.find(weights, "float32", {}) is None
+        with pytest.raises(WeightsError, match=r"Cannot keep the converted network in .*file/cache"):
+            store.keep(weights, "float32", {}, TINY, write)
+        assert store.compiled_folder() is None
+
+    def test_a_file_in_its_place(self, weights: Path, cache: Path) -> None:
+        kept = store.keep(weights, "float32", {}, TINY, write)
+        (kept.folder / "trunk.xml").unlink()
+        (kept.folder / "source.json").unlink()
+        kept.folder.rmdir()
+        kept.folder.touch()
+        assert store.find(weights, "float32", {}) is None
+        with pytest.raises(WeightsError, match="Not a directory"):
+            store.keep(weights, "float32", {}, TINY, write)
+        assert names(cache) == [kept.folder.name]
+
+    def test_a_cache_that_cannot_be_written(self, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert store.compiled_folder() == cache / "compiled"
+        assert (cache / "compiled").is_dir()
+        monkeypatch.setattr("os.access", lambda *_: False)
+        assert store.compiled_folder() is None
+
+    @pytest.mark.parametrize(
+        "text", [b"", b"{broken", b"[]", b"{}", b'{"source": 3}', b"\xff\xfe\x00"], ids=repr
+    )
+    def test_a_damaged_note_is_as_none(self, weights: Path, text: bytes) -> None:
+        beside = store.keep(weights, "int8", {}, TINY, write, beside=True)
+        (beside.folder / "source.json").write_bytes(text)
+        assert store.find(weights, "int8", {}) is None
+        store.keep(weights, "int8", {}, TINY, write, beside=True)
+        assert store.find(weights, "int8", {}) == beside
+
+    def test_a_note_of_another_config_is_as_none(self, weights: Path) -> None:
+        beside = store.keep(weights, "int8", {}, TINY, write, beside=True)
+        note = beside.folder / "source.json"
+        others: tuple[Any, ...] = ({"depth": 3}, [], None)
+        for config in others:
+            note.write_text(json.dumps(json.loads(note.read_text()) | {"config": config}))
+            assert store.find(weights, "int8", {}) is None
+
+    def test_two_at_once_end_with_one_sound_folder(self, weights: Path, cache: Path) -> None:
+        start, faults = threading.Barrier(3), []
+
+        def convert_again_and_again() -> None:
+            start.wait()
+            try:
+                for _ in range(30):
+                    store.keep(weights, "float32", {}, TINY, write)
+            except WeightsError as error:
+                faults.append(error)
+
+        threads = [threading.Thread(target=convert_again_and_again) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert faults == []
+        found = store.find(weights, "float32", {})
+        assert found is not None
+        assert names(cache) == [found.folder.name]
+        assert names(found.folder) == ["source.json", "trunk.xml"]
+
+
+class Narrow(Engine):
+    """Finds one thing in each picture, as wide as the picture is bright, but takes only `most` at once."""
+
+    def __init__(self, most: int, *, at_masks: bool = False) -> None:
+        self.config = TINY
+        self.most = most
+        self.at_masks = at_masks
+        self.tried: list[int] = []
+
+    @property
+    def device(self) -> str:
+        return "nothing"
+
+    def detect(self, pictures: NDArray[np.float32], windows: NDArray[np.float32]) -> tuple[Any, Found]:
+        assert len(pictures) == len(windows)
+        self.tried.append(len(pictures))
+        if len(pictures) > self.most and not self.at_masks:
+            raise MemoryError("The device has too little memory: OOM.")
+        widths = (pictures.mean(axis=(1, 2, 3)) + 127.5) / 255
+        boxes = np.array([[0, 0, 1, width] for width in widths], np.float32)
+        rows = np.arange(len(pictures), dtype=np.int32)
+        return None, Found(rows, boxes, np.ones_like(rows), np.full(len(rows), 0.9, np.float32))
+
+    def masks(self, maps: Any, found: Found) -> NDArray[np.float32]:
+        assert maps is None
+        if len(found.rows) > self.most:
+            raise MemoryError("The device has too little memory: OOM.")
+        return np.ones((len(found.rows), 28, 28), np.float32)
+
+
+def grey(level: int) -> Image:
+    return np.full((64, 64, 3), level, np.uint8)
+
+
+LEVELS = (40, 80, 120, 160, 200)
+
+
+@pytest.mark.parametrize("at_masks", [False, True], ids=["detect", "masks"])
+class TestTooLittleMemory:
+    def test_batches_are_halved_once_and_for_all(
+        self, at_masks: bool, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        engine = Narrow(2, at_masks=at_masks)
+        segment = Segmenter(engine, ("background", "thing"))
+        for _ in range(2):
+            widths = [float(found.boxes[0, 2]) for found in segment([grey(level) for level in LEVELS])]
+            np.testing.assert_allclose(widths, [64 * level / 255 for level in LEVELS], atol=1)
+        assert engine.tried == [5, 2, 2, 1, 2, 2, 1]
+        assert caplog.record_tuples == [
+            (
+                "live_seg.segmenter",
+                logging.WARNING,
+                "Too little memory for 5 pictures at once: going on with fewer.",
+            )
+        ]
+
+    def test_more_than_once_where_half_is_too_many(
+        self, at_masks: bool, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        engine = Narrow(1, at_masks=at_masks)
+        found = Segmenter(engine, ("background", "thing"))([grey(level) for level in LEVELS])
+        assert [len(instances) for instances in found] == [1] * 5
+        assert engine.tried == [5, 2, 1, 1, 1, 1, 1]
+        assert len(caplog.records) == 1
+
+    def test_for_one_picture(self, at_masks: bool) -> None:
+        segment = Segmenter(Narrow(0, at_masks=at_masks), ("background", "thing"))
+        with pytest.raises(MemoryError, match="too little memory"):
+            segment([grey(level) for level in LEVELS])
+
+
+class ResourceExhaustedError(Exception):
+    """Bears the name of TensorFlow's."""
+
+
+class TestOutOfMemory:
+    @pytest.mark.parametrize(
+        "error", [ResourceExhaustedError("OOM"), RuntimeError("RESOURCE_EXHAUSTED: Out of memory")], ids=repr
+    )
+    def test_is_told_as_pythons_own(self, error: Exception) -> None:
+        with pytest.raises(MemoryError, match="The device has too little memory: ") as told, out_of_memory():
+            raise error
+        assert told.value.__cause__ is error
+
+    @pytest.mark.parametrize("error", [RuntimeError("no"), KeyboardInterrupt(), MemoryError()], ids=repr)
+    def test_anything_else_stays_what_it_is(self, error: BaseException) -> None:
+        with pytest.raises(type(error)) as told, out_of_memory():
+            raise error
+        assert told.value is error
+
+
+@pytest.mark.parametrize(
+    ("there", "told"),
+    [
+        (["cpu:0"], "CPU"),
+        (["cpu:0", "gpu:0"], "GPU"),
+        (["gpu:0", "gpu:1"], "2 x GPU"),
+        ([], "CPU"),
+    ],
+)
+def test_devices(monkeypatch: pytest.MonkeyPatch, there: list[str], told: str) -> None:
+    monkeypatch.setattr(keras.distribution, "list_devices", lambda: there)
+    assert devices() == told
+
+
+def run_python(program: str) -> str:
+    command = [sys.executable, "-c", program]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_ctrl_c_is_safe_once_openvino_came_and_went(tiny_converted: Path) -> None:
+    program = f"""
+import gc, os, signal, time
+from pathlib import Path
+import numpy as np
+from live_seg.engines.openvino_engine import OpenVINOEngine
+from live_seg.engines.quantization import quantize
+from tests.stand_ins import TINY
+picture = np.random.default_rng(0).normal(0, 60, (64, 64, 3)).astype(np.float32)
+folder = Path({str(tiny_converted)!r})
+(folder / "int8").mkdir(exist_ok=True)
+quantize(folder, TINY, [(picture, np.array([0, 0, 1, 1], np.float32))] * 2, folder / "int8")
+gc.collect()
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(10)
+except KeyboardInterrupt:
+    print("heard")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout.splitlines()[-1:]) == (0, ["heard"])
+
+
+def test_nothing_phones_home() -> None:
+    program = (
+        "import sys, live_seg.engines, openvino, openvino.tools.ovc, nncf\n"
+        "print([name for name in sys.modules if name.startswith('openvino_telemetry') and sys.modules[name]])"
+    )
+    assert run_python(program) == "[]"
+    without = program.replace("live_seg.engines, ", "")
+    assert "openvino_telemetry" in run_python(without)  # so the test would notice

@@ -1,0 +1,200 @@
+"""The command `live-seg optimize`, on a tiny model and a tiny clip; and too little memory, in words."""
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nncf
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+from live_seg import loading
+from live_seg.commands.main import app
+from live_seg.commands.optimize import _spread
+from live_seg.commands.options import Options
+from live_seg.engines import store
+from live_seg.engines.openvino_engine import OpenVINOEngine
+from live_seg.errors import WeightsError
+from live_seg.learning.checkpoint import save
+from live_seg.loading import load
+from live_seg.maskrcnn.config import MaskRCNNConfig
+from live_seg.maskrcnn.model import MaskRCNN
+from live_seg.sources import opening
+from live_seg.structures import Frame, Source
+from tests.clips import clip, names
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten frames."""
+    return clip(tmp_path_factory.mktemp("clips") / "street.mp4", rate="10", size="64x64")
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LIVE_SEG_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "openvino"
+
+
+@pytest.fixture
+def saved(tiny: MaskRCNN, tiny_converted: Path, tmp_path: Path, cache: Path) -> Path:
+    """The tiny model, its float32 form in the cache."""
+    path = tmp_path / "pets.weights.h5"
+    save(tiny, ("background", "cat", "dog"), path, {"origin": "a test"})
+
+    def write(folder: Path) -> None:
+        for file in tiny_converted.iterdir():
+            (folder / file.name).write_bytes(file.read_bytes())
+
+    assert store.keep(path, "float32", {}, tiny.config, write).folder.parent == cache
+    return path
+
+
+@pytest.fixture(autouse=True)
+def calibrated_with(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many pictures each part was quantised with; a rougher way than the real one, but a quick one."""
+    counts: list[int] = []
+    quantize = nncf.quantize
+
+    def quickly(model: Any, dataset: Any, **how: Any) -> Any:
+        counts.append(how["subset_size"])
+        return quantize(model, dataset, **how | {"fast_bias_correction": True})
+
+    monkeypatch.setattr(nncf, "quantize", quickly)
+    return counts
+
+
+def invoke(*arguments: str | Path) -> Result:
+    result = CliRunner().invoke(app, ["optimize", *map(str, arguments)])
+    assert result.exception is None or isinstance(result.exception, SystemExit), repr(result.exception)
+    assert "Traceback" not in result.output
+    return result
+
+
+def test_the_int8_form_is_loaded_afterwards(
+    saved: Path, video: Path, cache: Path, calibrated_with: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = invoke("--model", saved, "--calibrate", video, "--frames", "3")
+    form = store.find(saved, "int8", {})
+    assert form is not None
+    assert (result.exit_code, result.stderr) == (0, "")
+    told = f"pets.weights.h5 in int8 -> {form.folder}; live-seg now uses it for --engine auto.\n"
+    assert result.stdout == told
+    assert calibrated_with == [3, 3, 3]
+    assert all(name.startswith("pets-") for name in names(cache))
+    monkeypatch.setattr(loading, "_keras_is_better", lambda: False)
+    engine = load(saved).engine
+    assert isinstance(engine, OpenVINOEngine)
+    assert engine.device.startswith("OpenVINO int8")
+    found = load(saved)([np.zeros((64, 64, 3), np.uint8)])[0]
+    assert len(found)
+    assert np.isfinite(found.masks).all()
+
+
+def test_quiet(saved: Path, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def noisy(*_: Any, **__: Any) -> store.Converted:
+        print("Statistics collection 100%")
+        return store.Converted(saved.parent, MaskRCNNConfig())
+
+    monkeypatch.setattr(loading, "quantized", noisy)
+    assert invoke("--model", saved, "--calibrate", video, "--quiet").output == ""
+    told = invoke("--model", saved, "--calibrate", video)  # to no terminal
+    assert told.stdout.startswith("pets.weights.h5 in int8 -> ")
+    assert told.stderr == ""
+
+
+def test_nothing_to_calibrate_with() -> None:
+    result = invoke()
+    assert result.exit_code == 2
+    assert "--calibrate" in result.stderr
+
+
+def test_no_such_video(saved: Path) -> None:
+    result = invoke("--model", saved, "--calibrate", "nowhere.mp4")
+    assert result.exit_code == 3
+    assert "nowhere.mp4" in result.stderr
+
+
+def test_no_such_model(video: Path) -> None:
+    result = invoke("--model", "prson", "--calibrate", video)
+    assert result.exit_code == 4
+    assert "Did you mean person?" in result.stderr
+
+
+@pytest.mark.parametrize("package", ["openvino", "nncf"])
+def test_a_package_is_not_there(
+    saved: Path, video: Path, monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    monkeypatch.setattr(loading, "find_spec", lambda name: None if name == package else name)
+    result = invoke("--model", saved, "--calibrate", video)
+    assert result.exit_code == 2
+    assert "pip install 'live-seg[openvino]'" in result.stderr
+
+
+def test_a_size_that_is_too_small(saved: Path, video: Path) -> None:
+    result = invoke("--model", saved, "--calibrate", video, "--size", "32")
+    assert result.exit_code == 2
+    assert "32 pixels is too small" in result.stderr
+
+
+def test_ctrl_c_leaves_nothing_half_written(
+    saved: Path, video: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = names(cache)
+    monkeypatch.setattr(nncf, "quantize", interrupted)
+    result = invoke("--model", saved, "--calibrate", video)
+    assert (result.exit_code, result.stdout) == (130, "")
+    assert [name for name in names(cache) if name != "compiled"] == before
+    with pytest.raises(WeightsError, match="no int8 form"):
+        load(saved, engine="openvino-int8")
+
+
+class Endless(Source):
+    """Grey frames, brighter and brighter, whose number nobody knows."""
+
+    name = "a camera"
+    fps = 30.0
+    size = (4, 4)
+    frames: int | None = None
+    live = True
+
+    def __iter__(self) -> Iterator[Frame]:
+        for index in itertools.count():
+            assert index < 1000, "reads on and on"
+            yield Frame(index, index / 30, np.full((4, 4, 3), index % 256, np.uint8))
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+@pytest.mark.parametrize(
+    ("frames", "chosen"), [(None, [0, 1, 2, 3]), (100, [0, 25, 50, 75]), (3, [0, 1, 2, 3]), (9, [0, 2, 4, 6])]
+)
+def test_frames_are_spread_over_what_length_is_known(
+    monkeypatch: pytest.MonkeyPatch, frames: int | None, chosen: list[int]
+) -> None:
+    source = Endless()
+    source.frames = frames
+    monkeypatch.setattr(opening, "open_source", lambda _: source)
+    assert [int(image[0, 0, 0]) for image in _spread("0", 4)] == chosen
+
+
+@pytest.mark.parametrize("words", ["", "The device has too little memory: OOM"])
+def test_too_little_memory_is_said_without_a_traceback(
+    video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
+    def segment(_: Any) -> None:
+        raise MemoryError(words)
+
+    segment.class_names = ("background",)  # type: ignore[attr-defined]
+    monkeypatch.setattr(Options, "load", lambda _: segment)
+    result = CliRunner().invoke(app, ["video", str(video), "-o", str(tmp_path / "out.mp4"), "--quiet"])
+    assert result.exit_code == 1
+    first = "live-seg: Too little memory. A smaller --size or --batch takes less."
+    assert result.stderr.splitlines() == [f"{first} {words}".rstrip(), "LIVE_SEG_DEBUG=1 shows where."]
+    assert not (tmp_path / "out.mp4").exists()
