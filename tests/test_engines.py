@@ -505,7 +505,7 @@ def run_python(program: str) -> str:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def test_ctrl_c_is_safe_once_openvino_came_and_went(tiny_converted: Path) -> None:
+def test_ctrl_c_is_safe_once_openvino_came_and_went(tiny_converted: Path, tmp_path: Path) -> None:
     program = f"""
 import gc, os, signal, time
 from pathlib import Path
@@ -514,9 +514,8 @@ from live_seg.engines.openvino_engine import OpenVINOEngine
 from live_seg.engines.quantization import quantize
 from tests.stand_ins import TINY
 picture = np.random.default_rng(0).normal(0, 60, (64, 64, 3)).astype(np.float32)
-folder = Path({str(tiny_converted)!r})
-(folder / "int8").mkdir(exist_ok=True)
-quantize(folder, TINY, [(picture, np.array([0, 0, 1, 1], np.float32))] * 2, folder / "int8")
+pictures = [(picture, np.array([0, 0, 1, 1], np.float32))] * 2
+quantize(Path({str(tiny_converted)!r}), TINY, pictures, Path({str(tmp_path)!r}))
 gc.collect()
 try:
     os.kill(os.getpid(), signal.SIGINT)
