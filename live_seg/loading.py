@@ -66,23 +66,20 @@ def load(
 
 
 def _engine(name: EngineName, path: Path, made_of: dict[str, Any], chosen: dict[str, Any]) -> Engine:
-    if name == "auto":
-        name = "keras" if _keras_is_better() else "openvino-int8"
-        if name == "openvino-int8" and store.find(path, "int8", made_of) is None:
-            name = "openvino"
-    if name == "keras":
+    if name == "keras" or (name == "auto" and _keras_is_better()):
         network = _network(path, made_of | chosen)
         from live_seg.engines.keras_engine import KerasEngine
 
         return KerasEngine(network)
     from live_seg.engines.openvino_engine import OpenVINOEngine
 
-    form = converted(path, made_of) if name == "openvino" else store.find(path, "int8", made_of)
-    if form is None:
+    form = None if name == "openvino" else store.find(path, "int8", made_of)
+    if form is None and name == "openvino-int8":
         raise WeightsError(
             f"{path} has no int8 form yet. Make it with frames of your own: "
             f"live-seg optimize --model {path} --calibrate VIDEO"
         )
+    form = form or converted(path, made_of)
     return OpenVINOEngine(form.folder, replace(form.config, **chosen), cache=store.compiled_folder())
 
 

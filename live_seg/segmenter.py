@@ -70,11 +70,10 @@ class Segmenter:
 
     def prepared(self, image: Image) -> Prepared:
         """A picture (H, W, 3) uint8 BGR as the engine gets it."""
-        placement = self._place(image.shape[:2])
-        return self._prepare(image, placement), placement.normalised_window()
+        return self._prepared(image, self._place(image.shape[:2]))
 
-    def _prepare(self, image: Image, placement: Placement) -> NDArray[np.float32]:
-        """Resize and mould one frame: (H, W, 3) uint8 BGR -> (canvas, 3) float32."""
+    def _prepared(self, image: Image, placement: Placement) -> Prepared:
+        """Resize and mould one frame (H, W, 3) uint8 BGR."""
         height, width = placement.resized
         if (height, width) != placement.frame:
             if self.layout == "square":
@@ -84,7 +83,7 @@ class Segmenter:
                 shrinking = height < placement.frame[0]
                 rule = cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR
                 image = np.asarray(cv2.resize(image, (width, height), interpolation=rule), np.uint8)
-        return mould(image, placement, self.config.mean_pixel)
+        return mould(image, placement, self.config.mean_pixel), placement.normalised_window()
 
     def _segment(self, images: list[Image], placements: list[Placement]) -> list[Instances]:
         """Segment pictures that share one canvas, as many at once as there is memory for."""
@@ -104,8 +103,8 @@ class Segmenter:
 
     def _segment_at_once(self, images: list[Image], placements: list[Placement]) -> list[Instances]:
         with self.engine.watch("prepare"):
-            pictures = np.stack([self._prepare(i, p) for i, p in zip(images, placements, strict=True)])
-            windows = np.stack([placement.normalised_window() for placement in placements])
+            prepared = [self._prepared(i, p) for i, p in zip(images, placements, strict=True)]
+            pictures, windows = (np.stack(column) for column in zip(*prepared, strict=True))
         maps, found = self.engine.detect(pictures, windows)
         if self._wanted is not None:
             found = found.only(np.isin(found.class_ids, list(self._wanted)))

@@ -2,14 +2,11 @@
 
 import itertools
 import random
-import subprocess
-import sys
 import threading
 import time
 import traceback
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from threading import Event, Semaphore
 
 import numpy as np
@@ -22,10 +19,10 @@ from live_seg import keyframes
 from live_seg.errors import UsageError
 from live_seg.keyframes import EveryNth, Newest
 from live_seg.structures import Frame, Image, Instances
+from tests.interrupts import assert_interrupts_leave_nothing
 
 pytestmark = pytest.mark.timeout(60, method="thread")  # hypothesis would try again what only raised here
 
-ROOT = Path(__file__).parent.parent
 
 PATIENCE = 50
 """Seconds until an event that must come counts as lost."""
@@ -460,33 +457,10 @@ def test_frames_handed_on_are_let_go(kind: Kind) -> None:
     assert max(alive) <= (12 + 4 + 4 if kind is every_nth else keyframes.FRAMES_BEHIND + 8)
 
 
-INTERRUPTED_ANYWHERE = """
-import random, signal, threading
-from tests.test_keyframes import endless, every_nth, newest
-
-def interrupt(*_):
-    raise KeyboardInterrupt
-
-signal.signal(signal.SIGALRM, interrupt)
-random.seed(0)
-for count in range(100):
-    try:
-        with (newest if count % 2 else every_nth)(endless()) as results:
-            signal.setitimer(signal.ITIMER_REAL, random.uniform(0.0005, 0.002))
-            for _ in results:
-                pass
-    except KeyboardInterrupt:
-        assert threading.active_count() == 1
-print("done")
-"""
-
-
 def test_an_interrupt_at_any_moment_leaves_nothing_locked() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", INTERRUPTED_ANYWHERE],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
+    assert_interrupts_leave_nothing(
+        "(newest if count % 2 else every_nth)(endless())",
+        imports="from tests.test_keyframes import endless, every_nth, newest",
+        rounds=100,
+        patience=PATIENCE,
     )
-    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr

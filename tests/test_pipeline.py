@@ -19,6 +19,7 @@ from live_seg import pipeline
 from live_seg.errors import UsageError
 from live_seg.pipeline import Channel, Pipeline, Policy
 from live_seg.structures import Frame, Image, Instances
+from tests.interrupts import assert_interrupts_leave_nothing
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -495,39 +496,14 @@ def test_ctrl_c_reaches_a_caller_that_waits() -> None:
     assert process.returncode == 0
 
 
-INTERRUPTED_ANYWHERE = """
-import random, signal, threading
-from tests.test_pipeline import endless, segment
-from live_seg.pipeline import Pipeline
-from live_seg.structures import Instances
-
-def interrupt(*_):
-    raise KeyboardInterrupt
-
-signal.signal(signal.SIGALRM, interrupt)
-random.seed(0)
-for _ in range(300):
-    try:
-        with Pipeline(endless(), lambda images: [Instances.empty()] * len(images)) as results:
-            signal.setitimer(signal.ITIMER_REAL, random.uniform(0.0005, 0.002))
-            for _ in results:
-                pass
-    except KeyboardInterrupt:
-        assert threading.active_count() == 1
-print("done")
-"""
-
-
 def test_an_interrupt_at_any_moment_leaves_nothing_locked() -> None:
     """A queue built on threading.Condition hangs here about once in a hundred interrupts."""
-    done = subprocess.run(
-        [sys.executable, "-c", INTERRUPTED_ANYWHERE],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
+    assert_interrupts_leave_nothing(
+        "Pipeline(endless(), lambda images: [Instances.empty()] * len(images))",
+        imports="from tests.test_pipeline import Instances, Pipeline, endless",
+        rounds=300,
+        patience=PATIENCE,
     )
-    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
 
 
 def test_the_pipeline_knows_neither_keras_nor_opencv() -> None:

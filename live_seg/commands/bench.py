@@ -39,7 +39,9 @@ def bench(
     end they overlap. Start-up is all of `live-seg image` on one picture, with warm caches.
     """
     engines = _engines(compare, options)
-    _check(options, json, chart)
+    if chart is not None and chart.suffix.lower() != ".png":
+        raise UsageError(f"The chart is a PNG: name it {chart.with_suffix('.png')}, not {chart}.")
+    outputs = options.claimed(json, chart, otherwise="--json OUT.json or --chart OUT.png")
     from live_seg.benchmark.benchmark import benchmark
     from live_seg.benchmark.chart import draw_chart
     from live_seg.benchmark.report import comparison, figures, table
@@ -67,7 +69,7 @@ def bench(
     if not options.quiet:
         parts = [title, *map(table, found), *([comparison(found)] if len(found) > 1 else [])]
         print("\n\n".join(parts))
-        for path in filter(None, (json, chart)):
+        for path in outputs:
             print(f"-> {path}")
 
 
@@ -82,19 +84,6 @@ def _engines(compare: str | None, options: ModelOptions) -> list[EngineName]:
         if name not in known:
             raise UsageError(f"Unknown engine {name!r}. {nearest(name, known)}")
     return [EngineName(name) for name in names]
-
-
-def _check(options: ModelOptions, json: Path | None, chart: Path | None) -> None:
-    """Refuse, before the work, what cannot be written. Raises UsageError and SinkError."""
-    from live_seg.sinks.files import claim
-
-    outputs = [path for path in (json, chart) if path is not None]
-    if options.quiet and not outputs:
-        raise UsageError("Nothing to do: with --quiet give --json OUT.json or --chart OUT.png.")
-    if chart is not None and chart.suffix.lower() != ".png":
-        raise UsageError(f"The chart is a PNG: name it {chart.with_suffix('.png')}, not {chart}.")
-    for path in outputs:
-        claim(path, overwrite=options.overwrite)
 
 
 def _opened(video: str | None) -> "Source":

@@ -27,15 +27,10 @@ def evaluate_model(
     """Measure a model on annotated photos: COCO's average precision of boxes and masks."""
     from live_seg.learning.evaluate import evaluate, save
     from live_seg.learning.truth import Truth
-    from live_seg.sinks.files import claim
 
-    outputs = [path for path in (json, results) if path is not None]
-    if options.quiet and not outputs:
-        raise UsageError("Nothing to do: with --quiet give --json OUT.json or --results OUT.json.")
     if json is not None and json == results:
         raise UsageError(f"--json and --results both name {json}. Give each a file of its own.")
-    for path in outputs:  # asked before the work, which takes minutes
-        claim(path, overwrite=options.overwrite)
+    outputs = options.claimed(json, results, otherwise="--json OUT.json or --results OUT.json")
     truth = Truth(images, annotations)
     found = evaluate(options.load(), truth, batch=options.batch, classes=options.wanted, quiet=options.quiet)
     if json is not None:

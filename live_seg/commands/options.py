@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Self, get_type_hints
 
 import typer
 
+from live_seg.errors import UsageError
+
 if TYPE_CHECKING:
     from live_seg.segmenter import Segmenter
     from live_seg.sinks.recorder import Recorder
@@ -73,6 +75,21 @@ class ModelOptions:
             min_score=self.conf,
             classes=self.wanted,
         )
+
+    def claimed(self, json: Path | None, other: Path | None, *, otherwise: str) -> list[Path]:
+        """Those of two outputs that were asked for, each checked before work that takes minutes.
+
+        Raises UsageError when nothing would come of the work, and then tells `otherwise`; SinkError where a
+        file cannot be written.
+        """
+        from live_seg.sinks.files import claim
+
+        outputs = [path for path in (json, other) if path is not None]
+        if self.quiet and not outputs:
+            raise UsageError(f"Nothing to do: with --quiet give {otherwise}.")
+        for path in outputs:
+            claim(path, overwrite=self.overwrite)
+        return outputs
 
     def threshold(self) -> float:
         """The least score of a detection: as given, or else the model's own. Raises WeightsError."""

@@ -22,6 +22,9 @@ HOW = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
 """One picture at a time on all cores. Nothing in half precision, where a CPU has that: results are the same
 everywhere. What is int8 stays int8."""
 
+LARGEST_KEPT = 32 * 2**20
+"""Bytes of weights up to which compiled models are kept on disk: as much again for each size of picture."""
+
 
 @functools.cache
 def core() -> openvino.Core:
@@ -30,10 +33,6 @@ def core() -> openvino.Core:
         core = openvino.Core()
         core.get_property("CPU", "FULL_DEVICE_NAME")  # loads the plugin
     return core
-
-
-LARGEST_KEPT = 32 * 2**20
-"""Bytes of weights up to which compiled models are kept on disk: as much again for each size of picture."""
 
 
 class OpenVINOEngine(Engine):

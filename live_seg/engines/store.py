@@ -44,7 +44,7 @@ def find(weights: Path, precision: Precision, made_of: dict[str, Any]) -> Conver
     for folder in (_cached(weights, precision, source), _beside(weights, precision)):
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
             stored = json.loads((folder / SOURCE).read_text(encoding="utf-8"))
-            if stored["source"] == json.loads(json.dumps(source)):
+            if stored["source"] == source:
                 return Converted(folder, MaskRCNNConfig.from_json(stored["config"]))
     return None
 
