@@ -9,6 +9,7 @@ import openvino
 from numpy.typing import NDArray
 
 from live_seg.engines.engine import Engine, Found
+from live_seg.engines.rewriting import rewritten
 from live_seg.engines.signals import own_signal_stack
 from live_seg.engines.suppression import best_first, likeliest
 from live_seg.errors import WeightsError
@@ -116,7 +117,7 @@ class _Compiled:
         def compiled(part: str, shapes: list[list[int]]) -> openvino.CompiledModel:
             model = models[part].clone()
             model.reshape(dict(enumerate(shapes)))
-            return core().compile_model(model, "CPU", how)
+            return core().compile_model(rewritten(model), "CPU", how)
 
         trunk = compiled("trunk", [[1, *size, 3]])
         maps = [list(output.shape) for output in trunk.outputs[:-2]]

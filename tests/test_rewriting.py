@@ -1,0 +1,138 @@
+"""Models rewritten: that the same comes out, and which convolutions are worth it."""
+
+import platform
+from collections import Counter
+
+import numpy as np
+import openvino
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from openvino import Model, Node, opset13
+
+from live_seg.engines import rewriting
+from live_seg.engines.openvino_engine import HOW, core
+from live_seg.engines.rewriting import rewritten, transforms
+
+Picture = NDArray[np.float32]
+
+
+@pytest.fixture(autouse=True)
+def on_x86(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+
+
+def noise(seed: int, *shape: int) -> Picture:
+    return np.random.default_rng(seed).normal(0, 1, shape).astype(np.float32)
+
+
+def network(
+    size: tuple[int, ...], kernels: int, *, side: int = 3, stride: int = 1, margin: int = 1, dynamic: int = 1
+) -> Model:
+    """One convolution of pictures of `size` (C, H, W), with a bias, and a ReLU behind."""
+    values = opset13.parameter([dynamic, *size], np.float32)
+    weights = noise(1, kernels, size[0], side, side) / (side * size[0] ** 0.5)
+    convolved = opset13.convolution(values, weights, [stride] * 2, [margin] * 2, [margin] * 2, [1, 1])
+    return Model([opset13.relu(opset13.add(convolved, noise(2, 1, kernels, 1, 1)))], [values])
+
+
+def int8_network(size: tuple[int, int], kernels: int) -> Model:
+    """Signed values of 8 bits, and weights of 8 bits, four channels."""
+
+    def eight_bits(values: Node, reach: float, levels: int) -> Node:
+        ends = [np.float32(-reach), np.float32(reach)] * 2
+        return opset13.fake_quantize(values, *ends, levels)
+
+    values = opset13.parameter([1, 4, *size], np.float32)
+    weights = eight_bits(opset13.constant(noise(1, kernels, 4, 3, 3)), 3.0, 255)
+    quantised = eight_bits(values, 4.0, 256)
+    return Model([opset13.convolution(quantised, weights, [1, 1], [1, 1], [1, 1], [1, 1])], [values])
+
+
+def operations(model: Model) -> Counter[str]:
+    return Counter(operation.get_type_name() for operation in model.get_ops())
+
+
+def outcome(model: Model, picture: Picture) -> Picture:
+    compiled: openvino.CompiledModel = core().compile_model(model, "CPU", HOW)
+    return np.array(compiled(picture)[0])
+
+
+@settings(max_examples=25, deadline=None)
+@given(height=st.integers(1, 18), width=st.integers(1, 18), seed=st.integers(0, 99))
+def test_same_result_for_any_size(height: int, width: int, seed: int) -> None:
+    size = rewriting.LEAST_CHANNELS, height, width
+    picture = noise(seed, 1, *size)
+    plain, fast = network(size, rewriting.LEAST_CHANNELS), rewritten(network(size, rewriting.LEAST_CHANNELS))
+    assert operations(fast)["Convolution"] == 0
+    assert operations(fast)["MatMul"] == 3
+    expected = outcome(plain, picture)
+    assert expected.std() > 0.1
+    np.testing.assert_allclose(outcome(fast, picture), expected, atol=2e-5)
+
+
+def test_one_tile_by_its_definition() -> None:
+    tiles, weights, results = transforms()
+    assert (tiles.shape, weights.shape, results.shape) == ((36, 36), (36, 9), (16, 36))
+    tile, kernel = noise(3, 6, 6).astype(np.float64), noise(4, 3, 3).astype(np.float64)
+    expected = [(tile[y : y + 3, x : x + 3] * kernel).sum() for y in range(4) for x in range(4)]
+    got = results @ ((tiles @ tile.ravel()) * (weights @ kernel.ravel()))
+    np.testing.assert_allclose(got, expected, atol=1e-12)
+
+
+def test_a_chain_is_rewritten_throughout() -> None:
+    values = opset13.parameter([1, 128, 9, 10], np.float32)
+    end = values
+    for seed in range(3):
+        weights = noise(seed, 128, 128, 3, 3) / 34
+        end = opset13.relu(opset13.convolution(end, weights, [1, 1], [1, 1], [1, 1], [1, 1]))
+    picture = noise(7, 1, 128, 9, 10)
+    plain = Model([end], [values])
+    expected = outcome(plain, picture)
+    fast = rewritten(plain.clone())
+    assert operations(fast)["Convolution"] == 0
+    np.testing.assert_allclose(outcome(fast, picture), expected, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        network((127, 8, 8), 128),
+        network((128, 8, 8), 127),
+        network((128, 8, 8), 128, stride=2),
+        network((128, 8, 8), 128, margin=0),
+        network((128, 8, 8), 128, side=1, margin=0),
+        network((128, 8, 8), 128, dynamic=2),
+        network((128, 8, 8), 128, dynamic=-1),
+    ],
+    ids=["few in", "few out", "stride", "no margin", "1x1", "two pictures", "any number"],
+)
+def test_others_stay(model: Model) -> None:
+    assert operations(rewritten(model.clone())) == operations(model)
+
+
+def test_other_processors_keep_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "arm64")
+    model = network((128, 8, 8), 128)
+    assert operations(rewritten(model.clone())) == operations(model)
+
+
+def test_large_int8_convolutions_are_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rewriting, "MANY_CELLS", 9 * 8)
+    monkeypatch.setattr(rewriting, "MANY_OUTPUTS", 16)
+    model = int8_network((9, 8), 16)
+    split = rewritten(model.clone())
+    assert operations(split)["Convolution"] == 2
+    picture = noise(5, 1, 4, 9, 8)
+    np.testing.assert_allclose(outcome(split, picture), outcome(model, picture), atol=1e-4)
+
+
+@pytest.mark.parametrize(("size", "kernels"), [((9, 7), 16), ((9, 8), 15)], ids=["few cells", "few outputs"])
+def test_smaller_int8_convolutions_stay(
+    size: tuple[int, int], kernels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rewriting, "MANY_CELLS", 9 * 8)
+    monkeypatch.setattr(rewriting, "MANY_OUTPUTS", 16)
+    model = int8_network(size, kernels)
+    assert operations(rewritten(model.clone())) == operations(model)
