@@ -149,7 +149,8 @@ def _keras_is_better() -> bool:
     """Whether Keras has a GPU, or is the only one there; JAX is only ever asked for by name."""
     if find_spec("openvino") is None or os.environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow":
         return True
-    if not list(Path("/dev").glob("nvidia[0-9]*")):  # TensorFlow takes seconds to load and to look
+    # TensorFlow takes seconds to load and to look. Linux under Windows has dxg for all of its GPUs.
+    if not [*Path("/dev").glob("nvidia[0-9]*"), *Path("/dev").glob("dxg")]:
         return False
     with silenced_stderr():
         import tensorflow as tf

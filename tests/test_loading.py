@@ -147,6 +147,7 @@ class TestAuto:
         [
             (["nvidia0", "nvidiactl"], ["GPU:0"], KerasEngine),
             (["nvidia0", "nvidiactl"], [], OpenVINOEngine),  # without CUDA's libraries
+            (["dxg"], ["GPU:0"], KerasEngine),  # WSL
             (["nvidiactl", "video0"], None, OpenVINOEngine),
         ],
     )

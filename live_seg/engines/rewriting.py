@@ -89,7 +89,8 @@ def _winograd(values: Output, weights: NDArray[np.float32]) -> Output:
 
 
 def _product(matrix: NDArray[Any], node: Node) -> Node:
-    return opset13.matmul(matrix.astype(np.float32), node, transpose_a=False, transpose_b=False)
+    constant = opset13.constant(matrix.astype(np.float32))  # an array as it is would go through a list
+    return opset13.matmul(constant, node, transpose_a=False, transpose_b=False)
 
 
 def transforms() -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
