@@ -28,12 +28,22 @@ def noise(seed: int, *shape: int) -> Picture:
 
 
 def network(
-    size: tuple[int, ...], kernels: int, *, side: int = 3, stride: int = 1, margin: int = 1, dynamic: int = 1
+    size: tuple[int, ...],
+    kernels: int,
+    *,
+    side: int = 3,
+    stride: int = 1,
+    margins: tuple[int, int] = (1, 1),
+    count: int = 1,
 ) -> Model:
-    """One convolution of pictures of `size` (C, H, W), with a bias, and a ReLU behind."""
-    values = opset13.parameter([dynamic, *size], np.float32)
+    """One convolution of pictures of `size` (C, H, W), with a bias, and a ReLU behind.
+
+    `margins`: above and left, below and right.
+    """
+    values = opset13.parameter([count, *size], np.float32)
     weights = noise(1, kernels, size[0], side, side) / (side * size[0] ** 0.5)
-    convolved = opset13.convolution(values, weights, [stride] * 2, [margin] * 2, [margin] * 2, [1, 1])
+    before, after = ([margin] * 2 for margin in margins)
+    convolved = opset13.convolution(values, weights, [stride] * 2, before, after, [1, 1])
     return Model([opset13.relu(opset13.add(convolved, noise(2, 1, kernels, 1, 1)))], [values])
 
 
@@ -101,12 +111,13 @@ def test_a_chain_is_rewritten_throughout() -> None:
         network((127, 8, 8), 128),
         network((128, 8, 8), 127),
         network((128, 8, 8), 128, stride=2),
-        network((128, 8, 8), 128, margin=0),
-        network((128, 8, 8), 128, side=1, margin=0),
-        network((128, 8, 8), 128, dynamic=2),
-        network((128, 8, 8), 128, dynamic=-1),
+        network((128, 8, 8), 128, margins=(0, 0)),
+        network((128, 8, 8), 128, margins=(2, 0)),
+        network((128, 8, 8), 128, side=1, margins=(0, 0)),
+        network((128, 8, 8), 128, count=2),
+        network((128, 8, 8), 128, count=-1),
     ],
-    ids=["few in", "few out", "stride", "no margin", "1x1", "two pictures", "any number"],
+    ids=["few in", "few out", "stride", "no margin", "uneven margins", "1x1", "two pictures", "any number"],
 )
 def test_others_stay(model: Model) -> None:
     assert operations(rewritten(model.clone())) == operations(model)

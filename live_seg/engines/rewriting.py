@@ -1,8 +1,9 @@
 """OpenVINO models rewritten to compute the same in less time, where its own convolutions leave some to gain.
 
-Measured on x86 processors with AVX-512; elsewhere models stay as they are.
+Measured on an x86 processor with AVX-512; on other kinds than x86 models stay as they are.
 """
 
+import functools
 import platform
 from collections.abc import Sequence
 from typing import Any
@@ -57,7 +58,7 @@ def _is_plain_3x3(node: Node) -> bool:
         return False
     (count, _, *size), (_, _, *kernel) = (list(size.to_shape()) for size in sizes)
     attributes = node.get_attributes()
-    ones = all(list(attributes[name]) == [1, 1] for name in ("strides", "dilations"))
+    ones = all(list(attributes[name]) == [1, 1] for name in ("strides", "dilations", "pads_begin"))
     kept = list(node.output(0).get_shape())[2:] == size
     return count == 1 and kernel == [3, 3] and ones and kept
 
@@ -93,6 +94,7 @@ def _product(matrix: NDArray[Any], node: Node) -> Node:
     return opset13.matmul(constant, node, transpose_a=False, transpose_b=False)
 
 
+@functools.cache
 def transforms() -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Matrices, float64, for tiles (36, 36), weights (36, 9) and results (16, 36), all of two dimensions.
 
