@@ -59,7 +59,7 @@ def ours(backbone: Any, dtype: str, size: int, batch: int) -> Step:
 
     keras.config.set_dtype_policy(dtype)
     engine = KerasEngine(MaskRCNN(MaskRCNNConfig(backbone=backbone, size=size, min_side=size, min_score=0.0)))
-    pictures = np.random.default_rng(0).normal(0, 60, (batch, size, size, 3)).astype(np.float32)
+    pictures = np.random.default_rng(0).integers(0, 256, (batch, size, size, 3), np.uint8)
     windows = np.tile(np.array([0, 0, 1, 1], np.float32), (batch, 1))
     print(engine.device)
 

@@ -58,7 +58,7 @@ class Pretender(Engine):
     def device(self) -> str:
         return f"thin air, {self.name}"
 
-    def detect(self, pictures: NDArray[np.float32], windows: NDArray[np.float32]) -> tuple[list[str], Found]:
+    def detect(self, pictures: NDArray[np.uint8], windows: NDArray[np.float32]) -> tuple[list[str], Found]:
         with self.watch("trunk"):
             self.calls.append((self.name, len(pictures)))
         with self.watch("heads"):

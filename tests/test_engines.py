@@ -38,13 +38,13 @@ CANVASES = ((64, 64), (32, 64), (96, 64))
 
 def prepared(seed: int, canvas: tuple[int, int] = (64, 64)) -> Prepared:
     """Coloured squares of 8 pixels that leave a margin at the bottom."""
-    squares = np.random.default_rng(seed).uniform(-127, 127, (canvas[0] // 8, canvas[1] // 8, 3))
-    picture = squares.repeat(8, axis=0).repeat(8, axis=1).astype(np.float32)
+    squares = np.random.default_rng(seed).integers(0, 255, (canvas[0] // 8, canvas[1] // 8, 3), np.uint8)
+    picture = squares.repeat(8, axis=0).repeat(8, axis=1)
     picture[-8:] = 0
     return picture, np.array([0, 0, 1 - 8 / canvas[0], 1], np.float32)
 
 
-def batch(count: int, canvas: tuple[int, int]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def batch(count: int, canvas: tuple[int, int]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     pictures, windows = zip(*(prepared(seed, canvas) for seed in range(count)), strict=True)
     return np.stack(pictures), np.stack(windows)
 
@@ -104,7 +104,7 @@ class TestSuppression:
 
 
 def assert_both_find_the_same(
-    one: Engine, other: Engine, inputs: tuple[NDArray[np.float32], NDArray[np.float32]]
+    one: Engine, other: Engine, inputs: tuple[NDArray[np.uint8], NDArray[np.float32]]
 ) -> None:
     (maps, found), (their_maps, theirs) = one.detect(*inputs), other.detect(*inputs)
     assert found.rows.tolist() == theirs.rows.tolist()
@@ -408,12 +408,12 @@ class Narrow(Engine):
     def device(self) -> str:
         return "nothing"
 
-    def detect(self, pictures: NDArray[np.float32], windows: NDArray[np.float32]) -> tuple[Any, Found]:
+    def detect(self, pictures: NDArray[np.uint8], windows: NDArray[np.float32]) -> tuple[Any, Found]:
         assert len(pictures) == len(windows)
         self.tried.append(len(pictures))
         if len(pictures) > self.most and not self.at_masks:
             raise MemoryError("The device has too little memory: OOM.")
-        widths = (pictures.mean(axis=(1, 2, 3)) + 127.5) / 255
+        widths = pictures.mean(axis=(1, 2, 3)) / 255
         boxes = np.array([[0, 0, 1, width] for width in widths], np.float32)
         rows = np.arange(len(pictures), dtype=np.int32)
         return None, Found(rows, boxes, np.ones_like(rows), np.full(len(rows), 0.9, np.float32))
@@ -513,7 +513,7 @@ import numpy as np
 from live_seg.engines.openvino_engine import OpenVINOEngine
 from live_seg.engines.quantization import quantize
 from tests.stand_ins import TINY
-picture = np.random.default_rng(0).normal(0, 60, (64, 64, 3)).astype(np.float32)
+picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
 pictures = [(picture, np.array([0, 0, 1, 1], np.float32))] * 2
 quantize(Path({str(tiny_converted)!r}), TINY, pictures, Path({str(tmp_path)!r}))
 gc.collect()

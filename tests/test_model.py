@@ -51,7 +51,7 @@ class TestPyramid:
         ]
         marked[0] += 1
         small = np.array([[0.4, 0.4, 0.6, 0.6]], np.float32)
-        pooled = network._pool(marked, small, np.zeros(1, np.int32), 7)
+        pooled, _ = network._pool(marked, small, np.zeros(1, np.int32), 7)
         assert np.asarray(pooled).min() == 1
 
 

@@ -113,11 +113,13 @@ def test_both_crops_agree(side: int, cut: bool) -> None:
     boxes = boxes.clip(0, 1) if cut else boxes
     level, rows = (rng.integers(0, most, 300).astype(np.int32) for most in (4, 3))
     where = tensors(level, boxes, rows)
-    expected = numpy(crop(pyramid, where[0], where[1], where[2], side))
-    assert expected.shape == (300, side, side, 4)
-    np.testing.assert_allclose(
-        numpy(ops._gathered_crop(pyramid, where[0], where[1], where[2], side)), expected, atol=1e-5
-    )
+    crops, order = (numpy(part) for part in crop(pyramid, where[0], where[1], where[2], side))
+    assert crops.shape == (300, side, side, 4)
+    np.testing.assert_array_equal(order, np.argsort(level, kind="stable"))
+    expected = np.empty_like(crops)
+    expected[order] = crops
+    crops, order = (numpy(part) for part in ops._gathered_crop(pyramid, where[0], where[1], where[2], side))
+    np.testing.assert_allclose(crops, expected[order], atol=1e-5)
     outside = (expected == 0).all(axis=-1)
     assert outside.any()
     assert not outside.all()
@@ -128,7 +130,7 @@ def test_crop_samples_from_edge_to_edge(form: Any) -> None:
     ramp = np.arange(5, dtype=np.float32)[None, None, :, None] + 10 * np.arange(3)[None, :, None, None]
     box = np.array([[0, 0, 1, 1], [0, 0.25, 0.5, 0.5]], np.float32)
     zeros = np.zeros(2, np.int32)
-    crops = numpy(form(tensors(ramp.astype(np.float32)), *tensors(zeros, box, zeros), 3))[..., 0]
+    crops = numpy(form(tensors(ramp.astype(np.float32)), *tensors(zeros, box, zeros), 3)[0])[..., 0]
     np.testing.assert_allclose(crops[0], [[0, 2, 4], [10, 12, 14], [20, 22, 24]], atol=1e-5)
     np.testing.assert_allclose(crops[1], [[1, 1.5, 2], [6, 6.5, 7], [11, 11.5, 12]], atol=1e-5)
 
@@ -136,7 +138,8 @@ def test_crop_samples_from_edge_to_edge(form: Any) -> None:
 @pytest.mark.parametrize("form", [crop, ops._gathered_crop])
 def test_no_boxes_give_no_crops(form: Any) -> None:
     none = tensors(np.zeros(0, np.int32), np.zeros((0, 4), np.float32), np.zeros(0, np.int32))
-    assert numpy(form(tensors(np.ones((2, 4, 4, 3), np.float32)), *none, 7)).shape == (0, 7, 7, 3)
+    crops, order = form(tensors(np.ones((2, 4, 4, 3), np.float32)), *none, 7)
+    assert (numpy(crops).shape, numpy(order).shape) == ((0, 7, 7, 3), (0,))
 
 
 def test_one_graph_serves_every_number_of_pictures() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import openvino
 import tensorflow as tf
 
@@ -21,7 +22,7 @@ from live_seg.maskrcnn.model import MaskRCNN
 def convert(model: MaskRCNN, folder: Path) -> None:
     """Write `model` as it is now into `folder`: NAME.xml and NAME.bin for each of the three, in float32.
 
-    trunk: picture (1, H, W, 3) -> maps (1, C, h, w), finest first, scores (1, A), deltas (1, A, 4).
+    trunk: picture (1, H, W, 3) uint8 RGB -> maps (1, C, h, w), finest first, scores (1, A), deltas (1, A, 4).
     heads: maps, scores (1, N), deltas and anchors (1, N, 4), window (1, 4) -> boxes (1, M, 4), class ids and
     scores (1, M) of what may be a detection. masks: maps, boxes (K, 4), class ids (K,) -> (K, 28, 28).
     Raises UsageError where Keras does not run on TensorFlow.
@@ -37,7 +38,7 @@ def convert(model: MaskRCNN, folder: Path) -> None:
     maps = [_input(1, channels, None, None) for _ in range(levels)]
 
     def trunk(picture: Tensor) -> Any:
-        maps, scores, deltas = model.trunk(picture)
+        maps, scores, deltas = model.trunk(model.moulded(picture))
         return [*_transposed(maps, (0, 3, 1, 2)), scores, deltas]
 
     def heads(*inputs: Tensor) -> Any:
@@ -50,7 +51,7 @@ def convert(model: MaskRCNN, folder: Path) -> None:
 
     anchors = [_input(1, None), _input(1, None, 4), _input(1, None, 4), _input(1, 4)]
     detections = [_input(None, 4), tf.TensorSpec((None,), tf.int32)]
-    _write(trunk, [_input(1, None, None, 3)], folder / "trunk.xml")
+    _write(trunk, [tf.TensorSpec((1, None, None, 3), tf.uint8)], folder / "trunk.xml")
     _write(heads, [*maps, *anchors], folder / "heads.xml")
     _write(masks, [*maps, *detections], folder / "masks.xml")
 
@@ -71,4 +72,15 @@ def _write(function: Callable[..., Any], inputs: list[tf.TensorSpec], path: Path
         if "KeyboardInterrupt" in str(error):
             raise KeyboardInterrupt from None
         raise
-    openvino.save_model(model, path, compress_to_fp16=False)
+    openvino.save_model(_without_idle_transposes(model), path, compress_to_fp16=False)
+
+
+def _without_idle_transposes(model: openvino.Model) -> openvino.Model:
+    """Take out, in place, transposes that undo the one before: the conversion leaves such pairs."""
+    for back in model.get_ordered_ops():
+        there = back.input_value(0).get_node() if back.get_type_name() == "Transpose" else back
+        if there is not back and there.get_type_name() == "Transpose":
+            orders = [node.input_value(1).get_node().data for node in (there, back)]
+            if np.array_equal(orders[0][orders[1]], np.arange(len(orders[0]))):
+                back.output(0).replace(there.input_value(0))
+    return model

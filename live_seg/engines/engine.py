@@ -2,14 +2,14 @@
 
 from typing import Any, NamedTuple, Protocol
 
-from numpy import float32, int32
+from numpy import float32, int32, uint8
 from numpy.typing import NDArray
 
 from live_seg.maskrcnn.config import MaskRCNNConfig
 from live_seg.stopwatch import UNWATCHED, Watch
 
-Prepared = tuple[NDArray[float32], NDArray[float32]]
-"""A picture on its canvas, (H, W, 3) RGB less the mean pixel, and its window on it (4,), normalised."""
+Prepared = tuple[NDArray[uint8], NDArray[float32]]
+"""A picture on its black canvas, (H, W, 3) RGB, and its window on it (4,), normalised."""
 
 
 class Found(NamedTuple):
@@ -37,8 +37,8 @@ class Engine(Protocol):
     def device(self) -> str:
         """What it runs on, in words, such as "OpenVINO int8, 2 CPU cores"."""
 
-    def detect(self, pictures: NDArray[float32], windows: NDArray[float32]) -> tuple[Any, Found]:
-        """Find instances in `pictures` (B, H, W, 3), RGB less the mean pixel, sides multiples of 32.
+    def detect(self, pictures: NDArray[uint8], windows: NDArray[float32]) -> tuple[Any, Found]:
+        """Find instances in `pictures` (B, H, W, 3), RGB on black canvases, sides multiples of 32.
 
         `windows` (B, 4) tell where on its canvas each picture lies, normalised y1 x1 y2 x2. Returns the maps
         that `masks` needs, good until the next call, and the detections. Raises MemoryError for too large a

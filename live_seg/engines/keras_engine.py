@@ -18,15 +18,16 @@ class KerasEngine(Engine):
     def __init__(self, model: MaskRCNN) -> None:
         grow_memory()
         self.config = model.config
+        self._dtype = model.compute_dtype
         self._detect = compiled(model.detect, model)
         self._masks = compiled(model.masks, model)
 
     @property
     def device(self) -> str:
-        """The backend of Keras and what it computes on."""
-        return f"Keras on {keras.backend.backend()}, {devices()}"
+        """Keras, its precision and backend, and what that computes on."""
+        return f"Keras {self._dtype} on {keras.backend.backend()}, {devices()}"
 
-    def detect(self, pictures: NDArray[np.float32], windows: NDArray[np.float32]) -> tuple[Any, Found]:
+    def detect(self, pictures: NDArray[np.uint8], windows: NDArray[np.float32]) -> tuple[Any, Found]:
         """Find instances: see Engine. Raises MemoryError when the device has too little for the batch."""
         with out_of_memory(), self.watch("detect"):
             maps, detections = self._detect(pictures, windows)

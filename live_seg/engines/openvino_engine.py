@@ -64,7 +64,7 @@ class OpenVINOEngine(Engine):
         precision = "int8" if "FakeQuantize" in operations else "float32"
         return f"OpenVINO {precision}, {core().get_property('CPU', 'FULL_DEVICE_NAME')}"
 
-    def detect(self, pictures: NDArray[np.float32], windows: NDArray[np.float32]) -> tuple[Any, Found]:
+    def detect(self, pictures: NDArray[np.uint8], windows: NDArray[np.float32]) -> tuple[Any, Found]:
         """Find instances: see Engine."""
         runs = self._compiled(pictures.shape[1:3]).runs(len(pictures))
         found = []
@@ -146,7 +146,7 @@ class _Run:
                 request.set_input_tensor(level, self._trunk.get_output_tensor(level))
 
     def detect(
-        self, picture: NDArray[np.float32], window: NDArray[np.float32], watch: Watch
+        self, picture: NDArray[np.uint8], window: NDArray[np.float32], watch: Watch
     ) -> list[NDArray[Any]]:
         """picture (H, W, 3), window (4,) -> boxes (M, 4), class ids and scores (M,) of what may be found."""
         with watch("trunk"):

@@ -20,7 +20,7 @@ from live_seg.weights import cache_folder
 
 Precision = Literal["float32", "int8"]
 
-FORMAT = 1
+FORMAT = 2
 """Goes up when what `conversion.convert` writes changes: older conversions are made anew."""
 
 SOURCE = "source.json"

@@ -30,21 +30,30 @@ def best_first(
     boxes (M, 4) normalised y1 x1 y2 x2, class_ids (M,), scores (M,). Background and scores below `min_score`
     take no part: the rule of `maskrcnn.roi.select`.
     """
-    left = np.nonzero((class_ids > 0) & (scores >= min_score))[0]
-    left = left[np.argsort(-scores[left], kind="stable")]
+    order = np.nonzero((class_ids > 0) & (scores >= min_score))[0]
+    order = order[np.argsort(-scores[order], kind="stable")]
+    sides, class_ids = np.ascontiguousarray(boxes[order].T), class_ids[order]
+    left = np.ones(len(order), bool)
     kept: list[np.intp] = []
-    while len(left) and len(kept) < keep:
-        best, left = left[0], left[1:]
-        kept.append(best)
-        rivals = class_ids[left] == class_ids[best]
-        left = left[~(rivals & (_iou(boxes[best], boxes[left]) > max_iou))]
+    for best in range(len(order)):
+        if left[best]:
+            kept.append(order[best])
+            if len(kept) == keep:
+                break
+            rivals = class_ids[best:] == class_ids[best]
+            left[best:] &= ~(rivals & (_iou(sides[:, best], sides[:, best:]) > max_iou))
     return np.array(kept, np.intp)
 
 
 def _iou(box: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Of one box (4,) with others (N, 4) -> (N,), as `maskrcnn.boxes.iou`."""
-    sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
-    shared = np.prod(np.maximum(sides, 0), axis=1)
-    areas = np.prod(others[:, 2:] - others[:, :2], axis=1)
-    iou: NDArray[np.float32] = shared / np.maximum(np.prod(box[2:] - box[:2]) + areas - shared, 1e-12)
+    """Of one box (4,) with others (4, N) -> (N,), as `maskrcnn.boxes.iou`."""
+    height = np.maximum(np.minimum(box[2], others[2]) - np.maximum(box[0], others[0]), 0)
+    width = np.maximum(np.minimum(box[3], others[3]) - np.maximum(box[1], others[1]), 0)
+    shared = height * width
+    iou: NDArray[np.float32] = shared / np.maximum(_area(box) + _area(others) - shared, 1e-12)
     return iou
+
+
+def _area(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+    area: NDArray[np.float32] = (boxes[2] - boxes[0]) * (boxes[3] - boxes[1])
+    return area

@@ -6,6 +6,7 @@ import keras
 from keras import layers
 
 from live_seg.maskrcnn.boxes import Tensor
+from live_seg.maskrcnn.ops import doubled
 
 
 class FeaturePyramid(keras.Layer):
@@ -22,13 +23,12 @@ class FeaturePyramid(keras.Layer):
         self.output_convs = [
             layers.Conv2D(channels, 3, padding="same", name=f"output{i}") for i in range(plain, maps)
         ]
-        self.upsample = layers.UpSampling2D(2)
 
     def call(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Merge from the coarsest map down, then smooth."""
         merged = [self.lateral[-1](maps[-1])]
         for lateral, finer in zip(self.lateral[-2::-1], maps[-2::-1], strict=True):
-            merged.append(self.upsample(merged[-1]) + lateral(finer))
+            merged.append(doubled(merged[-1]) + lateral(finer))
         merged.reverse()
         smoothed = [conv(x) for conv, x in zip(self.output_convs, merged[self.plain :], strict=True)]
         outputs = [*merged[: self.plain], *smoothed]

@@ -1,6 +1,10 @@
 """The spine: from pictures to instances, in the order of the paper."""
 
+import contextlib
+from collections.abc import Iterator
+
 import keras
+import numpy as np
 from keras import ops
 
 from live_seg.maskrcnn.backbone import build_backbone
@@ -21,7 +25,7 @@ from live_seg.maskrcnn.rpn import RegionProposals, best_anchors, propose
 
 
 class MaskRCNN(keras.Model):
-    """Mask R-CNN with a feature pyramid. Pictures are (B, H, W, 3) float32, RGB less the mean pixel."""
+    """Mask R-CNN with a feature pyramid. Pictures are (B, H, W, 3) RGB, moulded except for `detect`."""
 
     def __init__(self, config: MaskRCNNConfig) -> None:
         super().__init__(name="mask_rcnn")
@@ -45,6 +49,10 @@ class MaskRCNN(keras.Model):
         region = keras.Input((MASK_POOL, MASK_POOL, channels), batch_size=1)
         self.mask_head(region, keras.Input((), batch_size=1, dtype="int32"))
 
+    def moulded(self, pictures: Tensor) -> Tensor:
+        """Pictures 0..255 -> float32 less the mean pixel (Matterport `mold_image`)."""
+        return ops.cast(pictures, "float32") - np.asarray(self.config.mean_pixel, np.float32)
+
     def features(self, pictures: Tensor) -> list[Tensor]:
         """Pictures -> pyramid maps (B, h, w, C), finest first, the half-sized last included."""
         first = self.config.first_level - self.config.finer_levels - 2
@@ -52,9 +60,9 @@ class MaskRCNN(keras.Model):
         return pyramid
 
     def detect(self, pictures: Tensor, window: Tensor) -> tuple[list[Tensor], Detections]:
-        """Find instances. window (B, 4): where on the canvas the picture lies -> (maps, Detections)."""
+        """Find instances in pictures 0..255. window (B, 4): where each lies -> (maps, Detections)."""
         config = self.config
-        maps, scores, deltas = self.trunk(pictures)
+        maps, scores, deltas = self.trunk(self.moulded(pictures))
         chosen = best_anchors(scores, deltas, config.anchors(pictures.shape[1:3]), config.candidates)
         refined = self.heads(maps, *chosen, window)
         return maps, select(
@@ -98,21 +106,42 @@ class MaskRCNN(keras.Model):
         """Boxes (B, R, 4) -> class logits (B, R, classes), deltas (B, R, classes, 4)."""
         count = boxes.shape[1]
         rows = ops.repeat(ops.arange(ops.shape(boxes)[0]), count)
-        logits, deltas = self.box_head(self._pool(maps, ops.reshape(boxes, (-1, 4)), rows, BOX_POOL))
+        regions, order = self._pool(maps, ops.reshape(boxes, (-1, 4)), rows, BOX_POOL)
+        logits, deltas = (_put_back(judged, order) for judged in self.box_head(regions))
         classes = self.config.num_classes
         return ops.reshape(logits, (-1, count, classes)), ops.reshape(deltas, (-1, count, classes, 4))
 
     def mask_logits(self, maps: list[Tensor], boxes: Tensor, rows: Tensor, class_ids: Tensor) -> Tensor:
         """Masks of boxes (K, 4) in pictures `rows` (K,), of classes `class_ids` (K,) -> (K, 28, 28)."""
-        return self.mask_head(self._pool(maps, boxes, rows, MASK_POOL), class_ids)
+        regions, order = self._pool(maps, boxes, rows, MASK_POOL)
+        return _put_back(self.mask_head(regions, ops.take(class_ids, order)), order)
 
     def masks(self, maps: list[Tensor], boxes: Tensor, rows: Tensor, class_ids: Tensor) -> Tensor:
         """The same as chances, 0..1."""
         return ops.sigmoid(self.mask_logits(maps, boxes, rows, class_ids))
 
-    def _pool(self, maps: list[Tensor], boxes: Tensor, rows: Tensor, side: int) -> Tensor:
-        """RoIAlign on all levels that regions are read from."""
+    def _pool(self, maps: list[Tensor], boxes: Tensor, rows: Tensor, side: int) -> tuple[Tensor, Tensor]:
+        """RoIAlign on all levels that regions are read from: see `roi_align`."""
         _, height, width, _ = ops.shape(maps[0])
         finest = self.config.first_level - self.config.finer_levels
         area = ops.cast(height * width * 4**finest, "float32")
         return roi_align(maps, boxes, rows, side, finest, area)
+
+
+@contextlib.contextmanager
+def computing_in(policy: str) -> Iterator[None]:
+    """Have networks made meanwhile compute by Keras' `policy`.
+
+    With "mixed_float16" and "mixed_bfloat16" weights and results stay float32.
+    """
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)  # layers ask for it when they are made
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _put_back(values: Tensor, order: Tensor) -> Tensor:
+    """Row i of `values` (K, ...) to place `order[i]` (K,)."""
+    return ops.scatter(order[:, None], values, ops.shape(values))

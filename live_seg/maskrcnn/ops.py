@@ -85,11 +85,21 @@ def _greedy(overlaps: Tensor, scores: Tensor, limit: int, threshold: float) -> t
     return kept, valid
 
 
-def crop(pyramid: Sequence[Tensor], level: Tensor, boxes: Tensor, rows: Tensor, side: int) -> Tensor:
+def doubled(feature_map: Tensor) -> Tensor:
+    """Repeat each row and each column of a map (B, h, w, C) -> (B, 2h, 2w, C)."""
+    if tf is None:
+        return ops.repeat(ops.repeat(feature_map, 2, axis=1), 2, axis=2)
+    return tf.image.resize(feature_map, 2 * tf.shape(feature_map)[1:3], "nearest")
+
+
+def crop(
+    pyramid: Sequence[Tensor], level: Tensor, boxes: Tensor, rows: Tensor, side: int
+) -> tuple[Tensor, Tensor]:
     """Sample `side` x `side` points, edge to edge, in each box: bilinear, zero outside the map.
 
     pyramid: maps (B, h, w, C); level, rows (K,) int32: the map and the picture of the batch that a box reads;
-    boxes (K, 4) -> (K, side, side, C). The sampling of TensorFlow's `crop_and_resize`, which Matterport's
+    boxes (K, 4) -> crops (K, side, side, C), ordered by level so that none is moved once it is made, and
+    which box each is of (K,) int32. The sampling of TensorFlow's `crop_and_resize`, which Matterport's
     RoIAlign is built on.
     """
     if tf is None:
@@ -99,14 +109,18 @@ def crop(pyramid: Sequence[Tensor], level: Tensor, boxes: Tensor, rows: Tensor, 
         tf.image.crop_and_resize(feature_map, tf.gather(boxes, chosen), tf.gather(rows, chosen), (side, side))
         for feature_map, chosen in zip(pyramid, members, strict=True)
     ]
-    stitched = tf.dynamic_stitch([tf.cast(chosen, tf.int32) for chosen in members], crops)
-    return tf.ensure_shape(stitched, (boxes.shape[0], side, side, pyramid[0].shape[-1]))
+    order = tf.cast(tf.concat(members, axis=0), tf.int32)
+    count = boxes.shape[0]
+    return (
+        tf.ensure_shape(tf.concat(crops, axis=0), (count, side, side, pyramid[0].shape[-1])),
+        tf.ensure_shape(order, (count,)),
+    )
 
 
 def _gathered_crop(
     pyramid: Sequence[Tensor], level: Tensor, boxes: Tensor, rows: Tensor, side: int
-) -> Tensor:
-    """The same with static shapes: one gather from all maps laid end to end, no branch on the level."""
+) -> tuple[Tensor, Tensor]:
+    """The same with static shapes: one gather from all maps laid end to end, in the order of the boxes."""
     channels = pyramid[0].shape[-1]
     flat = ops.concatenate([ops.reshape(feature_map, (-1, channels)) for feature_map in pyramid])
     starts = np.cumsum([0, *(math.prod(feature_map.shape[:3]) for feature_map in pyramid[:-1])])
@@ -130,7 +144,7 @@ def _gathered_crop(
     upper = at(top, left) * (1 - across) + at(top, left + 1) * across
     lower = at(top + 1, left) * (1 - across) + at(top + 1, left + 1) * across
     inside = (y_inside[:, :, None] & x_inside[:, None, :])[..., None]
-    return ops.where(inside, upper * (1 - down) + lower * down, 0.0)
+    return ops.where(inside, upper * (1 - down) + lower * down, 0.0), ops.arange(boxes.shape[0])
 
 
 def _sample_points(start: Tensor, end: Tensor, length: Tensor, side: int) -> tuple[Tensor, Tensor]:

@@ -29,11 +29,12 @@ class Detections(NamedTuple):
 
 def roi_align(
     pyramid: Sequence[Tensor], boxes: Tensor, rows: Tensor, side: int, first_level: int, image_area: Tensor
-) -> Tensor:
-    """Sample each box from the level of the pyramid that suits its size. boxes (K, 4) -> (K, side, side, C).
+) -> tuple[Tensor, Tensor]:
+    """Sample each box from the level of the pyramid that suits its size.
 
-    `rows` (K,) says which picture of the batch a box lies in; `pyramid[0]` is level `first_level`;
-    `image_area` () float32 is in pixels. One bilinear sample a cell (Matterport `PyramidROIAlign`).
+    boxes (K, 4) -> regions (K, side, side, C), ordered by level, and which box each is of (K,) int32. `rows`
+    (K,) says which picture of the batch a box lies in; `pyramid[0]` is level `first_level`; `image_area` ()
+    float32 is in pixels. One bilinear sample a cell (Matterport `PyramidROIAlign`).
     """
     sides = ops.maximum(boxes[:, 2:] - boxes[:, :2], 0.0)
     root = ops.sqrt(sides[:, 0] * sides[:, 1])
@@ -72,16 +73,31 @@ class MaskHead(keras.Layer):
         super().__init__(name="mask_head")
         self.convs = [layers.Conv2D(channels, 3, padding="same", name=f"conv{i}") for i in range(4)]
         self.norms = [frozen_norm(f"norm{i}") for i in range(4)]
-        self.upsample = layers.Conv2DTranspose(channels, 2, strides=2, activation="relu", name="upsample")
+        self.upsample = layers.Conv2DTranspose(channels, 2, strides=2, name="upsample")
         self.logits = layers.Conv2D(num_classes, 1, dtype="float32", name="logits")
+        for layer in (self.upsample, self.logits):
+            layer.build((None, None, None, channels))
 
     def call(self, regions: Tensor, class_ids: Tensor) -> Tensor:
         """regions (K, 14, 14, C), class_ids (K,) -> mask logits of each region's own class (K, 28, 28)."""
         x = regions
         for conv, norm in zip(self.convs, self.norms, strict=True):
             x = ops.relu(norm(conv(x)))
-        masks = self.logits(self.upsample(x))
-        return ops.take_along_axis(masks, class_ids[:, None, None, None], axis=3)[..., 0]
+        x = ops.reshape(x, (-1, MASK_POOL**2, x.shape[-1]))
+        kernel, bias = (ops.cast(part, "float32") for part in (self.logits.kernel[0, 0], self.logits.bias))
+        own = ops.transpose(ops.take(kernel, class_ids, axis=1))[..., None]
+        cells = [ops.matmul(ops.cast(self._upsampled(x, i), "float32"), own) for i in range(4)]
+        masks = ops.concatenate(cells, axis=-1) + ops.take(bias, class_ids)[:, None, None]
+        masks = ops.transpose(ops.reshape(masks, (-1, MASK_POOL, MASK_POOL, 2, 2)), (0, 1, 3, 2, 4))
+        return ops.reshape(masks, (-1, 2 * MASK_POOL, 2 * MASK_POOL))
+
+    def _upsampled(self, x: Tensor, corner: int) -> Tensor:
+        """One `corner` of the 2 x 2 cells that each cell becomes. x (K, 196, C) -> (K, 196, C).
+
+        Windows of a transposed convolution 2x2 of stride 2 do not overlap: each corner is a matrix product.
+        """
+        kernel = ops.transpose(self.upsample.kernel[corner // 2, corner % 2])
+        return ops.relu(ops.matmul(x, ops.cast(kernel, x.dtype)) + ops.cast(self.upsample.bias, x.dtype))
 
 
 def refine(

@@ -176,7 +176,7 @@ def _mask_targets(boxes: Tensor, owners: Tensor, masks: Tensor, owner: Tensor, v
     inset = (within[..., 2:] - within[..., :2]) / (2 * side)
     middles = ops.concatenate([within[..., :2] + inset, within[..., 2:] - inset], axis=-1)
     middles = (middles * cells - 0.5) / (cells - 1)
-    cut = crop([flat], ops.zeros_like(rows), ops.reshape(middles, (-1, 4)), rows, side)
+    cut, _ = crop([flat], ops.zeros_like(rows), ops.reshape(middles, (-1, 4)), rows, side)
     return ops.round(ops.reshape(cut, (-1, owner.shape[1], side, side)))
 
 
