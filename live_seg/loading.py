@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-EngineName = Literal["auto", "keras", "openvino", "openvino-int8"]
+EngineName = Literal["auto", "keras", "keras-float16", "openvino", "openvino-int8"]
 
 SMALLEST_SIZE = 64
 """The coarsest pyramid level, of stride 64, has at least one cell."""
@@ -49,8 +49,9 @@ def load(
     is the longest side of the network's input in pixels; `min_score`, 0..1, the least score of a detection;
     `classes` names the only ones wanted.
 
-    `engine` "auto" is Keras where it has a GPU, or where OpenVINO is not installed; else OpenVINO, in int8
-    where that form exists ("person" brings it, `optimize` makes it), else in float32, converted at first use.
+    `engine` "auto" is Keras where it has a GPU, in float16 if that GPU is fast in it, or where OpenVINO is
+    not installed; else OpenVINO, in int8 where that form exists ("person" brings it, `optimize` makes it),
+    else in float32, converted at first use.
 
     Raises WeightsError when the weights are unknown, missing, damaged or do not fit, UsageError for an
     impossible option or an engine that is not installed.
@@ -66,8 +67,9 @@ def load(
 
 
 def _engine(name: EngineName, path: Path, made_of: dict[str, Any], chosen: dict[str, Any]) -> Engine:
-    if name == "keras" or (name == "auto" and _keras_is_better()):
-        network = _network(path, made_of | chosen)
+    name = _better_keras() or name if name == "auto" else name
+    if name.startswith("keras"):
+        network = _network(path, made_of | chosen, "mixed_float16" if name == "keras-float16" else "float32")
         from live_seg.engines.keras_engine import KerasEngine
 
         return KerasEngine(network)
@@ -126,10 +128,10 @@ def quantized(
     )
 
 
-def _network(path: Path, options: dict[str, Any]) -> "MaskRCNN":
+def _network(path: Path, options: dict[str, Any], dtype: str = "float32") -> "MaskRCNN":
     with silenced_stderr():
         from live_seg.networks import read_network
-    return read_network(path, options)
+    return read_network(path, options, dtype)
 
 
 @contextlib.contextmanager
@@ -145,17 +147,33 @@ def silenced_stderr() -> Iterator[None]:
         os.close(saved)
 
 
-def _keras_is_better() -> bool:
-    """Whether Keras has a GPU, or is the only one there; JAX is only ever asked for by name."""
-    if find_spec("openvino") is None or os.environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow":
-        return True
+def _better_keras() -> EngineName | None:
+    """The form of Keras that is better than OpenVINO, because of a GPU or because it is the only one there.
+
+    JAX is only ever asked for by name.
+    """
+    if os.environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow":
+        return "keras"
+    abilities = _gpu_abilities()
+    if not abilities:
+        return None if find_spec("openvino") is not None else "keras"
+    return "keras-float16" if min(abilities) >= FAST_IN_HALF else "keras"
+
+
+FAST_IN_HALF = (7, 0)
+"""NVIDIA's compute capability from which on a GPU has tensor cores, which multiply float16 matrices."""
+
+
+def _gpu_abilities() -> list[tuple[int, int]]:
+    """The compute capability of each GPU that TensorFlow can use."""
     # TensorFlow takes seconds to load and to look. Linux under Windows has dxg for all of its GPUs.
     if not [*Path("/dev").glob("nvidia[0-9]*"), *Path("/dev").glob("dxg")]:
-        return False
+        return []
     with silenced_stderr():
         import tensorflow as tf
 
-    return bool(tf.config.list_physical_devices("GPU"))
+    details = map(tf.config.experimental.get_device_details, tf.config.list_physical_devices("GPU"))
+    return [detail.get("compute_capability", (0, 0)) for detail in details]
 
 
 def _checked_engine(name: EngineName) -> EngineName:

@@ -9,17 +9,19 @@ from live_seg.card import card_of, read_card
 from live_seg.errors import WeightsError
 from live_seg.maskrcnn import matterport
 from live_seg.maskrcnn.config import MaskRCNNConfig
-from live_seg.maskrcnn.model import MaskRCNN
+from live_seg.maskrcnn.model import MaskRCNN, computing_in
 
 
-def read_network(path: Path, options: dict[str, Any]) -> MaskRCNN:
+def read_network(path: Path, options: dict[str, Any], dtype: str = "float32") -> MaskRCNN:
     """Build the network whose weights are in the file at `path`; `options` override fields of its config.
 
-    Raises WeightsError when the weights are damaged or do not fit.
+    `dtype` is a policy of Keras: see `computing_in`. Raises WeightsError
+    when the weights are damaged or do not fit.
     """
-    if path.name.endswith(".weights.h5"):
-        return _read_own(path, options)
-    return _read_matterport(path, options)
+    with computing_in(dtype):
+        if path.name.endswith(".weights.h5"):
+            return _read_own(path, options)
+        return _read_matterport(path, options)
 
 
 def _read_own(path: Path, options: dict[str, Any]) -> MaskRCNN:

@@ -84,7 +84,7 @@ def test_the_int8_form_is_loaded_afterwards(
     assert result.stdout == told
     assert calibrated_with == [3, 3, 3]
     assert all(name.startswith("pets-") for name in names(cache))
-    monkeypatch.setattr(loading, "_keras_is_better", lambda: False)
+    monkeypatch.setattr(loading, "_better_keras", lambda: None)
     engine = load(saved).engine
     assert isinstance(engine, OpenVINOEngine)
     assert engine.device.startswith("OpenVINO int8")

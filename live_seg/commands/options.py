@@ -33,6 +33,7 @@ class EngineName(StrEnum):
 
     AUTO = "auto"
     KERAS = "keras"
+    KERAS_FLOAT16 = "keras-float16"
     OPENVINO = "openvino"
     OPENVINO_INT8 = "openvino-int8"
 

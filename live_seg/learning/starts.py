@@ -11,7 +11,7 @@ import numpy as np
 from live_seg.card import class_names as names_of
 from live_seg.errors import WeightsError
 from live_seg.maskrcnn.config import MOBILE, MaskRCNNConfig
-from live_seg.maskrcnn.model import MaskRCNN
+from live_seg.maskrcnn.model import MaskRCNN, computing_in
 from live_seg.networks import read_network
 from live_seg.weights import find
 
@@ -43,12 +43,8 @@ class Start(NamedTuple):
 
 def build(config: MaskRCNNConfig, precision: str) -> MaskRCNN:
     """Build a network whose layers compute in `precision`, a Keras dtype policy such as mixed_bfloat16."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(precision)
-    try:
+    with computing_in(precision):
         return MaskRCNN(config)
-    finally:
-        keras.config.set_dtype_policy(before)
 
 
 def begin(start: str, class_names: Sequence[str], size: int | None, precision: str) -> Start:
