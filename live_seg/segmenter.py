@@ -117,14 +117,22 @@ class Segmenter:
             ]
 
 
+LINEAR_UP_TO = 2.5
+"""Times that bilinear interpolation may shrink a side: it looks at two pixels, and skips those between."""
+
+
 def _resized(image: Image, height: int, width: int) -> Image:
-    """Interpolate where it grows, average where it shrinks: by halves at first, OpenCV's fast path."""
-    size = np.array(image.shape[:2])
-    rule = cv2.INTER_AREA if height < size[0] else cv2.INTER_LINEAR
-    while np.all(size % 2 == 0) and np.all(size >= (2 * height, 2 * width)):
-        size //= 2
-        image = np.asarray(cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_AREA), np.uint8)
-    return np.asarray(cv2.resize(image, (width, height), interpolation=rule), np.uint8)
+    """Interpolate where it grows; where it shrinks, interpolate to twice the size or more, then average.
+
+    Averaging by whole factors is what OpenCV is fast at: straight to the size takes up to four times as long.
+    """
+    times = 1 if height >= image.shape[0] else 2
+    while image.shape[0] > LINEAR_UP_TO * times * height:
+        times *= 2
+    image = np.asarray(cv2.resize(image, (times * width, times * height)), np.uint8)
+    if times == 1:
+        return image
+    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _instances(placement: Placement, found: Found, masks: NDArray[np.float32]) -> Instances:

@@ -2,10 +2,12 @@
 
 import functools
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -21,7 +23,7 @@ from live_seg.engines.openvino_engine import OpenVINOEngine
 from live_seg.errors import UsageError, WeightsError
 from live_seg.learning.checkpoint import save
 from live_seg.maskrcnn.model import MaskRCNN
-from live_seg.segmenter import Segmenter
+from live_seg.segmenter import Segmenter, _resized
 from live_seg.sources.stills import read_image
 from live_seg.stopwatch import UNWATCHED, Stopwatch
 from live_seg.structures import Image, Instances
@@ -29,6 +31,15 @@ from tests import matterport_weights
 from tests.stand_ins import tiny_network
 
 OPENVINO_STAGES = ["trunk", "proposals", "heads", "suppression"]
+
+
+def noting(function: Callable[..., Any], name: str, calls: list[str]) -> Callable[..., Any]:
+    def noted(*arguments: Any) -> Any:
+        calls.append(name)
+        return function(*arguments)
+
+    return noted
+
 
 load = functools.partial(live_seg.load, engine="keras")
 
@@ -125,18 +136,13 @@ class TestPictures:
     def test_one_graph_for_each_canvas_not_for_each_number(
         self, network: MaskRCNN, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        traced: list[tuple[int, ...]] = []
-        detect = network.detect
-
-        def traced_detect(pictures: Any, window: Any) -> Any:
-            traced.append(tuple(pictures.shape[1:3]))
-            return detect(pictures, window)
-
-        monkeypatch.setattr(network, "detect", traced_detect)
+        traced: list[str] = []
+        for name in ("trunk", "detect", "masks"):
+            monkeypatch.setattr(network, name, noting(getattr(network, name), name, traced))
         segment = Segmenter(KerasEngine(network), NAMES)
         for count in (2, 1, 3, 1, 2):
             assert len(segment([PICTURES[0]] * count)) == count
-        assert traced == [(64, 64)]
+        assert traced == ["trunk", "detect", "masks"]
 
     def test_a_watch_sees_every_stage(self, segment: Segmenter) -> None:
         watch = Stopwatch()
@@ -145,8 +151,8 @@ class TestPictures:
             segment(PICTURES[:1])
         finally:
             segment.engine.watch = UNWATCHED
-        first_stage = ["detect"] if isinstance(segment.engine, KerasEngine) else OPENVINO_STAGES
-        assert list(watch.lap()) == ["prepare", *first_stage, "masks", "to pixels"]
+        until_masks = ["trunk", "heads"] if isinstance(segment.engine, KerasEngine) else OPENVINO_STAGES
+        assert list(watch.lap()) == ["prepare", *until_masks, "masks", "to pixels"]
 
     @pytest.mark.parametrize(
         "image",
@@ -174,6 +180,21 @@ class TestPictures:
     def test_fit_takes_any_shape(self, segment: Segmenter, size: tuple[int, int]) -> None:
         found = segment([picture(*size)])[0]
         assert np.all(found.boxes[:, 2:] <= [size[1], size[0]])
+
+
+@pytest.mark.parametrize("times", [1.05, 1.7, 2, 3, 5, 12])
+def test_shrinking_averages(times: float) -> None:
+    photo = np.asarray(cv2.imread(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)), np.uint8)
+    height, width = (round(side / times) for side in photo.shape[:2])
+    expected = cv2.resize(photo, (width, height), interpolation=cv2.INTER_AREA).astype(np.float64)
+    assert np.abs(_resized(photo, height, width) - expected).mean() < 1.5
+
+
+@given(size=st.tuples(st.integers(1, 90), st.integers(1, 90)), level=st.integers(0, 255))
+def test_resizing_to_any_size(size: tuple[int, int], level: int) -> None:
+    resized = _resized(np.full((30, 40, 3), level, np.uint8), *size)
+    assert resized.shape == (*size, 3)
+    assert np.all(resized == level)
 
 
 class TestLayouts:

@@ -38,7 +38,7 @@ def convert(model: MaskRCNN, folder: Path) -> None:
     maps = [_input(1, channels, None, None) for _ in range(levels)]
 
     def trunk(picture: Tensor) -> Any:
-        maps, scores, deltas = model.trunk(model.moulded(picture))
+        maps, scores, deltas = model.trunk(picture)
         return [*_transposed(maps, (0, 3, 1, 2)), scores, deltas]
 
     def heads(*inputs: Tensor) -> Any:

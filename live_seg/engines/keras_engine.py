@@ -13,12 +13,13 @@ from live_seg.maskrcnn.ops import compiled, devices, grow_memory, out_of_memory
 
 
 class KerasEngine(Engine):
-    """Runs `model` in one graph for each size of its input, traced when first met."""
+    """Runs `model` in a graph of each stage for each size of its input, traced when first met."""
 
     def __init__(self, model: MaskRCNN) -> None:
         grow_memory()
         self.config = model.config
         self._dtype = model.compute_dtype
+        self._trunk = compiled(model.trunk, model)
         self._detect = compiled(model.detect, model)
         self._masks = compiled(model.masks, model)
 
@@ -29,8 +30,10 @@ class KerasEngine(Engine):
 
     def detect(self, pictures: NDArray[np.uint8], windows: NDArray[np.float32]) -> tuple[Any, Found]:
         """Find instances: see Engine. Raises MemoryError when the device has too little for the batch."""
-        with out_of_memory(), self.watch("detect"):
-            maps, detections = self._detect(pictures, windows)
+        with out_of_memory(), self.watch("trunk"):
+            maps, scores, deltas = self._trunk(pictures)
+        with out_of_memory(), self.watch("heads"):  # on a GPU it waits for the trunk, which goes on by itself
+            detections = self._detect(maps, scores, deltas, windows)
             boxes, class_ids, scores = (np.asarray(ops.convert_to_numpy(part)) for part in detections)
         found = class_ids > 0
         rows = np.nonzero(found)[0].astype(np.int32)

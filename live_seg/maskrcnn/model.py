@@ -25,7 +25,7 @@ from live_seg.maskrcnn.rpn import RegionProposals, best_anchors, propose
 
 
 class MaskRCNN(keras.Model):
-    """Mask R-CNN with a feature pyramid. Pictures are (B, H, W, 3) RGB, moulded except for `detect`."""
+    """Mask R-CNN with a feature pyramid. Pictures are (B, H, W, 3) RGB, moulded or 0..255."""
 
     def __init__(self, config: MaskRCNNConfig) -> None:
         super().__init__(name="mask_rcnn")
@@ -39,6 +39,11 @@ class MaskRCNN(keras.Model):
         self.mask_head = MaskHead(config.mask_channels, config.num_classes)
         self._make_variables()
         self.built = True
+
+    @property
+    def _finest_stride(self) -> int:
+        """Pixels of a picture to a cell of the finest map that regions are read from."""
+        return int(2 ** (self.config.first_level - self.config.finer_levels))
 
     def _make_variables(self) -> None:
         """Send symbols through every layer once, so that all variables exist before weights are loaded."""
@@ -54,31 +59,31 @@ class MaskRCNN(keras.Model):
         return ops.cast(pictures, "float32") - np.asarray(self.config.mean_pixel, np.float32)
 
     def features(self, pictures: Tensor) -> list[Tensor]:
-        """Pictures -> pyramid maps (B, h, w, C), finest first, the half-sized last included."""
+        """Moulded pictures -> pyramid maps (B, h, w, C), finest first, the half-sized last included."""
         first = self.config.first_level - self.config.finer_levels - 2
         pyramid: list[Tensor] = self.pyramid(self.backbone(pictures)[first:])
         return pyramid
 
-    def detect(self, pictures: Tensor, window: Tensor) -> tuple[list[Tensor], Detections]:
-        """Find instances in pictures 0..255. window (B, 4): where each lies -> (maps, Detections)."""
-        config = self.config
-        maps, scores, deltas = self.trunk(self.moulded(pictures))
-        chosen = best_anchors(scores, deltas, config.anchors(pictures.shape[1:3]), config.candidates)
-        refined = self.heads(maps, *chosen, window)
-        return maps, select(
-            refined, keep=config.detections, min_score=config.min_score, max_iou=config.detection_iou
-        )
-
     def trunk(self, pictures: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
-        """First stage: what the second needs of it, and what was thought of each anchor.
+        """First stage, for pictures 0..255: what the second needs of it, and what was thought of each anchor.
 
         Returns the maps that regions are read from, finest first; chances of an object (B, A) and deltas
         (B, A, 4) of all anchors.
         """
-        pyramid = self.features(pictures)
+        pyramid = self.features(self.moulded(pictures))
         logits, deltas = self.judge_anchors(pyramid)
         # The half-sized last level serves anchors alone.
         return pyramid[:-1], ops.softmax(logits)[..., 1], deltas
+
+    def detect(self, maps: list[Tensor], scores: Tensor, deltas: Tensor, window: Tensor) -> Detections:
+        """Find instances with what `trunk` returned. window (B, 4): where on its canvas each picture lies."""
+        config = self.config
+        height, width = (side * self._finest_stride for side in maps[0].shape[1:3])
+        chosen = best_anchors(scores, deltas, config.anchors((height, width)), config.candidates)
+        refined = self.heads(maps, *chosen, window)
+        return select(
+            refined, keep=config.detections, min_score=config.min_score, max_iou=config.detection_iou
+        )
 
     def heads(
         self, maps: list[Tensor], scores: Tensor, deltas: Tensor, anchors: Tensor, window: Tensor
@@ -123,8 +128,8 @@ class MaskRCNN(keras.Model):
     def _pool(self, maps: list[Tensor], boxes: Tensor, rows: Tensor, side: int) -> tuple[Tensor, Tensor]:
         """RoIAlign on all levels that regions are read from: see `roi_align`."""
         _, height, width, _ = ops.shape(maps[0])
+        area = ops.cast(height * width * self._finest_stride**2, "float32")
         finest = self.config.first_level - self.config.finer_levels
-        area = ops.cast(height * width * 4**finest, "float32")
         return roi_align(maps, boxes, rows, side, finest, area)
 
 
