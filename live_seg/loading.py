@@ -56,9 +56,7 @@ def load(
     Raises WeightsError when the weights are unknown, missing, damaged or do not fit, UsageError for an
     impossible option or an engine that is not installed.
     """
-    path = weights.find(str(model))
-    network = {"backbone": _checked_backbone(backbone), "num_classes": _checked_count(num_classes)}
-    made_of = {key: value for key, value in network.items() if value is not None}
+    path, made_of = weights.find(str(model)), _made_of(backbone, num_classes)
     use = {"size": _checked_size(size, layout), "min_score": _checked_score(min_score)}
     chosen = {key: value for key, value in use.items() if value is not None}
     runs = _engine(_checked_engine(engine), path, made_of, chosen)
@@ -102,12 +100,19 @@ def converted(path: Path, made_of: dict[str, Any] | None = None) -> store.Conver
 
 
 def quantized(
-    path: Path, pictures: Iterable[Image], *, layout: Layout = "fit", size: int | None = None
+    path: Path,
+    pictures: Iterable[Image],
+    *,
+    backbone: BackboneName | None = None,
+    num_classes: int | None = None,
+    layout: Layout = "fit",
+    size: int | None = None,
 ) -> store.Converted:
     """Make the int8 form of the weights file at `path`, and keep it in the cache.
 
     `pictures` (H, W, 3) uint8 BGR, a hundred or so like those to be segmented, show which values occur; they
-    are laid out as `load` would, with `layout` and `size`. Raises WeightsError, and UsageError for an
+    are laid out as `load` would, with `layout` and `size`. What `backbone` and `num_classes` `load` will be
+    given, this is given, too. Raises WeightsError, and UsageError for an
     impossible option, for no picture, or when OpenVINO or NNCF is not installed.
     """
     _checked_engine("openvino-int8")
@@ -116,7 +121,8 @@ def quantized(
     from live_seg.engines.openvino_engine import OpenVINOEngine
     from live_seg.engines.quantization import quantize
 
-    form = converted(path)
+    made_of = _made_of(backbone, num_classes)
+    form = converted(path, made_of)
     config = replace(form.config, size=_checked_size(size, layout) or form.config.size)
     names = class_names(path, config.num_classes)
     segment = Segmenter(OpenVINOEngine(form.folder, config), names, layout=layout)
@@ -124,7 +130,7 @@ def quantized(
     if not prepared:
         raise UsageError("Calibration takes at least one picture.")
     return store.keep(
-        path, "int8", {}, form.config, lambda folder: quantize(form.folder, config, prepared, folder)
+        path, "int8", made_of, form.config, lambda folder: quantize(form.folder, config, prepared, folder)
     )
 
 
@@ -185,6 +191,12 @@ def _checked_engine(name: EngineName) -> EngineName:
             "OpenVINO is not installed: pip install 'live-seg[openvino]', or use --engine keras."
         )
     return name
+
+
+def _made_of(backbone: BackboneName | None, num_classes: int | None) -> dict[str, Any]:
+    """Fields of the config that were given, checked."""
+    network = {"backbone": _checked_backbone(backbone), "num_classes": _checked_count(num_classes)}
+    return {key: value for key, value in network.items() if value is not None}
 
 
 def _checked_backbone(backbone: BackboneName | None) -> BackboneName | None:

@@ -211,6 +211,19 @@ class TestAsked:
             quantized(saved, iter([]))
         assert store.find(saved, "int8", {}) is None
 
+    def test_a_form_for_a_network_as_described(
+        self, saved: Path, tiny_converted: Path, monkeypatch: pytest.MonkeyPatch, cache: Path
+    ) -> None:
+        assert not cache.exists()
+        copy = copying(tiny_converted)
+        monkeypatch.setattr("live_seg.engines.conversion.convert", lambda _, folder: copy(folder))
+        monkeypatch.setattr("live_seg.engines.quantization.quantize", lambda *given: copy(given[-1]))
+        form = quantized(saved, [picture()], num_classes=3)
+        assert store.find(saved, "int8", {}) is None
+        chosen = folders_of_engines(monkeypatch)
+        load(saved, engine="openvino-int8", num_classes=3)
+        assert chosen == [form.folder]
+
     def test_a_cache_that_cannot_be_written_costs_only_time(
         self,
         saved: Path,
