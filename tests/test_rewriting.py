@@ -180,3 +180,33 @@ def test_smaller_int8_convolutions_stay(
     monkeypatch.setattr(rewriting, "MANY_OUTPUTS", 16)
     model = int8_network(size, kernels)
     assert operations(rewritten(model.clone())) == operations(model)
+
+
+def int8_product(inputs: int, *, units: int = 24) -> Model:
+    """Regions (N, inputs) times int8 weights, as NNCF writes them."""
+    regions = opset13.parameter([-1, inputs], np.float32)
+    ends = [np.float32(-4), np.float32(4)] * 2
+    numbers = np.random.default_rng(1).integers(-127, 128, (units, inputs), np.int8)
+    scale = opset13.constant(np.full((units, 1), 0.01, np.float32))
+    weights = opset13.multiply(opset13.convert(opset13.constant(numbers), "f32"), scale)
+    product = opset13.matmul(opset13.fake_quantize(regions, *ends, 256), weights, False, True)
+    return Model([opset13.relu(product)], [regions])
+
+
+@pytest.mark.parametrize(("inputs", "products"), [(95, 1), (96, 2), (97, 2)])
+def test_long_int8_products_are_halved(inputs: int, products: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rewriting, "LONG_SUM", 96)
+    model = int8_product(inputs)
+    halved = rewritten(model.clone())
+    assert operations(halved)["MatMul"] == products
+    regions = noise(3, 7, inputs)
+    expected = outcome(model, regions)
+    assert expected.std() > 1
+    np.testing.assert_allclose(outcome(halved, regions), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_long_float32_products_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rewriting, "LONG_SUM", 96)
+    regions = opset13.parameter([-1, 96], np.float32)
+    product = opset13.matmul(regions, opset13.constant(noise(1, 24, 96)), False, True)
+    assert operations(rewritten(Model([product], [regions])))["MatMul"] == 1
