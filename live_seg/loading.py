@@ -65,7 +65,8 @@ def load(
 
 
 def _engine(name: EngineName, path: Path, made_of: dict[str, Any], chosen: dict[str, Any]) -> Engine:
-    name = _better_keras() or name if name == "auto" else name
+    if name == "auto":
+        name = _better_keras() or name
     if name.startswith("keras"):
         network = _network(path, made_of | chosen, "mixed_float16" if name == "keras-float16" else "float32")
         from live_seg.engines.keras_engine import KerasEngine
@@ -111,9 +112,9 @@ def quantized(
     """Make the int8 form of the weights file at `path`, and keep it in the cache.
 
     `pictures` (H, W, 3) uint8 BGR, a hundred or so like those to be segmented, show which values occur; they
-    are laid out as `load` would, with `layout` and `size`. What `backbone` and `num_classes` `load` will be
-    given, this is given, too. Raises WeightsError, and UsageError for an
-    impossible option, for no picture, or when OpenVINO or NNCF is not installed.
+    are laid out as `load` would, with `layout` and `size`. `backbone` and `num_classes` as `load` will be
+    given them. Raises WeightsError, and UsageError for an impossible option, for no picture, or when OpenVINO
+    or NNCF is not installed.
     """
     _checked_engine("openvino-int8")
     if find_spec("nncf") is None:

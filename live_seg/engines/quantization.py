@@ -73,14 +73,20 @@ def _shows_something(engine: OpenVINOEngine, prepared: Prepared) -> bool:
     return len(engine.detect(picture[None], window[None])[1].rows) > 0
 
 
+CHANNELS_LAST = [0, 2, 3, 1]
+"""The order that Keras has axes in, of those that OpenVINO has."""
+
+
 def _flattened_as_they_lie(model: openvino.Model) -> openvino.Model:
     """Have fully connected layers read regions channels first, in place: their weights are turned, once."""
     for product in model.get_ordered_ops():
-        if product.get_type_name() != "MatMul" or not _is_constant(product.input_value(1)):
+        if product.get_type_name() != "MatMul" or not product.get_attributes()["transpose_b"]:
             continue
         flat, weights = (value.get_node() for value in product.input_values())
         turned = flat.input_value(0).get_node() if flat.get_type_name() == "Reshape" else flat
-        if turned.get_type_name() != "Transpose":
+        if turned.get_type_name() != "Transpose" or weights.get_type_name() != "Constant":
+            continue
+        if list(turned.input_value(1).get_node().data) != CHANNELS_LAST:
             continue
         regions = turned.input_value(0)
         _, channels, *side = regions.get_partial_shape()
