@@ -15,8 +15,8 @@ from live_seg.maskrcnn.model import MaskRCNN, computing_in
 def read_network(path: Path, options: dict[str, Any], dtype: str = "float32") -> MaskRCNN:
     """Build the network whose weights are in the file at `path`; `options` override fields of its config.
 
-    `dtype` is a policy of Keras: see `computing_in`. Raises WeightsError
-    when the weights are damaged or do not fit.
+    `dtype` is a policy of Keras: see `computing_in`. Raises WeightsError when the weights are damaged or do
+    not fit.
     """
     with computing_in(dtype):
         if path.name.endswith(".weights.h5"):

@@ -51,14 +51,13 @@ def measured(steps: dict[str, Step], rounds: int) -> dict[str, list[float]]:
 
 def ours(backbone: Any, dtype: str, size: int, batch: int) -> Step:
     """Detections and masks of a batch of noise, by a KerasEngine."""
-    import keras
-
     from live_seg.engines.keras_engine import KerasEngine
     from live_seg.maskrcnn.config import MaskRCNNConfig
-    from live_seg.maskrcnn.model import MaskRCNN
+    from live_seg.maskrcnn.model import MaskRCNN, computing_in
 
-    keras.config.set_dtype_policy(dtype)
-    engine = KerasEngine(MaskRCNN(MaskRCNNConfig(backbone=backbone, size=size, min_side=size, min_score=0.0)))
+    config = MaskRCNNConfig(backbone=backbone, size=size, min_side=size, min_score=0.0)
+    with computing_in(dtype):
+        engine = KerasEngine(MaskRCNN(config))
     pictures = np.random.default_rng(0).integers(0, 256, (batch, size, size, 3), np.uint8)
     windows = np.tile(np.array([0, 0, 1, 1], np.float32), (batch, 1))
     print(engine.device)

@@ -78,9 +78,11 @@ def _write(function: Callable[..., Any], inputs: list[tf.TensorSpec], path: Path
 def _without_idle_transposes(model: openvino.Model) -> openvino.Model:
     """Take out, in place, transposes that undo the one before: the conversion leaves such pairs."""
     for back in model.get_ordered_ops():
-        there = back.input_value(0).get_node() if back.get_type_name() == "Transpose" else back
-        if there is not back and there.get_type_name() == "Transpose":
-            orders = [node.input_value(1).get_node().data for node in (there, back)]
-            if np.array_equal(orders[0][orders[1]], np.arange(len(orders[0]))):
+        if back.get_type_name() != "Transpose":
+            continue
+        there = back.input_value(0).get_node()
+        if there.get_type_name() == "Transpose":
+            first, second = (node.input_value(1).get_node().data for node in (there, back))
+            if np.array_equal(first[second], np.arange(len(first))):
                 back.output(0).replace(there.input_value(0))
     return model

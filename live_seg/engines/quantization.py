@@ -84,7 +84,7 @@ def _flattened_as_they_lie(model: openvino.Model) -> openvino.Model:
             continue
         flat, weights = (value.get_node() for value in product.input_values())
         turned = flat.input_value(0).get_node() if flat.get_type_name() == "Reshape" else flat
-        if turned.get_type_name() != "Transpose" or weights.get_type_name() != "Constant":
+        if turned.get_type_name() != "Transpose" or not _is_constant(product.input_value(1)):
             continue
         if list(turned.input_value(1).get_node().data) != CHANNELS_LAST:
             continue

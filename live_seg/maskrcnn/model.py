@@ -41,9 +41,9 @@ class MaskRCNN(keras.Model):
         self.built = True
 
     @property
-    def _finest_stride(self) -> int:
-        """Pixels of a picture to a cell of the finest map that regions are read from."""
-        return int(2 ** (self.config.first_level - self.config.finer_levels))
+    def _finest_level(self) -> int:
+        """Of the finest map that regions are read from: its cells are 2 ** level pixels wide."""
+        return self.config.first_level - self.config.finer_levels
 
     def _make_variables(self) -> None:
         """Send symbols through every layer once, so that all variables exist before weights are loaded."""
@@ -60,7 +60,7 @@ class MaskRCNN(keras.Model):
 
     def features(self, pictures: Tensor) -> list[Tensor]:
         """Moulded pictures -> pyramid maps (B, h, w, C), finest first, the half-sized last included."""
-        first = self.config.first_level - self.config.finer_levels - 2
+        first = self._finest_level - 2
         pyramid: list[Tensor] = self.pyramid(self.backbone(pictures)[first:])
         return pyramid
 
@@ -78,7 +78,7 @@ class MaskRCNN(keras.Model):
     def detect(self, maps: list[Tensor], scores: Tensor, deltas: Tensor, window: Tensor) -> Detections:
         """Find instances with what `trunk` returned. window (B, 4): where on its canvas each picture lies."""
         config = self.config
-        height, width = (side * self._finest_stride for side in maps[0].shape[1:3])
+        height, width = (side * 2**self._finest_level for side in maps[0].shape[1:3])
         chosen = best_anchors(scores, deltas, config.anchors((height, width)), config.candidates)
         refined = self.heads(maps, *chosen, window)
         return select(
@@ -128,9 +128,8 @@ class MaskRCNN(keras.Model):
     def _pool(self, maps: list[Tensor], boxes: Tensor, rows: Tensor, side: int) -> tuple[Tensor, Tensor]:
         """RoIAlign on all levels that regions are read from: see `roi_align`."""
         _, height, width, _ = ops.shape(maps[0])
-        area = ops.cast(height * width * self._finest_stride**2, "float32")
-        finest = self.config.first_level - self.config.finer_levels
-        return roi_align(maps, boxes, rows, side, finest, area)
+        area = ops.cast(height * width * 4**self._finest_level, "float32")
+        return roi_align(maps, boxes, rows, side, self._finest_level, area)
 
 
 @contextlib.contextmanager
