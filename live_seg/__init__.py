@@ -13,13 +13,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from live_seg.drawing.render import draw
+    from live_seg.drawing.annotate import draw
     from live_seg.errors import LiveSegError, SinkError, SourceError, UsageError, WeightsError
-    from live_seg.loading import load
+    from live_seg.models.load import load
+    from live_seg.pipeline.run import run
     from live_seg.segmenter import Segmenter
-    from live_seg.session import run
     from live_seg.sources.opening import open_source
-    from live_seg.structures import Frame, Instances
+    from live_seg.types import Frame, Instances
 
 __version__ = "0.2.0"
 
@@ -29,13 +29,13 @@ _HOME = {
     "SourceError": "errors",
     "UsageError": "errors",
     "WeightsError": "errors",
-    "Frame": "structures",
-    "Instances": "structures",
+    "Frame": "types",
+    "Instances": "types",
     "Segmenter": "segmenter",
-    "load": "loading",
-    "draw": "drawing.render",
+    "load": "models.load",
+    "draw": "drawing.annotate",
     "open_source": "sources.opening",
-    "run": "session",
+    "run": "pipeline.run",
 }
 
 __all__ = [

@@ -3,7 +3,7 @@
 import sys
 
 import live_seg
-from live_seg.screen.window import Window
+from live_seg.ui.window import Window
 
 
 def main(camera: str = "0") -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import psutil
 import pytest
 
-from live_seg.structures import Image
+from live_seg.types import Image
 
 FFMPEG: str = imageio_ffmpeg.get_ffmpeg_exe()
 

@@ -38,7 +38,7 @@ def tiny() -> "MaskRCNN":
 @pytest.fixture(scope="session")
 def tiny_converted(tiny: "MaskRCNN", tmp_path_factory: pytest.TempPathFactory) -> Path:
     """It as OpenVINO reads it, in float32."""
-    from live_seg.engines.conversion import convert
+    from live_seg.engines.openvino.convert import convert
 
     folder = tmp_path_factory.mktemp("converted")
     convert(tiny, folder)

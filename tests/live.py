@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from live_seg.sources import cameras, streams
-from live_seg.structures import Image
+from live_seg.types import Image
 from tests.clips import FFMPEG
 
 FRAMES, WIDTH, HEIGHT = 6, 160, 120

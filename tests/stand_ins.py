@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from live_seg.maskrcnn.config import MOBILE
-from live_seg.structures import Image, Instances
+from live_seg.types import Image, Instances
 
 if TYPE_CHECKING:
     from live_seg.maskrcnn.model import MaskRCNN

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from live_seg.learning.augment import LEAST_SIDE, NONE, Augmentation, Canvas, Placed, compose, recoloured
-from live_seg.learning.photos import Annotated
+from live_seg.training.augment import LEAST_SIDE, NONE, Augmentation, Canvas, Placed, compose, recoloured
+from live_seg.training.photos import Annotated
 
 SIDE = 96
 

@@ -9,8 +9,7 @@ import pytest
 from live_seg.errors import SinkError
 from live_seg.sinks import background
 from live_seg.sinks.background import Background
-from live_seg.sinks.files import Sink
-from live_seg.structures import Frame, Image, Instances
+from live_seg.types import Frame, Image, Instances, Sink
 
 NOTHING = Instances.empty()
 IMAGE = np.zeros((4, 4, 3), np.uint8)

@@ -11,11 +11,11 @@ import pytest
 from numpy.typing import NDArray
 
 from live_seg.errors import SourceError
-from live_seg.learning.augment import MASK_GRID, Augmentation
-from live_seg.learning.augment import NONE as STILL
-from live_seg.learning.batches import MOST_OBJECTS, Batches
-from live_seg.learning.photos import Annotated
-from live_seg.structures import Image
+from live_seg.training.augment import MASK_GRID, Augmentation
+from live_seg.training.augment import NONE as STILL
+from live_seg.training.batches import MOST_OBJECTS, Batches
+from live_seg.training.photos import Annotated
+from live_seg.types import Image
 
 SIDE = 64
 MEAN = (127.5, 127.5, 127.5)

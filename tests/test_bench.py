@@ -26,16 +26,16 @@ from live_seg.benchmark.measured import Measured, in_columns
 from live_seg.benchmark.report import comparison, figures, ratios, table
 from live_seg.benchmark.stages import Contestant
 from live_seg.benchmark.whole import Excerpt, end_to_end, launched
-from live_seg.commands import bench
-from live_seg.commands.main import app
-from live_seg.commands.options import ModelOptions
-from live_seg.demo import DemoClip
+from live_seg.cli import bench
+from live_seg.cli.main import app
+from live_seg.cli.options import ModelOptions
 from live_seg.engines.engine import Engine, Found
 from live_seg.errors import LiveSegError, SourceError
 from live_seg.segmenter import Segmenter
+from live_seg.sources.demo import DemoClip
 from live_seg.sources.opening import open_source
-from live_seg.stopwatch import UNWATCHED, Stopwatch
-from live_seg.structures import Frame
+from live_seg.timing import UNWATCHED, Stopwatch
+from live_seg.types import Frame
 from tests.clips import clip, probe
 from tests.stand_ins import TINY
 

@@ -10,14 +10,7 @@ from keras import ops
 from numpy.typing import NDArray
 
 from live_seg.maskrcnn.anchors import pyramid_anchors, to_normalised, to_pixels
-from live_seg.maskrcnn.boxes import (
-    apply_deltas,
-    area,
-    clip,
-    deltas_between,
-    iou,
-    overlap,
-)
+from live_seg.maskrcnn.boxes import apply_deltas, area, clip, deltas_between, iou, overlap
 
 quick = settings(max_examples=40, deadline=None)
 seeds = st.integers(0, 2**32 - 1)

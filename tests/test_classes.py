@@ -1,7 +1,7 @@
 import pytest
 
-from live_seg.classes import BACKGROUND, COCO_CLASSES, choose, nearest
-from live_seg.errors import UsageError
+from live_seg.errors import UsageError, nearest
+from live_seg.models.classes import BACKGROUND, COCO_CLASSES, choose
 
 
 def test_cocos_names_stand_at_the_ids_of_the_published_weights() -> None:

@@ -22,15 +22,14 @@ import pytest
 from pycocotools import mask as coco_mask
 from typer.testing import CliRunner, Result
 
-from live_seg import demo
-from live_seg.commands.main import app
-from live_seg.commands.options import Options
+from live_seg.cli.main import app
+from live_seg.cli.options import Options
 from live_seg.errors import SinkError, SourceError, UsageError, WeightsError
-from live_seg.screen import window
-from live_seg.sinks.files import Sink
-from live_seg.sources.stills import read_image
-from live_seg.structures import Frame, Image, Instances
-from live_seg.weights import WEIGHTS
+from live_seg.files import read_image
+from live_seg.models.registry import WEIGHTS
+from live_seg.sources import demo
+from live_seg.types import Frame, Image, Instances, Sink
+from live_seg.ui import window
 from tests.clips import clip, names, pictures, probe, text_as_mp4, variable_clip
 from tests.stand_ins import ROOT, StandIn
 
@@ -42,8 +41,8 @@ SUMMARY = re.compile(
 
 PROGRAM = """
     import signal
-    from live_seg.commands.main import main
-    from live_seg.commands.options import Options
+    from live_seg.cli.main import main
+    from live_seg.cli.options import Options
     from tests.stand_ins import StandIn
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
     {model}
@@ -68,7 +67,7 @@ def program(model: str) -> list[str]:
 
 def process(*arguments: str | Path, model: str | None = None, **environment: str) -> Any:
     """Run the real program to its end; with `model`, a stand-in."""
-    real = [sys.executable, "-c", "from live_seg.commands.main import main; main()"]
+    real = [sys.executable, "-c", "from live_seg.cli.main import main; main()"]
     command = [*(program(model) if model else real), *map(str, arguments)]
     # TensorFlow, imported by another test, has set the level of its log for every process to come.
     own = {key: value for key, value in os.environ.items() if not key.startswith("TF_")}
@@ -137,7 +136,7 @@ class TestHelp:
 
     def test_is_quick_and_loads_nothing_heavy(self) -> None:
         look = (
-            "import sys; from live_seg.commands.main import main\n"
+            "import sys; from live_seg.cli.main import main\n"
             "try: main()\n"
             f"finally: print(sorted(set({HEAVY}) & set(sys.modules)), file=sys.stderr)"
         )
@@ -676,7 +675,7 @@ class TestFaults:
         def fail(*_: object, **__: object) -> Image:
             raise ZeroDivisionError("no such number")
 
-        monkeypatch.setattr("live_seg.drawing.render.draw", fail)
+        monkeypatch.setattr("live_seg.drawing.annotate.draw", fail)
         result = invoke("video", source, "-o", out / "a.mp4")
         assert (result.exit_code, result.stderr, names(out)) == (1, UNEXPECTED, [])
 
@@ -702,7 +701,7 @@ class TestFaults:
             assert name not in names(disk)
 
     def test_a_reader_of_the_output_that_goes_away(self) -> None:
-        shell = f"{sys.executable} -c 'from live_seg.commands.main import main; main()' weights list | true"
+        shell = f"{sys.executable} -c 'from live_seg.cli.main import main; main()' weights list | true"
         told = subprocess.run(["sh", "-c", shell], cwd=ROOT, capture_output=True, check=True)
         assert told.stderr == b""
 

@@ -11,10 +11,10 @@ import pytest
 from pycocotools.coco import COCO
 from typer.testing import CliRunner, Result
 
-from live_seg.commands.main import app
-from live_seg.commands.options import EngineName, ModelOptions, Options
-from live_seg.learning.evaluate import FIGURES
-from live_seg.structures import Image, Instances
+from live_seg.cli.main import app
+from live_seg.cli.options import EngineName, ModelOptions, Options
+from live_seg.evaluation.evaluate import FIGURES
+from live_seg.types import Image, Instances
 from tests.clips import names
 from tests.stand_ins import StandIn, tiny_network
 

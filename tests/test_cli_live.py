@@ -11,11 +11,12 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 
-from live_seg.commands.options import LiveOptions
+from live_seg.cli.options import LiveOptions
 from live_seg.errors import SinkError
-from live_seg.screen import web, window
 from live_seg.sources import live
-from live_seg.structures import Frame, Image, Instances
+from live_seg.types import Frame, Image, Instances
+from live_seg.ui import window
+from live_seg.ui.web import page as web
 from tests.clips import names, pictures, probe
 from tests.live import FakeCapture, Sender, put_captures
 from tests.stand_ins import StandIn
@@ -141,7 +142,7 @@ class TestUsage:
         self, out: Path, monkeypatch: pytest.MonkeyPatch, model: StandIn, name: str, code: int
     ) -> None:
         model.class_names = ("background", "cat")
-        monkeypatch.setattr("live_seg.card.read_card", lambda _: {})
+        monkeypatch.setattr("live_seg.models.card.read_card", lambda _: {})
         result = invoke("webcam", "--show", "none", "--record-on", name, "--seconds", "0.3", *ALL)
         assert (result.exit_code, len(names(out))) == (code, 1 if code == 0 else 0)
 
@@ -334,7 +335,7 @@ class TestKeys:
             seen.append(switches[switch])
             return image
 
-        monkeypatch.setattr("live_seg.drawing.render.draw", draw)
+        monkeypatch.setattr("live_seg.drawing.annotate.draw", draw)
         hand |= {1: switch[0], 3: "q"}
         assert invoke("webcam", f"--no-{switch}", *ALL).exit_code == 0
         assert seen == [False, False, True, True]

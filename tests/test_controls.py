@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from live_seg.screen.controls import KEYS, Controls, Key
-from live_seg.structures import Instances
+from live_seg.types import Instances
+from live_seg.ui.controls import KEYS, Controls, Key
 
 CHARACTERS = [(key, character) for key in KEYS for character in key.characters]
 
@@ -130,6 +130,6 @@ def test_what_the_network_found_at_its_own_threshold_is_shown(score: float) -> N
 
 
 def test_controls_need_no_numpy() -> None:
-    program = "import live_seg.screen.controls, sys; print([n for n in ('numpy', 'cv2') if n in sys.modules])"
+    program = "import live_seg.ui.controls, sys; print([n for n in ('numpy', 'cv2') if n in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (done.stdout.strip(), done.stderr) == ("[]", "")

@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from live_seg.demo import FPS, SIZE, DemoClip
-from live_seg.structures import Frame
+from live_seg.sources.demo import FPS, SIZE, DemoClip
+from live_seg.types import Frame
 
 
 @pytest.fixture(scope="module")

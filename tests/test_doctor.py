@@ -19,12 +19,12 @@ import pytest
 from pycocotools import _mask
 from typer.testing import CliRunner, Result
 
-from live_seg import weights
-from live_seg.commands.main import app
+from live_seg.cli.main import app
 from live_seg.doctor import accelerators, checks, machine, model, probes, video
 from live_seg.doctor.asking import ProbeError, ask
 from live_seg.doctor.findings import Check, Finding, verdict
 from live_seg.errors import LiveSegError, SinkError, SourceError, WeightsError
+from live_seg.models import registry
 from live_seg.sinks.video_writer import VideoWriter
 from tests.live import FakeCapture, put_captures
 from tests.stand_ins import ROOT
@@ -548,7 +548,7 @@ def test_the_bundled_weights_are_verified() -> None:
 
 
 def test_damaged_bundled_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weights, "BUNDLED_FOLDERS", (tmp_path,))
+    monkeypatch.setattr(registry, "BUNDLED_FOLDERS", (tmp_path,))
     write(tmp_path / "person.json", '{"sha256": "abc"}')
     write(tmp_path / "person.weights.h5", "torn")
     finding = Check("person", model.person, WeightsError).run()
@@ -566,7 +566,7 @@ def test_coco_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     damaged = model.coco()
     assert (damaged.state, damaged.remedy) == ("note", download)
     assert "4 bytes instead of" in damaged.told
-    monkeypatch.setattr(weights, "verify", lambda name: tmp_path / name)
+    monkeypatch.setattr(registry, "verify", lambda name: tmp_path / name)
     assert model.coco() == Finding("good", f"verified: {tmp_path / 'coco'}")
 
 
@@ -595,7 +595,7 @@ def test_the_reason_of_a_probe_reaches_the_finding(fake: Fake) -> None:
         from live_seg.errors import WeightsError
         def load(name):
             raise WeightsError(f"{name}: torn")
-        loading = sys.modules["live_seg.loading"] = types.ModuleType("live_seg.loading")
+        loading = sys.modules["live_seg.models.load"] = types.ModuleType("live_seg.models.load")
         loading.load = load
         """,
     )
@@ -682,12 +682,12 @@ def test_json(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("no_color", ["", "1"])
 def test_a_terminal_gets_colour_and_lines_that_fit(monkeypatch: pytest.MonkeyPatch, no_color: str) -> None:
-    from live_seg.commands import check
+    from live_seg.cli.doctor import _told
 
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", "40")
     monkeypatch.setenv("NO_COLOR", no_color)
-    lines = check._told(Finding("good", "word " * 20, "do this"), indent=8).splitlines()
+    lines = _told(Finding("good", "word " * 20, "do this"), indent=8).splitlines()
     assert lines[0].startswith("good  " if no_color else "\x1b[32mgood  \x1b[0m")
     assert lines[-1] == " " * 14 + "-> do this"
     assert max(map(len, lines[1:])) <= 40
@@ -707,7 +707,7 @@ def test_ctrl_c_while_a_probe_runs(fake: Fake, tmp_path: Path) -> None:
     fake("tensorflow", f"import threading; open({str(ready)!r}, 'w').close(); threading.Event().wait()")
     start = """
         import signal
-        from live_seg.commands.main import main
+        from live_seg.cli.main import main
         from live_seg.doctor import accelerators, checks
         from live_seg.doctor.findings import Check
         signal.signal(signal.SIGINT, signal.default_int_handler)

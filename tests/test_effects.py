@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from live_seg.drawing.effects import EFFECTS, Alpha, Effect, _matte, _mixed, effect_of, replace_background
 from live_seg.errors import SourceError, UsageError
-from live_seg.structures import Image, Instances
+from live_seg.types import Image, Instances
 
 HIDING = ["blur", "pixelate"]
 BACKGROUNDS = ["blur-background", "grey-background", "replace-background"]

@@ -18,18 +18,19 @@ from hypothesis import strategies as st
 from keras import ops
 from numpy.typing import NDArray
 
-from live_seg.engines import quantization, store
-from live_seg.engines.conversion import convert
 from live_seg.engines.engine import Engine, Found, Prepared
-from live_seg.engines.keras_engine import KerasEngine
-from live_seg.engines.openvino_engine import PARTS, OpenVINOEngine
-from live_seg.engines.suppression import best_first, likeliest
+from live_seg.engines.keras import KerasEngine
+from live_seg.engines.openvino import cache as store
+from live_seg.engines.openvino import quantize as quantization
+from live_seg.engines.openvino.convert import convert
+from live_seg.engines.openvino.engine import PARTS, OpenVINOEngine
+from live_seg.engines.openvino.nms import best_first, likeliest
 from live_seg.errors import UsageError, WeightsError
 from live_seg.maskrcnn.model import MaskRCNN
 from live_seg.maskrcnn.ops import devices, out_of_memory
 from live_seg.maskrcnn.roi import Detections, select
 from live_seg.segmenter import Segmenter
-from live_seg.structures import Image
+from live_seg.types import Image
 from tests.clips import names
 from tests.stand_ins import ROOT, TINY
 
@@ -510,8 +511,8 @@ def test_ctrl_c_is_safe_once_openvino_came_and_went(tiny_converted: Path, tmp_pa
 import gc, os, signal, time
 from pathlib import Path
 import numpy as np
-from live_seg.engines.openvino_engine import OpenVINOEngine
-from live_seg.engines.quantization import quantize
+from live_seg.engines.openvino.engine import OpenVINOEngine
+from live_seg.engines.openvino.quantize import quantize
 from tests.stand_ins import TINY
 picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
 pictures = [(picture, np.array([0, 0, 1, 1], np.float32))] * 2
@@ -531,9 +532,9 @@ except KeyboardInterrupt:
 
 def test_nothing_phones_home() -> None:
     program = (
-        "import sys, live_seg.engines, openvino, openvino.tools.ovc, nncf\n"
+        "import sys, live_seg.engines.openvino, openvino, openvino.tools.ovc, nncf\n"
         "print([name for name in sys.modules if name.startswith('openvino_telemetry') and sys.modules[name]])"
     )
     assert run_python(program) == "[]"
-    without = program.replace("live_seg.engines, ", "")
+    without = program.replace("live_seg.engines.openvino, ", "")
     assert "openvino_telemetry" in run_python(without)  # so the test would notice

@@ -15,9 +15,9 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from live_seg.errors import SinkError, SourceError, UsageError
-from live_seg.learning.evaluate import FIGURES, ClassFigures, Evaluation, evaluate, save
-from live_seg.learning.truth import Truth
-from live_seg.structures import Image, Instances
+from live_seg.evaluation.evaluate import FIGURES, ClassFigures, Evaluation, evaluate, save
+from live_seg.evaluation.ground_truth import Truth
+from live_seg.types import Image, Instances
 
 if TYPE_CHECKING:
     from live_seg.segmenter import Segmenter
@@ -354,7 +354,7 @@ class TestCalls:
 
     def test_that_compile_are_not_timed(self, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
         clock = [0.0]
-        monkeypatch.setattr("live_seg.learning.evaluate.time.perf_counter", lambda: clock[0])
+        monkeypatch.setattr("live_seg.evaluation.evaluate.time.perf_counter", lambda: clock[0])
 
         class Compiles(Knows):
             def __call__(self, images: list[Image]) -> list[Instances]:

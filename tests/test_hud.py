@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from live_seg.screen import hud
-from live_seg.screen.controls import KEYS, Controls
-from live_seg.screen.hud import MESSAGE_SECONDS, SHADE, Figures, Message, Rate, draw_hud
-from live_seg.structures import Image
+from live_seg.types import Image
+from live_seg.ui import hud
+from live_seg.ui.controls import KEYS, Controls
+from live_seg.ui.hud import MESSAGE_SECONDS, SHADE, Figures, Message, Rate, draw_hud
 
 QUIET = Figures(camera_fps=30.0, network_fps=2.1, latency=0.085, instances=3, dropped=12)
 RECORDING = Figures(camera_fps=0.0, network_fps=0.0, latency=None, instances=0, dropped=0, recorded=75.9)

@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from live_seg import keyframes
 from live_seg.errors import UsageError
-from live_seg.keyframes import EveryNth, Newest
-from live_seg.structures import Frame, Image, Instances
+from live_seg.pipeline import keyframes
+from live_seg.pipeline.keyframes import EveryNth, Newest
+from live_seg.types import Frame, Image, Instances
 from tests.interrupts import assert_interrupts_leave_nothing
 
 pytestmark = pytest.mark.timeout(60, method="thread")  # hypothesis would try again what only raised here

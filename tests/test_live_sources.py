@@ -23,7 +23,7 @@ from live_seg.sources.captures import DEFAULT_FPS
 from live_seg.sources.live import PAUSES
 from live_seg.sources.opening import open_source
 from live_seg.sources.streams import DECODERS, Stream, redacted
-from live_seg.structures import Frame
+from live_seg.types import Frame
 from tests.clips import clip
 from tests.live import (
     FRAMES,

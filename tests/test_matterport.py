@@ -12,7 +12,7 @@ from live_seg.maskrcnn import matterport
 from live_seg.maskrcnn.config import MOBILE, MaskRCNNConfig
 from live_seg.maskrcnn.matterport import Tensors
 from live_seg.maskrcnn.model import MaskRCNN
-from live_seg.networks import read_network
+from live_seg.models.checkpoint import read_network
 from tests.matterport_weights import write
 
 CLASSES = 3

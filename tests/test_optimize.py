@@ -10,19 +10,19 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-from live_seg import loading
-from live_seg.commands.main import app
-from live_seg.commands.optimize import _spread
-from live_seg.commands.options import Options
-from live_seg.engines import store
-from live_seg.engines.openvino_engine import OpenVINOEngine
+from live_seg.cli.main import app
+from live_seg.cli.optimize import _spread
+from live_seg.cli.options import Options
+from live_seg.engines.openvino import cache as store
+from live_seg.engines.openvino.engine import OpenVINOEngine
 from live_seg.errors import WeightsError
-from live_seg.learning.checkpoint import save
-from live_seg.loading import load
 from live_seg.maskrcnn.config import MaskRCNNConfig
 from live_seg.maskrcnn.model import MaskRCNN
+from live_seg.models import load as loading
+from live_seg.models.load import load
 from live_seg.sources import opening
-from live_seg.structures import Frame, Source
+from live_seg.training.checkpoint import save
+from live_seg.types import Frame, Source
 from tests.clips import clip, names
 
 

@@ -13,15 +13,15 @@ from keras import ops
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from live_seg.engines.conversion import convert
-from live_seg.engines.keras_engine import KerasEngine
-from live_seg.engines.openvino_engine import OpenVINOEngine
+from live_seg.engines.keras import KerasEngine
+from live_seg.engines.openvino.convert import convert
+from live_seg.engines.openvino.engine import OpenVINOEngine
 from live_seg.maskrcnn import matterport
 from live_seg.maskrcnn.config import MaskRCNNConfig
 from live_seg.maskrcnn.model import MaskRCNN
 from live_seg.maskrcnn.roi import roi_align
 from live_seg.segmenter import Segmenter
-from live_seg.structures import Image, Instances
+from live_seg.types import Image, Instances
 from tests.matterport_weights import write
 from tests.numpy_reference import MEAN_PIXEL, Reference, Result, Settings, pyramid_roi_align, resize_image
 

@@ -9,8 +9,8 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from live_seg.errors import SourceError
-from live_seg.learning.augment import Placed
-from live_seg.learning.photos import Annotated, read_all, read_coco
+from live_seg.training.augment import Placed
+from live_seg.training.photos import Annotated, read_all, read_coco
 from tests.tiny_world import draw_shapes
 
 

@@ -7,6 +7,7 @@ import threading
 import traceback
 import weakref
 from collections.abc import Iterable, Iterator
+from importlib import import_module
 from pathlib import Path
 from threading import Event
 
@@ -15,10 +16,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from live_seg import pipeline
 from live_seg.errors import UsageError
-from live_seg.pipeline import Channel, Pipeline, Policy
-from live_seg.structures import Frame, Image, Instances
+from live_seg.pipeline import batched
+from live_seg.pipeline.batched import Pipeline
+from live_seg.pipeline.channel import Channel, Policy
+from live_seg.types import Frame, Image, Instances
 from tests.interrupts import assert_interrupts_leave_nothing
 
 pytestmark = pytest.mark.timeout(60)
@@ -367,7 +369,7 @@ def test_delivered_frames_are_let_go() -> None:
     with Pipeline(source(), segment, batch=batch) as results:
         alive = [sum(reference() is not None for reference in list(read)) for _ in results]
 
-    ahead, behind = pipeline.BATCHES_AHEAD * batch, pipeline.BATCHES_BEHIND * batch
+    ahead, behind = batched.BATCHES_AHEAD * batch, batched.BATCHES_BEHIND * batch
     in_the_worker, in_the_reader, in_the_loop = 2 * batch, 1, 2
     assert max(alive) <= ahead + behind + in_the_worker + in_the_reader + in_the_loop
     assert len(alive) == 300
@@ -392,7 +394,7 @@ def test_the_source_is_read_only_so_far_ahead() -> None:
     with Pipeline(source(), stuck, batch=3):
         wait_for(started)
         left.set()
-    assert reads <= 2 * 3 + pipeline.BATCHES_AHEAD * 3 + pipeline.BATCHES_BEHIND * 3 + 1
+    assert reads <= 2 * 3 + batched.BATCHES_AHEAD * 3 + batched.BATCHES_BEHIND * 3 + 1
 
 
 def test_a_channel_keeps_saying_how_it_ended() -> None:
@@ -457,7 +459,7 @@ def test_a_failure_beside_the_writer_is_not_dropped_with_the_oldest() -> None:
 INTERRUPTED_WAIT = """
 import threading
 from tests.test_pipeline import endless, segment
-from live_seg.pipeline import Pipeline
+from live_seg.pipeline.batched import Pipeline
 
 first_shown, stopped = threading.Event(), threading.Event()
 
@@ -507,15 +509,18 @@ def test_an_interrupt_at_any_moment_leaves_nothing_locked() -> None:
 
 
 def test_the_pipeline_knows_neither_keras_nor_opencv() -> None:
-    tree = ast.parse(Path(pipeline.__file__).read_text())
-    modules = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)} | {
-        name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names
-    }
-    ours = {module for module in modules if module.split(".")[0] not in sys.stdlib_module_names}
-    assert ours == {"live_seg.errors", "live_seg.structures"}
+    stages = {f"live_seg.pipeline.{name}" for name in ("channel", "stages", "batched", "keyframes")}
+    for stage in stages:
+        tree = ast.parse(Path(str(import_module(stage).__file__)).read_text())
+        modules = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)} | {
+            name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names
+        }
+        ours = {module for module in modules if module.split(".")[0] not in sys.stdlib_module_names}
+        assert ours <= stages | {"live_seg.errors", "live_seg.types"}
 
     heavy = {"keras", "tensorflow", "jax", "cv2"}
-    loaded = f"import sys, live_seg.pipeline; print(sorted({heavy} & set(sys.modules)))"
+    imported = ", ".join(sorted(stages))
+    loaded = f"import sys, {imported}; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run(
         [sys.executable, "-c", loaded], cwd=ROOT, capture_output=True, text=True, check=True
     )

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from live_seg.errors import SinkError, UsageError
 from live_seg.sinks.file_names import FileNames
 from live_seg.sinks.recorder import LONGEST_GAP, Recorder, Status, Trigger, parse_duration
-from live_seg.structures import Frame, Image, Instances
+from live_seg.types import Frame, Image, Instances
 from tests.clips import ffmpeg, names, no_process_left_behind, probe
 from tests.stand_ins import left_half
 

@@ -1,4 +1,4 @@
-"""The sample programs, run as a user runs them, with a stand-in for the model."""
+"""The sample and benchmark programs, run as a user runs them, with a stand-in for the model."""
 
 import itertools
 import re
@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 
 import live_seg
-from live_seg.screen import window
-from live_seg.sinks import files as sinks
 from live_seg.sources import cameras
 from live_seg.sources.live import Live
-from live_seg.structures import Frame, Image, Instances
+from live_seg.types import Frame, Image, Instances, Sink
+from live_seg.ui import window
 from tests.clips import clip, pictures, probe, variable_clip
 from tests.stand_ins import ROOT, StandIn, left_half
+
+FOLDERS = (ROOT / "samples", ROOT / "benchmarks")
 
 
 @pytest.fixture(autouse=True)
@@ -40,15 +41,16 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 def sample(monkeypatch: pytest.MonkeyPatch) -> Any:
     def run(name: str, *arguments: str | Path) -> None:
         monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
-        runpy.run_path(str(ROOT / "samples" / name), run_name="__main__")
+        folder = next(folder for folder in FOLDERS if (folder / name).exists())
+        runpy.run_path(str(folder / name), run_name="__main__")
 
     return run
 
 
 def test_these_are_all() -> None:
-    names = {path.name for path in (ROOT / "samples").glob("*.py")}
-    shown = {name for name in names if not name.startswith("measure_")}
-    assert shown == {"process_video.py", "record_clip.py", "soak.py", "webcam_demo.py"}
+    samples, benchmarks = ({path.name for path in folder.glob("*.py")} for folder in FOLDERS)
+    assert samples == {"process_video.py", "record_clip.py", "webcam_demo.py"}
+    assert benchmarks == {"measure_flicker.py", "measure_gpu.py", "measure_propagation.py", "soak.py"}
 
 
 class TestProcessVideo:
@@ -120,7 +122,7 @@ def test_webcam_demo_shows_until_asked_to_stop(
     opened: list[object] = []
     shown: list[Image] = []
 
-    class Window(sinks.Sink):
+    class Window(Sink):
         def __init__(self, title: str) -> None:
             assert title == "live_seg"
 
@@ -175,12 +177,12 @@ class TestMeasuring:
             return lambda images: [replace(whole, boxes=next(boxes)) for _ in images if min_score <= 0.9]
 
         monkeypatch.setitem(vars(live_seg), "load", load)
-        monkeypatch.syspath_prepend(ROOT / "samples")
+        monkeypatch.syspath_prepend(ROOT / "benchmarks")
 
     def test_carrying(self, sample: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         picture = "color=gray"  # nothing moves in it: what is carried is as good as what stays
         source = clip(tmp_path / "in.mp4", rate="10", seconds=1.2, picture=picture)
-        sample("measure_carry.py", source, "--every", "4", "--strip", tmp_path)
+        sample("measure_propagation.py", source, "--every", "4", "--strip", tmp_path)
         name, distances, held, carried = capsys.readouterr().out.splitlines()
         assert name.startswith(str(source))
         assert distances.split() == ["distance", "1", "2", "3", "4"]

@@ -15,18 +15,18 @@ from hypothesis import strategies as st
 from matplotlib import cbook
 
 import live_seg
-from live_seg.classes import COCO_CLASSES
-from live_seg.engines.conversion import convert
 from live_seg.engines.engine import Engine
-from live_seg.engines.keras_engine import KerasEngine
-from live_seg.engines.openvino_engine import OpenVINOEngine
+from live_seg.engines.keras import KerasEngine
+from live_seg.engines.openvino.convert import convert
+from live_seg.engines.openvino.engine import OpenVINOEngine
 from live_seg.errors import UsageError, WeightsError
-from live_seg.learning.checkpoint import save
+from live_seg.files import read_image
 from live_seg.maskrcnn.model import MaskRCNN
+from live_seg.models.classes import COCO_CLASSES
 from live_seg.segmenter import Segmenter, _resized
-from live_seg.sources.stills import read_image
-from live_seg.stopwatch import UNWATCHED, Stopwatch
-from live_seg.structures import Image, Instances
+from live_seg.timing import UNWATCHED, Stopwatch
+from live_seg.training.checkpoint import save
+from live_seg.types import Image, Instances
 from tests import matterport_weights
 from tests.stand_ins import tiny_network
 
@@ -252,7 +252,7 @@ build_once = functools.cache(MaskRCNN)
 
 @pytest.fixture
 def _built_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("live_seg.networks.MaskRCNN", build_once)
+    monkeypatch.setattr("live_seg.models.checkpoint.MaskRCNN", build_once)
 
 
 @pytest.mark.usefixtures("_built_once")
@@ -395,8 +395,8 @@ class TestMatterportsFiles:
 
     def test_81_classes_are_cocos(self, monkeypatch: pytest.MonkeyPatch, saved: Path) -> None:
         network = tiny_network(num_classes=81)
-        monkeypatch.setattr("live_seg.networks.read_network", lambda *_: network)
-        monkeypatch.setattr("live_seg.card.read_card", lambda _: {})
+        monkeypatch.setattr("live_seg.models.checkpoint.read_network", lambda *_: network)
+        monkeypatch.setattr("live_seg.models.card.read_card", lambda _: {})
         assert load(saved).class_names == COCO_CLASSES
 
 

@@ -11,9 +11,10 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from live_seg.errors import SinkError
-from live_seg.sinks.files import Images, JsonLines, Sink
+from live_seg.sinks.images import Images
+from live_seg.sinks.json_lines import JsonLines
 from live_seg.sinks.video_writer import VideoWriter
-from live_seg.structures import Frame, Image, Instances
+from live_seg.types import Frame, Image, Instances, Sink
 from tests.clips import names
 
 CLASSES = ("background", "person", "Hündchen")

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from live_seg.errors import SinkError
-from live_seg.screen.snapshot import save_snapshot
-from live_seg.structures import Frame, Image
+from live_seg.types import Frame, Image
+from live_seg.ui.snapshot import save_snapshot
 from tests.clips import names
 
 NOON = datetime(2026, 5, 4, 12, 30, 1)

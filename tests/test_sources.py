@@ -20,7 +20,7 @@ from live_seg.errors import SourceError
 from live_seg.sources.captures import ContainerClock
 from live_seg.sources.opening import VideoFile, open_source
 from live_seg.sources.stills import ImageFiles
-from live_seg.structures import Image, Source
+from live_seg.types import Image, Source
 from tests.clips import clip, pictures, probe, text_as_mp4, truncated, variable_clip, zero_frames
 from tests.live import FRAMES, HEIGHT, WIDTH, FakeCapture, put_captures, served
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from pycocotools import mask as coco_mask
 
-from live_seg.learning.evaluate import ClassFigures, Evaluation
-from live_seg.learning.threshold import best_threshold
-from live_seg.learning.truth import Truth
+from live_seg.evaluation.evaluate import ClassFigures, Evaluation
+from live_seg.evaluation.ground_truth import Truth
+from live_seg.evaluation.threshold import best_threshold
 
 SIDE = 50
 BOXES = ([0, 0, 10, 10], [20, 0, 10, 10], [0, 20, 10, 10], [20, 20, 10, 10])

@@ -17,16 +17,16 @@ import pytest
 
 import live_seg
 from live_seg.errors import LiveSegError, SinkError, SourceError, UsageError
-from live_seg.learning.batches import Batches, Columns
-from live_seg.learning.checkpoint import State, read_state, write_state
-from live_seg.learning.evaluate import evaluate
-from live_seg.learning.progress import read_table
-from live_seg.learning.settings import Settings, read_settings
-from live_seg.learning.starts import Layers, begin, build, set_trainable, take_over
-from live_seg.learning.train import resume, train
-from live_seg.learning.trainer import Trainer
-from live_seg.learning.truth import Truth
+from live_seg.evaluation.evaluate import evaluate
+from live_seg.evaluation.ground_truth import Truth
 from live_seg.maskrcnn.backbone import RESNET_BLOCKS, build_backbone
+from live_seg.training.batches import Batches, Columns
+from live_seg.training.checkpoint import State, read_state, write_state
+from live_seg.training.initial_weights import Layers, begin, build, set_trainable, take_over
+from live_seg.training.progress import read_table
+from live_seg.training.settings import Settings, read_settings
+from live_seg.training.train import resume, train
+from live_seg.training.trainer import Trainer
 from tests import matterport_weights
 from tests.stand_ins import ROOT
 from tests.tiny_world import CONFIG, EASY, draw_shapes, small_backbone, untrained
@@ -79,7 +79,7 @@ def assert_same_end(one: Path, other: Path) -> None:
 def test_shapes_are_learnt_and_the_model_is_as_good_once_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("live_seg.learning.train.PICTURE_ROUNDS", 1)
+    monkeypatch.setattr("live_seg.training.train.PICTURE_ROUNDS", 1)
     data, val = draw_shapes(tmp_path / "data", 96), draw_shapes(tmp_path / "val", 12, seed=5)
     settings = Settings(
         data=(data,),
@@ -157,9 +157,9 @@ class TestResume:
             import os, signal, sys
             from pathlib import Path
             import live_seg.maskrcnn.model
-            from live_seg.learning.batches import Batches
-            from live_seg.learning.settings import read_settings
-            from live_seg.learning.train import train
+            from live_seg.training.batches import Batches
+            from live_seg.training.settings import read_settings
+            from live_seg.training.train import train
             from tests.tiny_world import small_backbone
             live_seg.maskrcnn.model.build_backbone = small_backbone
             make = Batches.make
@@ -249,7 +249,7 @@ def test_settings_that_cannot_be_used(change: dict[str, Any], told: str) -> None
 
 
 def test_settings_come_back_from_their_file(short: Settings, tmp_path: Path) -> None:
-    from live_seg.learning.settings import write_settings
+    from live_seg.training.settings import write_settings
 
     for settings in (short, replace(short, val=(tmp_path / "a", tmp_path / "b"), layers="4+")):
         write_settings(settings, tmp_path / "settings.json")
@@ -324,7 +324,7 @@ class TestStarts:
 
 @pytest.mark.slow
 def test_mixed_precision_keeps_weights_and_outputs_in_float32(short: Settings) -> None:
-    from live_seg.learning.photos import read_all
+    from live_seg.training.photos import read_all
     from tests.train_step import batches_of
 
     columns = batches_of(read_all(short.data)[0]).make(0, 0)

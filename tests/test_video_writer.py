@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from live_seg.errors import SinkError, UsageError
 from live_seg.sinks.ffmpeg import sound_tracks, video_span
 from live_seg.sinks.video_writer import VideoWriter, frame_rate, slot
-from live_seg.structures import Frame, Image, Instances
+from live_seg.types import Frame, Image, Instances
 from tests.clips import clip, ffmpeg, names, no_process_left_behind, pictures, probe, truncated, variable_clip
 
 pytestmark = pytest.mark.usefixtures(no_process_left_behind.__name__)
@@ -516,7 +516,7 @@ class TestEnds:
         path = tmp_path / "out.mp4"
         program = f"""
             import pathlib, signal, numpy as np
-            from live_seg.structures import Frame, Instances
+            from live_seg.types import Frame, Instances
             from live_seg.sinks.video_writer import VideoWriter
             signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
             image = np.zeros((480, 640, 3), np.uint8)

@@ -23,12 +23,12 @@ import numpy as np
 import pytest
 
 from live_seg.errors import SinkError, UsageError
-from live_seg.screen import server
-from live_seg.screen.controls import KEYS, Controls
-from live_seg.screen.hud import Figures
-from live_seg.screen.server import Feed
-from live_seg.screen.web import PAGE, WebPage, parse_address
-from live_seg.structures import Frame, Image, Instances
+from live_seg.types import Frame, Image, Instances
+from live_seg.ui.controls import KEYS, Controls
+from live_seg.ui.hud import Figures
+from live_seg.ui.web import server
+from live_seg.ui.web.page import PAGE, WebPage, parse_address
+from live_seg.ui.web.server import Feed
 
 FIGURES = Figures(29.97, 12.34, 0.083, instances=2, dropped=7, recorded=75.0)
 ANY_PORT = "127.0.0.1:0"

@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 
 from live_seg.errors import SinkError
-from live_seg.screen.controls import Controls
-from live_seg.screen.hud import Figures
-from live_seg.screen.window import Window
-from live_seg.structures import Frame, Image, Instances
+from live_seg.types import Frame, Image, Instances
+from live_seg.ui.controls import Controls
+from live_seg.ui.hud import Figures
+from live_seg.ui.window import Window
 
 NOTHING = Instances.empty()
 
@@ -38,7 +38,7 @@ class Desktop:
         self.next_keys: list[int] = []
         self.waited: list[int] = []
         self.closes_window = False
-        monkeypatch.setattr("live_seg.screen.window._check_display", lambda: None)
+        monkeypatch.setattr("live_seg.ui.window._check_display", lambda: None)
         monkeypatch.setattr(cv2, "namedWindow", lambda title, _flags: self.open.add(title))
         monkeypatch.setattr(cv2, "resizeWindow", self.resize)
         monkeypatch.setattr(cv2, "imshow", self.show)
@@ -221,10 +221,10 @@ class TestWithoutADisplay:
 PROGRAM = """
 import dataclasses, itertools, json
 import numpy as np
-from live_seg.screen.controls import Controls
-from live_seg.screen.hud import Figures, draw_hud
-from live_seg.structures import Frame, Instances
-from live_seg.screen.window import Window
+from live_seg.ui.controls import Controls
+from live_seg.ui.hud import Figures, draw_hud
+from live_seg.types import Frame, Instances
+from live_seg.ui.window import Window
 
 controls, told, shown = Controls(threshold=0.5, least=0.3), None, 0
 y, x = np.mgrid[:360, :640].astype(np.uint8)

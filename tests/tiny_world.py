@@ -10,10 +10,10 @@ import keras
 import numpy as np
 from keras import layers
 
-from live_seg.learning.augment import NONE
-from live_seg.learning.checkpoint import save
 from live_seg.maskrcnn.model import MaskRCNN
 from live_seg.maskrcnn.training import Sampling
+from live_seg.training.augment import NONE
+from live_seg.training.checkpoint import save
 from tests.stand_ins import TINY
 
 CATEGORIES = [{"id": 3, "name": "disc"}, {"id": 8, "name": "block"}]

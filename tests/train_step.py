@@ -10,11 +10,11 @@ from unittest.mock import patch
 import keras
 import numpy as np
 
-from live_seg.learning.augment import NONE
-from live_seg.learning.batches import Batches
-from live_seg.learning.photos import Annotated, read_all
-from live_seg.learning.starts import build
-from live_seg.learning.trainer import Trainer
+from live_seg.training.augment import NONE
+from live_seg.training.batches import Batches
+from live_seg.training.initial_weights import build
+from live_seg.training.photos import Annotated, read_all
+from live_seg.training.trainer import Trainer
 from tests.tiny_world import CONFIG, EASY, draw_shapes, small_backbone
 
 STEPS = 15

@@ -12,8 +12,8 @@ import numpy as np
 from pycocotools import mask as rle
 
 import live_seg
-from live_seg.learning.truth import Truth
-from live_seg.structures import Image
+from live_seg.evaluation.ground_truth import Truth
+from live_seg.types import Image
 
 PANEL, COLUMNS, ROWS = 240, 5, 3
 FOUND, MISSED, IMAGINED = (190, 190, 190), (70, 70, 220), (200, 110, 0)  # BGR

@@ -11,24 +11,24 @@ import json
 import sys
 from pathlib import Path
 
-from live_seg.classes import BACKGROUND
-from live_seg.engines.keras_engine import KerasEngine
-from live_seg.engines.openvino_engine import OpenVINOEngine
-from live_seg.engines.quantization import quantize
-from live_seg.engines.store import keep
-from live_seg.learning.augment import Augmentation
-from live_seg.learning.checkpoint import save
-from live_seg.learning.evaluate import evaluate
-from live_seg.learning.settings import Settings
-from live_seg.learning.threshold import best_threshold
-from live_seg.learning.train import train
-from live_seg.learning.truth import Truth
-from live_seg.loading import converted, load
+from live_seg.engines.keras import KerasEngine
+from live_seg.engines.openvino.cache import keep
+from live_seg.engines.openvino.engine import OpenVINOEngine
+from live_seg.engines.openvino.quantize import quantize
+from live_seg.evaluation.evaluate import evaluate
+from live_seg.evaluation.ground_truth import Truth
+from live_seg.evaluation.threshold import best_threshold
+from live_seg.files import read_image
 from live_seg.maskrcnn.config import MOBILE
 from live_seg.maskrcnn.model import MaskRCNN
-from live_seg.networks import read_network
+from live_seg.models.checkpoint import read_network
+from live_seg.models.classes import BACKGROUND
+from live_seg.models.load import converted, load
 from live_seg.segmenter import Segmenter
-from live_seg.sources.stills import read_image
+from live_seg.training.augment import Augmentation
+from live_seg.training.checkpoint import save
+from live_seg.training.settings import Settings
+from live_seg.training.train import train
 
 FOLDERS = {"train": "instances_train", "boxes": "boxes"}
 """Of photos to learn from, with the names of their annotations."""

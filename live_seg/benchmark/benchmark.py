@@ -12,8 +12,8 @@ from live_seg.benchmark.measured import Measured
 from live_seg.benchmark.stages import Contestant
 from live_seg.benchmark.whole import Excerpt, end_to_end, launched
 from live_seg.errors import SourceError
-from live_seg.sinks.files import write_picture
-from live_seg.structures import Source
+from live_seg.files import write_picture
+from live_seg.types import Source
 
 STARTS = 2
 """Times the program is started; the median counts."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from live_seg.benchmark.measured import AFTER, BEFORE, Measured
-from live_seg.sinks.files import replacing
+from live_seg.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

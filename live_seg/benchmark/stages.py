@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from live_seg.benchmark.measured import Lap, Seconds, in_columns
-from live_seg.drawing.render import draw
+from live_seg.drawing.annotate import draw
 from live_seg.segmenter import Segmenter
 from live_seg.sinks.video_writer import VideoWriter
-from live_seg.stopwatch import UNWATCHED, Stopwatch
-from live_seg.structures import Frame, Image, Instances, Source
-from live_seg.tracking.track import Tracker
+from live_seg.timing import UNWATCHED, Stopwatch
+from live_seg.tracking.tracker import Tracker
+from live_seg.types import Frame, Image, Instances, Source
 
 MOST_KEPT = 256 * 2**20
 """Bytes of drawn pictures kept to be encoded: 97 of 720p, 43 of 1080p, enough for a rate."""

@@ -11,12 +11,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from live_seg.drawing.render import draw
+from live_seg.drawing.annotate import draw
 from live_seg.errors import LiveSegError
+from live_seg.pipeline.run import run, show
+from live_seg.pipeline.stats import Tally
 from live_seg.segmenter import Segmenter
-from live_seg.session import Tally, run, show
 from live_seg.sinks.video_writer import VideoWriter
-from live_seg.structures import Frame, Source
+from live_seg.types import Frame, Source
 
 
 class Excerpt(Source):

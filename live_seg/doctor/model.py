@@ -16,7 +16,7 @@ ENOUGH_SPACE = 1e9
 
 def cache() -> Finding:
     """Whether the cache folder, or the folder it would be made in, can be written, and has room."""
-    from live_seg.weights import cache_folder
+    from live_seg.files import cache_folder
 
     folder = cache_folder().absolute()
     elsewhere = "LIVE_SEG_CACHE=FOLDER names another"
@@ -35,14 +35,14 @@ def cache() -> Finding:
 
 def person() -> Finding:
     """Whether the bundled weights are what they should be, by their hash. Raises WeightsError."""
-    from live_seg.weights import verify
+    from live_seg.models.registry import verify
 
     return Finding("good", f"verified: {verify('person')}")
 
 
 def coco() -> Finding:
     """Whether the weights of COCO's 80 classes are downloaded, and sound by their hash."""
-    from live_seg.weights import status, verify
+    from live_seg.models.registry import status, verify
 
     remedy = "live-seg weights download coco"
     if (here := status("coco")) == "not downloaded":

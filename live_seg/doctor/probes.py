@@ -77,7 +77,7 @@ def driver() -> dict[str, Any] | None:
 
 def openvino() -> dict[str, Any]:
     """OpenVINO's devices: short name -> full name."""
-    importlib.import_module("live_seg.engines")  # keeps OpenVINO from reporting its use
+    importlib.import_module("live_seg.engines.openvino")  # keeps OpenVINO from reporting its use
     from openvino import Core
 
     core = Core()
@@ -86,7 +86,7 @@ def openvino() -> dict[str, Any]:
 
 def window() -> dict[str, Any]:
     """Open a window, for a moment. Raises SinkError."""
-    from live_seg.screen.window import Window
+    from live_seg.ui.window import Window
 
     Window("live-seg doctor").close()
     return {}
@@ -95,8 +95,8 @@ def window() -> dict[str, Any]:
 def segmentation() -> dict[str, Any]:
     """Find the people on the demo clip's first picture with the bundled model, and take the times."""
     began = time.perf_counter()
-    from live_seg.demo import DemoClip
-    from live_seg.loading import load
+    from live_seg.models.load import load
+    from live_seg.sources.demo import DemoClip
 
     segment = load("person")
     with DemoClip() as source:

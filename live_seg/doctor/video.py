@@ -102,7 +102,7 @@ def there_and_back() -> Finding:
 
     from live_seg.sinks.video_writer import VideoWriter
     from live_seg.sources.opening import open_source
-    from live_seg.structures import Frame, Instances
+    from live_seg.types import Frame, Instances
 
     shades = [40 + 40 * i for i in range(FRAMES)]
     with tempfile.TemporaryDirectory(prefix="live_seg") as folder:

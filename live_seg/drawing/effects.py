@@ -9,10 +9,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from live_seg.classes import nearest
-from live_seg.errors import UsageError
-from live_seg.sources.stills import expanded, read_image
-from live_seg.structures import Image, Instances, Region
+from live_seg.errors import UsageError, nearest
+from live_seg.files import expanded, read_image
+from live_seg.types import Image, Instances, Region
 
 Effect = Callable[[Image, Instances], Image]
 """Makes a new picture of one (H, W, 3) uint8 BGR and what was found in it: of the same kind, or, for

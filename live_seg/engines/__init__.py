@@ -1,8 +1,1 @@
 """What runs a network: Keras itself, or another runtime that its layers are converted to."""
-
-import sys
-from typing import Any, cast
-
-# OpenVINO and NNCF report their use to their maker as soon as they are imported, unless this package is
-# missing. Nothing leaves the machine unasked.
-cast(dict[str, Any], sys.modules)["openvino_telemetry"] = None

@@ -6,7 +6,7 @@ from numpy import float32, int32, uint8
 from numpy.typing import NDArray
 
 from live_seg.maskrcnn.config import MaskRCNNConfig
-from live_seg.stopwatch import UNWATCHED, Watch
+from live_seg.timing import UNWATCHED, Watch
 
 Prepared = tuple[NDArray[uint8], NDArray[float32]]
 """A picture on its black canvas, (H, W, 3) RGB, and its window on it (4,), normalised."""

@@ -7,7 +7,6 @@ from keras import ops
 Tensor = Any
 """A tensor of whichever backend Keras runs on; shapes are given where one is used."""
 
-
 MOVE_UNIT, STRETCH_UNIT = 0.1, 0.2
 """What dy dx and dh dw are measured in, about their standard deviations (Matterport `BBOX_STD_DEV`)."""
 

@@ -6,8 +6,10 @@ from typing import Any, Literal, get_args
 from numpy import float32
 from numpy.typing import NDArray
 
-from live_seg.card import USUAL_THRESHOLD
 from live_seg.maskrcnn.anchors import pyramid_anchors
+
+USUAL_THRESHOLD = 0.7
+"""Least score of a detection where no card says another (Matterport `DETECTION_MIN_CONFIDENCE`)."""
 
 BackboneName = Literal["resnet50", "resnet101", "mobilenetv2"]
 BACKBONES: tuple[str, ...] = get_args(BackboneName)

@@ -5,8 +5,7 @@ from functools import partial
 from queue import SimpleQueue
 from threading import Thread
 
-from live_seg.sinks.files import Sink
-from live_seg.structures import Frame, Image, Instances
+from live_seg.types import Frame, Image, Instances, Sink
 
 MOST_WAITING = 256 * 2**20
 """Bytes of frames and drawn pictures that may wait: 48 of 720p, 21 of 1080p, for an encoder that starts, ends

@@ -7,7 +7,7 @@ from string import Formatter
 from typing import Any
 
 from live_seg.errors import UsageError
-from live_seg.sinks.files import partial_name
+from live_seg.files import partial_name
 
 TIME = "{time:%Y%m%d-%H%M%S}"
 """What a plain `{time}` in a name stands for."""

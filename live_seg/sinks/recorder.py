@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 
 from live_seg.errors import SinkError, UsageError
 from live_seg.sinks.file_names import FileNames
-from live_seg.sinks.files import Sink
 from live_seg.sinks.video_writer import VideoWriter
-from live_seg.structures import Frame, Image, Instances
+from live_seg.types import Frame, Image, Instances, Sink
 
 logger = logging.getLogger(__name__)
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from live_seg.errors import SinkError, UsageError
+from live_seg.files import claim, partial_name, publish
 from live_seg.sinks.containers import X264_WORST, container_of
 from live_seg.sinks.ffmpeg import command, executable, failure, run, sound_tracks, video_span
-from live_seg.sinks.files import Sink, claim, partial_name, publish
-from live_seg.structures import Frame, Image, Instances
+from live_seg.types import Frame, Image, Instances, Sink
 
 FROM_ZERO = r"noise=drop=lt(pts*tb\,-0.05)+gt(n\,0)*lt(pts\,0)"
 """A packet filter that leaves out sound from before the picture. A first packet up to 50 ms early stays: it

@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 
 from live_seg.errors import SourceError
-from live_seg.sources.stills import quiet
-from live_seg.structures import Frame, Image, Source
+from live_seg.files import quiet
+from live_seg.types import Frame, Image, Source
 
 logger = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from queue import Empty, SimpleQueue
 from threading import Event, Thread
 
 from live_seg.errors import SourceError, UsageError
+from live_seg.files import quiet
 from live_seg.sources.captures import Capture, Captured, Declared, Picture, read
-from live_seg.sources.stills import quiet
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,6 @@ LOOKS_UP_AFTER = 1.0
 PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 """Seconds before each further attempt to connect, the last again and again; a connection that held for longer
 than that starts them over."""
-
 
 REMINDS_AFTER = 60.0
 """Seconds after which it is said again that a stream is being waited for."""

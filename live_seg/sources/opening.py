@@ -8,13 +8,14 @@ from pathlib import Path
 import cv2
 
 from live_seg.errors import SourceError
+from live_seg.files import access, expanded
 from live_seg.sources.cameras import Camera, CameraSettings
 from live_seg.sources.captures import Captured, Declared, Picture, open_capture, read
 from live_seg.sources.live import TIMEOUT
 from live_seg.sources.mp4 import why_unreadable
-from live_seg.sources.stills import ImageFiles, access, expanded, find_images
+from live_seg.sources.stills import ImageFiles, find_images
 from live_seg.sources.streams import Stream
-from live_seg.structures import Source
+from live_seg.types import Source
 
 
 def open_source(

@@ -1,16 +1,13 @@
 """Still images on disk: finding them, reading them."""
 
-import contextlib
 import glob
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import cv2
-import numpy as np
-
 from live_seg.errors import SourceError
-from live_seg.structures import Frame, Image, Source
+from live_seg.files import access, expanded, read_image
+from live_seg.types import Frame, Source
 
 IMAGE_ENDINGS = (
     *(".bmp", ".jfif", ".jp2", ".jpeg", ".jpg", ".pbm"),
@@ -59,44 +56,6 @@ class ImageFiles(Source):
     def close(self) -> None:
         """End the reading before the next image."""
         self._closed = True
-
-
-def expanded(spec: str | Path) -> Path:
-    """Put the user's home for a leading ~."""
-    with contextlib.suppress(RuntimeError):  # a name may begin with ~ and mean no home
-        return Path(spec).expanduser()
-    return Path(spec)
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Silence OpenCV's own messages: every failure becomes a SourceError."""
-    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    try:
-        yield
-    finally:
-        cv2.utils.logging.setLogLevel(level)
-
-
-@contextlib.contextmanager
-def access(path: Path) -> Iterator[None]:
-    """Turn an OSError about `path` into a SourceError."""
-    try:
-        yield
-    except OSError as error:
-        raise SourceError(f"Cannot read {path}: {error.strerror}. Check its name and rights.") from error
-
-
-def read_image(path: Path) -> Image:
-    """Read an image as (height, width, 3) uint8 BGR, upright. Raises SourceError naming it."""
-    with access(path):
-        path.open("rb").close()
-    image = None
-    with quiet(), contextlib.suppress(cv2.error):  # raised for absurd sizes
-        image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if image is None:
-        raise SourceError(f"Cannot read {path}: it is damaged, or no image. Save it again as PNG or JPEG.")
-    return np.asarray(image, np.uint8)
 
 
 def find_images(path: Path) -> list[Path]:

@@ -1,1 +1,1 @@
-"""Instances over time: carried along the motion of the picture, given steady ids, smoothed, held."""
+"""Instances over time: given steady ids, smoothed, retained."""

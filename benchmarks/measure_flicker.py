@@ -1,0 +1,103 @@
+"""How much masks flicker, and ids change: python benchmarks/measure_flicker.py VIDEO... [--fps 5].
+
+Segments the frames of each video, tracks what is found and prints, without and with smoothing, how much the
+mask of a track changes from one frame to the next (1 - IoU), by how many pixels the edges of its box move,
+and how often tracks come and go; then how far the smoothed masks are from those of the same frame (their
+IoU, 1: no lag), and how many ids there were. A still scene should hardly change, a moving one not lag.
+"""
+
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from measure_propagation import command_line
+from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
+
+import live_seg
+from live_seg.tracking.smoother import KEEP, Smoother
+from live_seg.tracking.tracker import Tracker
+from live_seg.types import Instances, Segment
+
+Seen = dict[int, tuple[dict[str, Any], NDArray[np.float32]]]
+"""The mask, as RLE, and the box of every track in one frame."""
+
+
+def main() -> None:
+    """Measure each video named on the command line."""
+    parser = command_line(__doc__ or "")
+    parser.add_argument("--fps", type=float, default=1000.0, help="most frames segmented a second (all)")
+    parser.add_argument("--seconds", type=float, default=10.0, help="how much of each video (10)")
+    options = parser.parse_args()
+    segment = live_seg.load("person", min_score=options.min_score * KEEP)
+    print(f"{'':24}    change  box, px  comings  ids   IoU with unsmoothed: mean, least 5%")
+    for video in options.videos:
+        frames = list(tracked(video, segment, options.fps, options.seconds))
+        before, after = measured(frames, options.min_score)
+        print(f"{Path(video).name:24}  {figures(before)}")
+        ious = [
+            iou(one[track], other[track]) for one, other, track in shared(zip(before, after, strict=True))
+        ]
+        lag = f"{np.mean(ious):.3f}, {np.percentile(ious, 5):.3f}" if ious else "nothing to compare"
+        print(f"{'smoothed':>24}  {figures(after)}   {lag}", flush=True)
+
+
+def tracked(
+    video: str, segment: Segment, fps: float, seconds: float
+) -> Iterator[tuple[float, tuple[int, int], Instances]]:
+    """Seconds, size (height, width) and tracked instances of at most `fps` frames a second."""
+    tracker, due = Tracker(), 0.0
+    with live_seg.open_source(video) as source:
+        for frame in source:
+            if frame.seconds >= seconds:
+                return
+            if frame.seconds >= due:
+                due = frame.seconds + 0.999 / fps
+                height, width = frame.image.shape[:2]
+                [found] = segment([frame.image])
+                yield frame.seconds, (height, width), tracker.update(found, frame.seconds)
+
+
+def measured(
+    frames: list[tuple[float, tuple[int, int], Instances]], min_score: float
+) -> tuple[list[Seen], list[Seen]]:
+    """What is shown in each frame, without smoothing and with it."""
+    smoother = Smoother(min_score)
+    before = [seen(instances[instances.scores >= min_score], size) for _, size, instances in frames]
+    after = [seen(smoother.update(instances, seconds), size) for seconds, size, instances in frames]
+    return before, after
+
+
+def seen(instances: Instances, size: tuple[int, int]) -> Seen:
+    """Every track in a frame of `size` (height, width)."""
+    ids = [] if instances.track_ids is None else np.abs(instances.track_ids).tolist()
+    return dict(zip(ids, zip(instances.rles(size), instances.boxes, strict=True), strict=True))
+
+
+def figures(frames: list[Seen]) -> str:
+    """One line of the table."""
+    both = list(shared(pairwise(frames)))
+    change = np.mean([1 - iou(one[track], other[track]) for one, other, track in both] or [np.nan])
+    edges = np.mean(
+        [np.abs(one[track][1] - other[track][1]).mean() for one, other, track in both] or [np.nan]
+    )
+    comings = sum(len(one.keys() ^ other.keys()) for one, other in pairwise(frames))
+    ids = [track for frame in frames for track in frame]
+    lasting = sum(ids.count(track) > 1 for track in set(ids))
+    return f"{change:8.4f} {edges:8.2f} {comings:8d} {lasting:4d}"
+
+
+def shared(pairs: Any) -> Iterator[tuple[Seen, Seen, int]]:
+    """The tracks that are in both frames of each of `pairs`."""
+    return ((one, other, track) for one, other in pairs for track in sorted(one.keys() & other.keys()))
+
+
+def iou(one: tuple[dict[str, Any], Any], other: tuple[dict[str, Any], Any]) -> float:
+    """Overlap of two masks."""
+    return float(coco_mask.iou([one[0]], [other[0]], [0])[0, 0])
+
+
+if __name__ == "__main__":
+    main()

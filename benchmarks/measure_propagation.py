@@ -1,0 +1,155 @@
+"""How well carried masks hold: python benchmarks/measure_propagation.py VIDEO... [--every 8] [--frames 300].
+
+Segments every frame as truth, then pretends that only every Nth was, and prints the mean mask IoU with the
+truth by the distance from the last segmented frame, with and without carrying, and what carrying costs.
+--strip FOLDER saves a picture for each video: carried masks at each distance, the truth's edge in white, from
+the segmented frame on after which masks that stay where they were lose most.
+"""
+
+import argparse
+import time
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
+
+import live_seg
+from live_seg.propagation.propagator import Carrier
+from live_seg.tracking.tracker import Tracker
+from live_seg.types import Frame, Image, Instances
+
+Found = list[tuple[Frame, Instances]]
+Floats = NDArray[np.float64]
+
+TILE = 240
+"""Height of each picture of a strip."""
+
+
+def main() -> None:
+    """Measure each video named on the command line."""
+    parser = command_line(__doc__ or "")
+    parser.add_argument("--every", type=int, default=8, help="frames from one result to the next (8)")
+    parser.add_argument("--frames", type=int, default=300, help="most frames read of each video (300)")
+    parser.add_argument("--threads", type=int, default=2, help="threads OpenCV may use (2)")
+    parser.add_argument("--strip", type=Path, metavar="FOLDER", help="save pictures there")
+    options = parser.parse_args()
+    if options.every < 2 or options.frames <= options.every:
+        parser.error("--every is 2 or more, --frames more than that")
+    segment = live_seg.load("person", min_score=options.min_score)
+    for video in options.videos:
+        with live_seg.open_source(video) as source:
+            truth = segmented(islice(source, options.frames), segment)
+        cv2.setNumThreads(options.threads)
+        carried, wall, cpu = followed(truth, options.every)
+        print(f"{video}: {wall:.1f} ms a frame, {cpu:.1f} ms of CPU")
+        print("  distance " + " ".join(f"{distance:6d}" for distance in range(1, options.every + 1)))
+        held = [truth[last(at, options.every)][1] for at in range(len(truth))]
+        for name, shown in (("held", held), ("carried", carried)):
+            means = by_distance(quality(shown, truth, options.every), options.every)
+            print(f"  {name:9}" + " ".join(f"{iou:6.3f}" for iou in means), flush=True)
+        if options.strip:
+            begin = most_moved(quality(held, truth, options.every), options.every)
+            strip = drawn(truth, carried, begin, options.every)
+            cv2.imwrite(str(options.strip / f"strip_{Path(video).stem}.png"), strip)
+
+
+def command_line(description: str) -> argparse.ArgumentParser:
+    """What every sample that measures takes."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("videos", nargs="+", metavar="VIDEO")
+    parser.add_argument("--min-score", type=float, default=0.6, help="least score of a detection (0.6)")
+    return parser
+
+
+def segmented(frames: Iterable[Frame], segment: Callable[..., Sequence[Instances]]) -> Found:
+    """Segment every frame; the instances carry track ids."""
+    tracker = Tracker()
+    return [(frame, tracker.update(segment([frame.image])[0], frame.seconds)) for frame in frames]
+
+
+def followed(truth: Found, every: int) -> tuple[list[Instances], float, float]:
+    """What is carried to each frame from the last segmented one before it; median ms, mean CPU ms of one."""
+    carrier, carried, costs, begun = (
+        Carrier(takeover=1),
+        list[Instances](),
+        list[float](),
+        time.process_time(),
+    )
+    for position, (frame, instances) in enumerate(truth):
+        since = time.perf_counter()
+        carried.append(carrier.advance(frame))
+        if position % every == 0:
+            carrier.correct(frame.index, instances)
+        costs.append(time.perf_counter() - since)
+    cpu = (time.process_time() - begun) / max(1, len(truth))
+    return carried, 1000 * float(np.median(costs)), 1000 * cpu
+
+
+def last(position: int, every: int) -> int:
+    """The position of the last segmented frame before `position`; the first has none."""
+    return max(0, position - 1) // every * every
+
+
+def quality(shown: list[Instances], truth: Found, every: int) -> list[list[float]]:
+    """For each frame the mask IoU of `shown` with the truth, of the tracks that the last result had, too."""
+    return [
+        overlaps(shown[at], instances, frame.image.shape[:2], truth[last(at, every)][1])
+        for at, (frame, instances) in enumerate(truth)
+    ]
+
+
+def overlaps(shown: Instances, truth: Instances, size: tuple[int, ...], known: Instances) -> list[float]:
+    """Mask IoU with the truth of every track that is in `known` and in `truth`; one not shown counts 0."""
+    one, other, begun = (tracks(instances) for instances in (shown, truth, known))
+    ours, theirs = list(shown.rles((size[0], size[1]))), list(truth.rles((size[0], size[1])))
+    return [
+        float(coco_mask.iou([ours[one[track]]], [theirs[place]], [0])[0, 0]) if track in one else 0.0
+        for track, place in other.items()
+        if track in begun
+    ]
+
+
+def tracks(instances: Instances) -> dict[int, int]:
+    """The position of each track; one seen once, -n, and n are the same."""
+    ids = [] if instances.track_ids is None else np.abs(instances.track_ids).tolist()
+    return {track: position for position, track in enumerate(ids)}
+
+
+def by_distance(ious: list[list[float]], every: int) -> list[float]:
+    """Mean of all tracks at 1 to `every` frames from the last result."""
+    rows = [[iou for found in ious[first + 1 :: every] for iou in found] for first in range(every)]
+    return [float(np.mean(row)) if row else np.nan for row in rows]
+
+
+def most_moved(held: list[list[float]], every: int) -> int:
+    """The segmented frame after which held masks lose most."""
+    begins = range(0, len(held) - every, every)
+    losses = [sum(1 - iou for found in held[at + 1 : at + every + 1] for iou in found) for at in begins]
+    return begins[int(np.argmax(losses))]
+
+
+def drawn(truth: Found, carried: list[Instances], begin: int, every: int) -> Image:
+    """Side by side the frames from `begin` to the next result, around all that was found in them."""
+    shown = [truth[begin][1], *carried[begin + 1 : begin + every + 1]]
+    stretch = truth[begin : begin + every + 1]
+    boxes = np.concatenate([instances.boxes for _, instances in stretch])
+    height, width = stretch[0][0].image.shape[:2]
+    left, top = np.maximum(boxes[:, :2].min(axis=0) - 10, 0).astype(int)
+    right, bottom = np.minimum(boxes[:, 2:].max(axis=0) + 10, (width, height)).astype(int)
+    tiles = []
+    for (frame, instances), masks in zip(stretch, shown, strict=True):
+        picture = live_seg.draw(frame.image, masks, ("", "person"), labels=False, boxes=False)
+        for bitmap in instances.bitmaps((height, width)):
+            edge, _ = cv2.findContours(bitmap.view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+            cv2.drawContours(picture, edge, -1, (255, 255, 255), 1)
+        part = picture[top:bottom, left:right]
+        tiles.append(cv2.resize(part, (max(1, part.shape[1] * TILE // part.shape[0]), TILE)))
+    return np.asarray(np.hstack(tiles), np.uint8)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,24 @@
+"""The command `live-seg demo`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from live_seg.cli.options import Options
+from live_seg.cli.process import process
+
+
+def demo(
+    output: Annotated[Path, typer.Option("-o", "--output", help="The video to write.")] = Path("demo.mp4"),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Neither progress nor summary.")] = False,
+) -> None:
+    """Segment a clip made on the spot: needs no network and no file of yours."""
+    from live_seg.sinks.video_writer import VideoWriter
+    from live_seg.sources.demo import DemoClip
+
+    with DemoClip() as source:
+        sinks = [VideoWriter(output, source.fps, overwrite=overwrite)]
+        options = Options(overwrite=overwrite, quiet=quiet)
+        process(source, sinks, options, goal=output, batch=options.batch)

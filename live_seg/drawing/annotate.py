@@ -1,0 +1,183 @@
+"""Draw instances on a picture: tinted masks, outlines, boxes and labels."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from live_seg.errors import UsageError
+from live_seg.types import Image, Instances, Region
+
+Colour = tuple[int, int, int]
+"""Blue, green, red, each 0..255."""
+
+Plate = tuple[int, int, int, int]
+"""Left, top, right, bottom of a label in pixels, right and bottom exclusive."""
+
+OKABE_ITO = (0xE69F00, 0x56B4E9, 0x009E73, 0xF0E442, 0x0072B2, 0xD55E00, 0xCC79A7)
+"""RGB. Told apart with every kind of colour vision: Okabe & Ito 2008, "Color Universal Design"
+(https://jfly.uni-koeln.de/color/), without its black."""
+
+SHADES = ((0, 0.0), (255, 0.5), (0, 0.55))
+"""Each turn through the palette moves it by a share towards a grey: every eye sees lightness. The shares keep
+all 21 colours at least 7 apart in CIELAB (just noticeable: 2.3) under Machado et al. 2009's simulations."""
+
+SMOOTHING = 9
+"""Neighbouring outline points averaged into one, odd: hides the pixels' stairs, keeps the mask's shape."""
+
+CURVE_ERROR = 0.25
+"""Pixels by which a drawn outline may miss its smoothed points: thick lines cost per point."""
+
+SUBPIXEL_BITS = 4
+"""Fractional bits of outline coordinates, OpenCV's `shift`."""
+
+STACK = 6
+"""Rows of labels piled up by one box before they may cover each other; more would be far from their boxes."""
+
+FONT = cv2.FONT_HERSHEY_SIMPLEX
+
+
+def colour(key: int) -> Colour:
+    """Choose the BGR colour of a track id, or of a position when untracked; 21 differ, then they repeat."""
+    turn, place = divmod(key % (len(OKABE_ITO) * len(SHADES)), len(OKABE_ITO))
+    grey, share = SHADES[turn]
+    blue, green, red = (
+        round((OKABE_ITO[place] >> shift & 255) * (1 - share) + grey * share) for shift in (0, 8, 16)
+    )
+    return blue, green, red
+
+
+def draw(
+    image: Image,
+    instances: Instances,
+    class_names: Sequence[str],
+    *,
+    alpha: float = 0.45,
+    labels: bool = True,
+    boxes: bool = True,
+    masks: bool = True,
+) -> Image:
+    """Draw `instances` on a copy of `image` (H, W, 3) uint8 BGR, larger boxes beneath smaller ones.
+
+    alpha, 0..1, is the share of colour in a mask's tint; its outline is drawn with any. A label tells the
+    class (`class_names` by class id), the score and the id of a confirmed track; it lies above its box, or in
+    it where there is no room. Lines and text grow with the frame. What lies outside the frame is left out.
+    Raises UsageError for another alpha or image, or a class id without a name.
+    """
+    _check(image, instances, class_names, alpha)
+    canvas = image.copy()
+    order = np.argsort(-np.prod(instances.boxes[:, 2:] - instances.boxes[:, :2], axis=1), kind="stable")
+    keys = range(len(instances)) if instances.track_ids is None else np.abs(instances.track_ids).tolist()
+    colours = [colour(key) for key in keys]
+    shown: dict[int, Region] = {}
+    pasted = instances[order].pasted(image.shape[:2])
+    for position, (region, bits) in zip(order.tolist(), pasted, strict=True):
+        if not bits.size:
+            continue
+        shown[position] = region
+        if masks:
+            _draw_mask(canvas, region, bits, colours[position], alpha)
+        if boxes:
+            _draw_box(canvas, region, colours[position])
+    if labels:
+        steady = sorted(shown, key=keys.__getitem__)
+        captions = [_caption(instances, position, class_names) for position in steady]
+        _draw_labels(canvas, captions, [shown[i] for i in steady], [colours[i] for i in steady])
+    return canvas
+
+
+def _check(image: Image, instances: Instances, class_names: Sequence[str], alpha: float) -> None:
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise UsageError(f"Cannot draw on an image {image.shape} {image.dtype}: give (H, W, 3) uint8, BGR.")
+    if not 0 <= alpha <= 1:
+        raise UsageError(f"alpha is {alpha}: give 0 (outlines alone) to 1 (masks of one flat colour).")
+    if len(instances) and instances.class_ids.max() >= len(class_names):
+        raise UsageError(
+            f"Class id {instances.class_ids.max()} has no name: {len(class_names)} class names were given. "
+            "Give those of the model that found the instances."
+        )
+
+
+def _line_width(canvas: Image) -> int:
+    height, width = canvas.shape[:2]
+    return max(1, round(int(min(height, width)) / 500))
+
+
+def _draw_mask(canvas: Image, region: Region, bits: NDArray[np.bool_], paint: Colour, alpha: float) -> None:
+    """Tint `bits`, which lie at `region`, and trace their outline; both in place."""
+    mask = bits.view(np.uint8)
+    view = canvas[region]
+    flat = np.empty_like(view)
+    cv2.rectangle(flat, (0, 0), (flat.shape[1], flat.shape[0]), paint, cv2.FILLED)
+    cv2.copyTo(cv2.addWeighted(view, 1 - alpha, flat, alpha, 0, dst=flat), mask, view)
+    corner = (region[1].start, region[0].start)
+    contours, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE, offset=corner)
+    curves = [_curve(np.asarray(contour)) for contour in contours]
+    cv2.polylines(canvas, curves, True, paint, _line_width(canvas), cv2.LINE_AA, SUBPIXEL_BITS)
+
+
+def _curve(contour: NDArray[Any]) -> NDArray[np.int32]:
+    """Smooth a closed contour (P, 1, 2) of pixels into fewer points, in fixed-point coordinates."""
+    reach = SMOOTHING // 2
+    around = contour.take(np.arange(-reach, len(contour) + reach), axis=0, mode="wrap")
+    smooth = cv2.blur(around.astype(np.float32), (1, SMOOTHING))[reach:-reach]
+    curve = cv2.approxPolyDP(smooth, CURVE_ERROR, True)
+    return np.rint(curve * (1 << SUBPIXEL_BITS)).astype(np.int32)
+
+
+def _draw_box(canvas: Image, region: Region, paint: Colour) -> None:
+    rows, columns = region
+    cv2.rectangle(
+        canvas, (columns.start, rows.start), (columns.stop - 1, rows.stop - 1), paint, _line_width(canvas)
+    )
+
+
+def _caption(instances: Instances, position: int, class_names: Sequence[str]) -> str:
+    caption = f"{class_names[instances.class_ids[position]]} {instances.scores[position]:.2f}"
+    known = instances.steady_id(position)
+    return f"{caption} #{known}" if known else caption
+
+
+def _draw_labels(canvas: Image, captions: list[str], regions: list[Region], colours: list[Colour]) -> None:
+    """Write each caption on a plate of its colour, by the box at its region."""
+    scale = max(0.35, min(canvas.shape[:2]) * 0.00065)
+    weight = max(1, round(scale))
+    (_, rise), below = cv2.getTextSize("Ag", FONT, scale, weight)
+    margin = rise // 4
+    plates: list[Plate] = []
+    for caption, region, paint in zip(captions, regions, colours, strict=True):
+        (length, _), _ = cv2.getTextSize(caption, FONT, scale, weight)
+        plate = _place(region, length + 2 * margin, rise + below + 2 * margin, canvas.shape[:2], plates)
+        plates.append(plate)
+        left, top, right, bottom = plate
+        cv2.rectangle(canvas, (left, top), (right - 1, bottom - 1), paint, cv2.FILLED)
+        base = (left + margin, top + margin + rise)
+        cv2.putText(canvas, caption, base, FONT, scale, _ink(paint), weight, cv2.LINE_AA)
+
+
+def _place(region: Region, width: int, height: int, frame: tuple[int, int], taken: list[Plate]) -> Plate:
+    """Find a place in a `frame` (height, width) for a plate: above the box at `region`, else down inside it.
+
+    It clears the plates `taken`, all as high as this one, by at most STACK rows, or else covers some.
+    """
+    left = max(0, min(region[1].start, frame[1] - width))
+    near = [plate for plate in taken if left < plate[2] and plate[0] < left + width]
+    above, inside = region[0].start - height, region[0].start
+    upwards = sorted({above, *(plate[1] - height for plate in near)}, reverse=True)
+    downwards = sorted({inside, *(plate[3] for plate in near)})
+    tops = [top for top in upwards if max(0, above - STACK * height) <= top <= above]
+    tops += [top for top in downwards if inside <= top <= min(inside + STACK * height, frame[0] - height)]
+    tops = tops or [0]
+    free = (top for top in tops if all(abs(top - plate[1]) >= height for plate in near))
+    top = next(free, tops[0])
+    return left, top, left + width, top + height
+
+
+def _ink(paint: Colour) -> Colour:
+    """Black or white, whichever contrasts more with `paint` (WCAG 2.2, relative luminance and contrast)."""
+    shares = [value / 255 for value in paint]
+    blue, green, red = (x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in shares)
+    luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+    return (0, 0, 0) if (luminance + 0.05) ** 2 > 1.05 * 0.05 else (255, 255, 255)

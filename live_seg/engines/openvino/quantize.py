@@ -1,0 +1,116 @@
+"""A converted network in int8: quantised by NNCF, with pictures that show which values occur."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import nncf
+import numpy as np
+import openvino
+from numpy.typing import NDArray
+from openvino import opset13
+
+from live_seg.engines.engine import Prepared
+from live_seg.engines.openvino.engine import PARTS, OpenVINOEngine, core
+from live_seg.engines.openvino.signals import own_signal_stack
+from live_seg.maskrcnn.config import MaskRCNNConfig
+
+UNSURE = 0.05
+"""Least score of a detection whose mask is drawn for calibration: unsure ones will have masks, too."""
+
+LAYERS = {"Convolution", "ConvolutionBackpropData", "MatMul"}
+"""What is worth computing in int8 behind the trunk: the arithmetic of boxes would only suffer."""
+
+MOVES = {"Reshape", "Transpose"}
+"""What int8 values may pass through on their way; not Concat, as the parts may be empty and have no range."""
+
+
+def quantize(source: Path, config: MaskRCNNConfig, pictures: Sequence[Prepared], folder: Path) -> None:
+    """Write into `folder` the int8 form of the float32 models in `source`.
+
+    `pictures` should be as varied as those to come; a hundred are enough. Each passes through the network
+    several times.
+    """
+    engine = OpenVINOEngine(source, replace(config, min_score=UNSURE))
+    logging.getLogger("nncf").setLevel(logging.ERROR)
+    for part in PARTS:
+        model = _flattened_as_they_lie(core().read_model(source / f"{part}.xml"))
+        shown = [picture for picture in pictures if part != "masks" or _shows_something(engine, picture)]
+        if shown:
+            model = _quantized(model, part, nncf.Dataset(shown, _inputs(engine, part)), len(shown))
+        openvino.save_model(model, folder / f"{part}.xml", compress_to_fp16=False)
+
+
+def _quantized(model: openvino.Model, part: str, dataset: nncf.Dataset, count: int) -> openvino.Model:
+    with own_signal_stack():
+        return nncf.quantize(
+            model,
+            dataset,
+            subset_size=count,
+            preset=nncf.QuantizationPreset.MIXED,
+            fast_bias_correction=False,  # half the loss of AP
+            ignored_scope=_left_alone(part, model),
+        )
+
+
+def _inputs(engine: OpenVINOEngine, part: str) -> Callable[[Prepared], list[NDArray[Any]]]:
+    """What `part` of the network is given on a picture's way."""
+
+    def given(prepared: Prepared) -> list[NDArray[Any]]:
+        picture, window = prepared
+        maps, found = engine.detect(picture[None], window[None])
+        if part == "masks":
+            engine.masks(maps, found)
+        return engine.given(maps, part)
+
+    return given
+
+
+def _shows_something(engine: OpenVINOEngine, prepared: Prepared) -> bool:
+    picture, window = prepared
+    return len(engine.detect(picture[None], window[None])[1].rows) > 0
+
+
+CHANNELS_LAST = [0, 2, 3, 1]
+"""The order that Keras has axes in, of those that OpenVINO has."""
+
+
+def _flattened_as_they_lie(model: openvino.Model) -> openvino.Model:
+    """Have fully connected layers read regions channels first, in place: their weights are turned, once."""
+    for product in model.get_ordered_ops():
+        if product.get_type_name() != "MatMul" or not product.get_attributes()["transpose_b"]:
+            continue
+        flat, weights = (value.get_node() for value in product.input_values())
+        turned = flat.input_value(0).get_node() if flat.get_type_name() == "Reshape" else flat
+        if turned.get_type_name() != "Transpose" or not _is_constant(product.input_value(1)):
+            continue
+        if list(turned.input_value(1).get_node().data) != CHANNELS_LAST:
+            continue
+        regions = turned.input_value(0)
+        _, channels, *side = regions.get_partial_shape()
+        shape = [length.get_length() for length in (*side, channels)]
+        if weights.data.shape[1] == np.prod(shape):
+            kernel = weights.data.reshape(-1, *shape).transpose(0, 3, 1, 2).reshape(weights.data.shape)
+            flat = opset13.reshape(regions, [0, -1], special_zero=True)
+            new = opset13.matmul(flat, opset13.constant(kernel), transpose_a=False, transpose_b=True)
+            product.output(0).replace(new.output(0))
+    return model
+
+
+def _left_alone(part: str, model: openvino.Model) -> nncf.IgnoredScope:
+    """Operations that are not quantised."""
+    if part == "trunk":
+        return nncf.IgnoredScope()
+    operations = model.get_ops()
+    types = {operation.get_type_name() for operation in operations} - LAYERS - MOVES
+    products = [operation for operation in operations if operation.get_type_name() == "MatMul"]
+    weightless = [product for product in products if not _is_constant(product.input_value(1))]
+    return nncf.IgnoredScope(
+        types=sorted(types), names=[product.get_friendly_name() for product in weightless], validate=False
+    )
+
+
+def _is_constant(value: openvino.Output) -> bool:
+    return bool(value.get_node().get_type_name() == "Constant")

@@ -1,1 +1,0 @@
-"""Networks fitted to annotated photos, and measured on them."""

@@ -1,0 +1,36 @@
+"""Names of the classes a network tells apart, and choosing some of them by name."""
+
+from collections.abc import Iterable, Sequence
+
+from live_seg.errors import UsageError, nearest
+
+BACKGROUND = "background"
+
+COCO_CLASSES: tuple[str, ...] = (
+    BACKGROUND,
+    *("person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat"),
+    *("traffic light", "fire hydrant", "stop sign", "parking meter", "bench", "bird", "cat", "dog"),
+    *("horse", "sheep", "cow", "elephant", "bear", "zebra", "giraffe", "backpack", "umbrella"),
+    *("handbag", "tie", "suitcase", "frisbee", "skis", "snowboard", "sports ball", "kite"),
+    *("baseball bat", "baseball glove", "skateboard", "surfboard", "tennis racket", "bottle"),
+    *("wine glass", "cup", "fork", "knife", "spoon", "bowl", "banana", "apple", "sandwich"),
+    *("orange", "broccoli", "carrot", "hot dog", "pizza", "donut", "cake", "chair", "couch"),
+    *("potted plant", "bed", "dining table", "toilet", "tv", "laptop", "mouse", "remote"),
+    *("keyboard", "cell phone", "microwave", "oven", "toaster", "sink", "refrigerator", "book"),
+    *("clock", "vase", "scissors", "teddy bear", "hair drier", "toothbrush"),
+)
+"""Background and COCO's 80 classes, in the order of Matterport's `mask_rcnn_coco.h5`."""
+
+
+def choose(names: Iterable[str], class_names: Sequence[str]) -> frozenset[int]:
+    """Find the network ids of the classes called `names` (case does not matter).
+
+    Raises UsageError, with the nearest names, for one that is not among `class_names`.
+    """
+    ids = {name.lower(): class_id for class_id, name in enumerate(class_names) if class_id > 0}
+    chosen = set()
+    for name in names:
+        if name.strip().lower() not in ids:
+            raise UsageError(f"This model knows no class {name!r}. {nearest(name.strip(), ids)}")
+        chosen.add(ids[name.strip().lower()])
+    return frozenset(chosen)

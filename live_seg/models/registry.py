@@ -1,0 +1,130 @@
+"""The known weights: where they are, and proving that they are what they should be."""
+
+import hashlib
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from live_seg.errors import WeightsError, nearest
+from live_seg.files import cache_folder
+from live_seg.models.card import sha256_on_card
+from live_seg.models.classes import BACKGROUND, COCO_CLASSES
+
+logger = logging.getLogger(__name__)
+
+BUNDLED_FOLDERS = (Path(__file__).parents[1] / "bundled", Path(__file__).parents[2] / "weights")
+"""Where the files that come with live_seg lie: in an installed wheel, and in a checkout."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A file of weights known by name: bundled when it has no `url`, else downloaded into the cache."""
+
+    name: str
+    file: str
+    """File name, in the bundled or the cache folder. Beside a bundled file lies its card, NAME.json."""
+    classes: tuple[str, ...]
+    """Class names by network id, background first."""
+    origin: str
+    """Who made them from what, and their licence."""
+    url: str | None = None
+    size: int | None = None
+    """Bytes; a bundled file's are not fixed here."""
+    md5: str | None = None
+    """Hex digest; a bundled file's card holds its sha256 instead."""
+
+
+WEIGHTS: dict[str, Weights] = {
+    weights.name: weights
+    for weights in (
+        Weights(
+            name="person",
+            file="person.weights.h5",
+            classes=(BACKGROUND, "person"),
+            origin="comes with live_seg; data, licence and measured AP in person.json",
+        ),
+        Weights(
+            name="coco",
+            file="mask_rcnn_coco.h5",
+            classes=COCO_CLASSES,
+            origin="Matterport Mask_RCNN 2.0, trained on MS COCO; MIT licence",
+            url="https://github.com/matterport/Mask_RCNN/releases/download/v2.0/mask_rcnn_coco.h5",
+            size=257_557_808,
+            md5="e98aaff6f99e307b5e2a8a3ff741a518",  # as printed in NVIDIA TensorRT's UFF Mask R-CNN sample
+        ),
+    )
+}
+
+
+def verify(name: str) -> Path:
+    """Check the size and the hash of the weights called `name` where they lie, and return their path.
+
+    Raises WeightsError when the name is unknown, or the file is missing or damaged.
+    """
+    weights = known(name)
+    path = path_of(weights)
+    fault = fault_of(weights, path)
+    if fault is not None:
+        way_out = "Install live_seg anew" if weights.url is None else f"Run: live-seg weights download {name}"
+        raise WeightsError(f"The weights {name!r} cannot be used: {fault}. {way_out}.")
+    return path
+
+
+def status(name: str) -> str:
+    """In a few words whether the weights called `name` are here. Sizes are checked, hashes are not.
+
+    Raises WeightsError when the name is unknown.
+    """
+    weights = known(name)
+    if weights.url is None:
+        return "bundled" if _bundled(weights) else "missing"
+    path = path_of(weights)
+    if not path.is_file():
+        return "not downloaded"
+    return f"cached at {path}" if fault_at_a_glance(weights, path) is None else f"damaged at {path}"
+
+
+def known(name: str) -> Weights:
+    """Return the weights called `name`. Raises WeightsError for an unknown name."""
+    if name not in WEIGHTS:
+        raise WeightsError(f"There are no weights named {name!r}. {nearest(name, WEIGHTS)}")
+    return WEIGHTS[name]
+
+
+def path_of(weights: Weights) -> Path:
+    """Where the file lies or will be downloaded to. Raises WeightsError when a bundled one is missing."""
+    if weights.url is not None:
+        return cache_folder() / weights.file
+    if found := _bundled(weights):
+        return found
+    folders = " or ".join(map(str, BUNDLED_FOLDERS))
+    raise WeightsError(f"{weights.file} should be in {folders}, but is not. Install live_seg anew.")
+
+
+def _bundled(weights: Weights) -> Path | None:
+    files = (folder / weights.file for folder in BUNDLED_FOLDERS)
+    return next((file for file in files if file.is_file()), None)
+
+
+def fault_at_a_glance(weights: Weights, path: Path) -> str | None:
+    """What existence and size tell against the file at `path`; None: nothing."""
+    if not path.is_file():
+        return f"there is no {path}"
+    size = path.stat().st_size
+    if weights.size is not None and size != weights.size:
+        return f"{path} has {size:,} bytes instead of {weights.size:,}"
+    return None
+
+
+def fault_of(weights: Weights, path: Path) -> str | None:
+    """What existence, size and hash tell against the file at `path`; None: it is sound."""
+    fault = fault_at_a_glance(weights, path)
+    if fault is not None:
+        return fault
+    algorithm, expected = ("sha256", sha256_on_card(path)) if weights.md5 is None else ("md5", weights.md5)
+    if expected is None:
+        logger.warning("The card of %s gives no sha256: its bytes are not checked.", path)
+        return None
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, algorithm).hexdigest()
+    return None if digest == expected else f"the {algorithm} of {path} is {digest} instead of {expected}"

@@ -1,0 +1,1 @@
+"""Threads from source to results: channels, batches, keyframes, and the run loop."""

@@ -1,0 +1,1 @@
+"""Instances moved from frame to frame along the motion of the picture."""

@@ -1,0 +1,85 @@
+"""JSON Lines: one object per frame."""
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from live_seg.errors import SinkError
+from live_seg.files import claim, publish
+from live_seg.types import Frame, Image, Instances, Sink
+
+logger = logging.getLogger(__name__)
+
+
+class JsonLines(Sink):
+    """One JSON object per frame in the file `path`: index, seconds, size, instances with their masks.
+
+    `class_names` are indexed by class id. Boxes are x1 y1 x2 y2 in frame pixels; masks are COCO's compressed
+    RLE at the frame's full resolution. Each line is on disk before the next frame comes; memory is constant.
+    Raises SinkError when `path` cannot be written, or exists and `overwrite` is False.
+    """
+
+    def __init__(self, path: Path, class_names: Sequence[str], *, overwrite: bool = False) -> None:
+        self._path = path
+        self._class_names = class_names
+        self._partial = claim(path, overwrite=overwrite)
+        self._empty = True
+        try:
+            self._file = self._partial.open("w", encoding="utf-8")
+        except OSError as error:
+            raise SinkError(f"Cannot write {self._partial}: {error.strerror}.") from error
+
+    def write(self, frame: Frame, image: Image, instances: Instances) -> bool:  # noqa: ARG002
+        """Append the line of one frame. Always True. Raises SinkError."""
+        line = json.dumps(self._record(frame, instances), ensure_ascii=False)
+        try:
+            self._file.write(line + "\n")
+            self._file.flush()
+        except OSError as error:
+            self._discard()
+            raise SinkError(f"Cannot write {self._path}: {error.strerror}.") from error
+        self._empty = False
+        return True
+
+    def close(self, complete: bool = True) -> None:
+        """Give the file its final name; no file is left when no frame came."""
+        if self._file.closed:
+            return
+        if self._empty:
+            self._discard()
+            return
+        self._file.close()
+        publish(self._partial, self._path, complete=complete)
+
+    def _discard(self) -> None:
+        try:
+            self._file.close()
+        except OSError as error:
+            logger.debug("Closing %s: %s", self._partial, error)
+        self._partial.unlink(missing_ok=True)
+
+    def _record(self, frame: Frame, instances: Instances) -> dict[str, Any]:
+        height, width = frame.image.shape[:2]
+        return {
+            "index": frame.index,
+            "seconds": round(frame.seconds, 6),
+            "size": [width, height],
+            "instances": [
+                {
+                    "box": [round(edge, 2) for edge in instances.boxes[i].tolist()],
+                    "score": round(float(instances.scores[i]), 4),
+                    "class": self._class_names[instances.class_ids[i]],
+                    **_track(instances, i),
+                    "mask": mask,
+                }
+                for i, mask in enumerate(instances.rles((height, width)))
+            ],
+        }
+
+
+def _track(instances: Instances, position: int) -> dict[str, int]:
+    """The id of a track, once it is confirmed."""
+    known = instances.steady_id(position)
+    return {"track_id": known} if known else {}

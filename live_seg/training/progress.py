@@ -1,0 +1,89 @@
+"""What a person sees of a training: a table, curves, and pictures with what the network finds."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from live_seg.drawing.annotate import draw
+from live_seg.errors import SourceError
+from live_seg.evaluation.ground_truth import Truth
+from live_seg.files import replacing, write_picture
+from live_seg.types import Segment
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+LOSSES = ("loss", "anchor_class", "anchor_box", "class", "box", "mask")
+FIGURES = ("box_ap", "mask_ap")
+COLUMNS = ("epoch", *LOSSES, "learning_rate", "seconds", *FIGURES)
+"""Of the table: the mean losses of an epoch, the rate at its end, its time, and AP where it was measured."""
+
+Row = dict[str, float]
+"""An epoch by COLUMNS; what was not measured is left out."""
+
+PHOTOS = 6
+"""Photos whose pictures show the progress."""
+
+
+def write_table(rows: Sequence[Row], path: Path) -> None:
+    """Write the rows as CSV. Raises SinkError."""
+    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def read_table(path: Path, epochs: int) -> list[Row]:
+    """Read the rows of the first `epochs` epochs; none where there is no table. Raises SourceError."""
+    if not path.exists():
+        return []
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [{key: float(text) for key, text in row.items() if text} for row in csv.DictReader(file)]
+        return [row for row in rows if row["epoch"] <= epochs]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SourceError(f"Cannot read the table {path}: {error}. Delete it to go on without.") from error
+
+
+def draw_curves(rows: Sequence[Row], path: Path) -> None:
+    """Draw losses and AP over the epochs as a PNG. Raises SinkError."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2)
+    for axes, names, title in ((left, LOSSES, "losses"), (right, FIGURES, "average precision on val")):
+        _plot(axes, rows, names)
+        axes.set(xlabel="epoch", title=title)
+    left.set_ylim(bottom=0)
+    right.set_ylim(0, 1)
+    with replacing(path) as partial:
+        figure.savefig(partial, dpi=120)
+
+
+def _plot(axes: "Axes", rows: Sequence[Row], names: Sequence[str]) -> None:
+    for name in names:
+        known = [row for row in rows if row.get(name, -1.0) >= 0]
+        if known:
+            axes.plot([row["epoch"] for row in known], [row[name] for row in known], ".-", label=name)
+    if axes.lines:
+        axes.legend()
+
+
+def draw_pictures(
+    segment: Segment, class_names: Sequence[str], truth: Truth, min_score: float, folder: Path, epoch: int
+) -> None:
+    """Draw what is found on PHOTOS photos of `truth`, always the same, as EPOCH_NAME.jpg in `folder`.
+
+    Raises SinkError, and SourceError for an unreadable photo.
+    """
+    for i in np.linspace(0, len(truth.photos) - 1, min(PHOTOS, len(truth.photos))).astype(int).tolist():
+        photo = truth.photos[i]
+        pixels = truth.read(photo)
+        (found,) = segment([pixels])
+        picture = draw(pixels, found[found.scores >= min_score], class_names)
+        write_picture(picture, folder / f"{epoch:03d}_{Path(photo['file_name']).stem}.jpg")

@@ -1,0 +1,159 @@
+"""`live-seg train` as its user meets it: what is asked of it, exit codes and messages."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from live_seg.cli.main import app
+from live_seg.training.settings import Settings
+from tests.tiny_world import draw_shapes
+
+
+def invoke(*words: str | Path) -> Result:
+    result = CliRunner().invoke(app, ["train", *map(str, words)])
+    assert result.exception is None or isinstance(result.exception, SystemExit), repr(result.exception)
+    assert "Traceback" not in result.output
+    return result
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> list[str]:
+    photos, file = draw_shapes(tmp_path / "data", 2)
+    return ["--images", str(photos), "--annotations", str(file)]
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What is asked of the library, which does nothing but say two lines."""
+    seen: list[Any] = []
+
+    def train(settings: Settings, folder: Path, *, tell: Any, quiet: bool) -> None:
+        seen.append((settings, folder, quiet))
+        tell("epoch 1/1: loss 1.000")
+
+    def resume(folder: Path, *, tell: Any, quiet: bool) -> None:
+        seen.append((folder, quiet))
+        tell("Going on after epoch 1 of 2.")
+
+    monkeypatch.setattr("live_seg.training.train.train", train)
+    monkeypatch.setattr("live_seg.training.train.resume", resume)
+    return seen
+
+
+def test_few_words_are_enough(data: list[str], tmp_path: Path, seen: list[Any]) -> None:
+    run = tmp_path / "run"
+    result = invoke(*data, "-o", run)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout == f"epoch 1/1: loss 1.000\n-> {run / 'model.weights.h5'}\n"
+    assert seen == [(Settings(data=((Path(data[1]), Path(data[3])),)), run, False)]
+
+
+def test_every_choice(data: list[str], tmp_path: Path, seen: list[Any]) -> None:
+    words = ["--val-images", "v", "--val-annotations", "v.json", "--from", "backbone:b.h5", "--epochs", "7"]
+    words += ["--size", "128", "--batch", "3", "--lr", "0.01", "--layers", "4+", "--heads-first", "2"]
+    words += ["--seed", "5", "--val-every", "2", "--quiet", "-o", str(tmp_path / "run")]
+    result = invoke(*data, *data, *words)
+    assert (result.exit_code, result.output) == (0, "")
+    expected = Settings(
+        data=((Path(data[1]), Path(data[3])),) * 2,
+        val=(Path("v"), Path("v.json")),
+        start="backbone:b.h5",
+        epochs=7,
+        size=128,
+        batch=3,
+        learning_rate=0.01,
+        layers="4+",
+        heads_first=2,
+        seed=5,
+        val_every=2,
+    )
+    assert seen == [(expected, tmp_path / "run", True)]
+
+
+def test_resume(tmp_path: Path, seen: list[Any]) -> None:
+    result = invoke("--resume", tmp_path)
+    assert result.stdout == f"Going on after epoch 1 of 2.\n-> {tmp_path / 'model.weights.h5'}\n"
+    assert seen == [(tmp_path, False)]
+
+
+def test_help_names_what_is_chosen_without_a_word() -> None:
+    told = " ".join(CliRunner().invoke(app, ["train", "--help"]).stdout.split())
+    standard = Settings(data=((Path("a"), Path("b")),))
+    for value in (standard.start, standard.epochs, standard.batch, "3e-4", standard.layers):
+        assert f"[default: {value}]" in told
+    assert standard.learning_rate == 3e-4
+
+
+@pytest.mark.parametrize("published", [False, True])
+def test_ctrl_c(data: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, published: bool) -> None:
+    run = tmp_path / "run"
+
+    def train(*_: Any, **__: Any) -> None:
+        run.mkdir()
+        (run / "settings.json").write_text("{}")
+        if published:
+            (run / "model.weights.h5").write_text("")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("live_seg.training.train.train", train)
+    result = invoke(*data, "-o", run)
+    assert result.exit_code == 130
+    assert result.stdout.endswith(f"to go on: live-seg train --resume {run}\n")
+    assert ("the last finished epoch is in" in result.stdout) == published
+
+
+class TestMistakes:
+    @pytest.mark.parametrize(
+        ("words", "told"),
+        [
+            (["-o", "run"], "got 0 times --images and 0 times --annotations"),
+            (["--images", "a", "-o", "run"], "got 1 times --images and 0 times --annotations"),
+            (["--images", "a", "--annotations", "b"], "Give -o RUN_DIR"),
+            (["--images", "a", "--annotations", "b", "-o", "r", "--val-images", "v"], "belong together"),
+            (["--resume", "run", "--epochs", "3"], "with the run's own settings"),
+            (["--images", "a", "--annotations", "b", "-o", "r", "--size", "100"], "multiple of 64. Got 100"),
+            (["--images", "a", "--annotations", "b", "-o", "r", "--lr", "0"], "learning rate is above 0"),
+        ],
+    )
+    def test_usage(self, words: list[str], told: str) -> None:
+        result = invoke(*words)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert told in result.stderr
+
+    def test_sources(self, data: list[str], tmp_path: Path) -> None:
+        bare = json.loads(Path(data[3]).read_text()) | {"annotations": []}
+        (tmp_path / "bare.json").write_text(json.dumps(bare))
+        (tmp_path / "odd.json").write_text("[]")
+        for images, file, told in (
+            (tmp_path / "nowhere", data[3], f"There is no folder {tmp_path / 'nowhere'}."),
+            (data[1], tmp_path / "nothing.json", "No such file or directory"),
+            (data[1], tmp_path / "bare.json", "There is no object to learn in"),
+            (data[1], tmp_path / "odd.json", "is a list, like COCO's results: detections, not annotations"),
+        ):
+            result = invoke("--images", images, "--annotations", file, "-o", tmp_path / "run")
+            assert (result.exit_code, result.stdout) == (3, "")
+            assert told in result.stderr
+            assert not (tmp_path / "run").exists()
+
+    def test_folders(self, data: list[str], tmp_path: Path) -> None:
+        result = invoke(*data, "-o", tmp_path)
+        assert result.exit_code == 3
+        assert f"is not empty. Choose another folder, or go on with --resume {tmp_path}" in result.stderr
+        result = invoke("--resume", tmp_path / "nowhere")
+        assert result.exit_code == 3
+        assert "holds no training to go on with" in result.stderr
+
+    def test_weights(self, data: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level(logging.ERROR)
+        for start, told in (
+            ("persson", "Did you mean person?"),
+            ("backbone:nowhere.h5", "nowhere.h5 holds no"),
+        ):
+            result = invoke(*data, "-o", tmp_path / "run", "--from", start)
+            assert (result.exit_code, result.stdout) == (4, "")
+            assert told in result.stderr
+            assert not (tmp_path / "run").exists()

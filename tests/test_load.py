@@ -1,0 +1,330 @@
+"""Which engine runs which weights, and what the bundled person model does without Keras."""
+
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from matplotlib import cbook
+
+from live_seg.engines.keras import KerasEngine
+from live_seg.engines.openvino import cache as store
+from live_seg.engines.openvino.engine import OpenVINOEngine
+from live_seg.errors import UsageError, WeightsError
+from live_seg.files import read_image
+from live_seg.maskrcnn.config import MaskRCNNConfig
+from live_seg.maskrcnn.model import MaskRCNN
+from live_seg.models import load as loading
+from live_seg.models.checkpoint import read_network as really_read
+from live_seg.models.download import find
+from live_seg.models.load import EngineName, converted, load, quantized
+from live_seg.training.checkpoint import save
+from live_seg.types import Image, Instances
+from tests.stand_ins import ROOT
+
+NAMES = ("background", "cat", "dog")
+GRACE = Path(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False))
+
+
+@pytest.fixture(scope="module")
+def saved(tiny: MaskRCNN, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("models") / "pets.weights.h5"
+    save(tiny, NAMES, path, {"origin": "a test"})
+    return path
+
+
+@pytest.fixture(autouse=True)
+def read(tiny: MaskRCNN, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """No network is built: `tiny` is there already. Returns the files that would have been read."""
+    asked: list[Path] = []
+
+    def read_network(path: Path, options: dict[str, Any], _dtype: str) -> MaskRCNN:
+        asked.append(path)
+        monkeypatch.setattr(tiny, "config", replace(tiny.config, **options))
+        return tiny
+
+    monkeypatch.setattr("live_seg.models.checkpoint.read_network", read_network)
+    return asked
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty one."""
+    monkeypatch.setenv("LIVE_SEG_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "Path", machine_with())
+
+
+@pytest.fixture
+def int8(saved: Path, tiny: MaskRCNN, tiny_converted: Path, cache: Path) -> store.Converted:
+    """Stands where the int8 form would: which numbers are in it does not matter for choosing it."""
+    assert not cache.exists()
+    return store.keep(saved, "int8", {}, tiny.config, copying(tiny_converted))
+
+
+def copying(source: Path) -> Callable[[Path], None]:
+    def copy(folder: Path) -> None:
+        for file in source.iterdir():
+            (folder / file.name).write_bytes(file.read_bytes())
+
+    return copy
+
+
+def machine_with(*devices: str) -> type[Path]:
+    """A Path that sees these files in /dev."""
+
+    class Seen(type(Path())):  # type: ignore[misc]
+        def glob(self, pattern: str, **how: Any) -> Any:
+            if str(self) != "/dev":
+                return super().glob(pattern, **how)
+            return iter([Path("/dev", name) for name in devices if Path(name).match(pattern)])
+
+    return Seen
+
+
+def lacking(monkeypatch: pytest.MonkeyPatch, *packages: str) -> None:
+    monkeypatch.setattr(loading, "find_spec", lambda name: None if name in packages else find_spec(name))
+
+
+def picture(height: int = 64, width: int = 64) -> Image:
+    squares = np.random.default_rng(0).integers(0, 256, (height // 8, width // 8, 3), np.uint8)
+    return squares.repeat(8, axis=0).repeat(8, axis=1)
+
+
+def folders_of_engines(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The folders of the models of every OpenVINOEngine made from now on."""
+    folders: list[Path] = []
+    make = OpenVINOEngine.__init__
+
+    def noted(self: OpenVINOEngine, folder: Path, config: MaskRCNNConfig, **how: Any) -> None:
+        folders.append(folder)
+        make(self, folder, config, **how)
+
+    monkeypatch.setattr(OpenVINOEngine, "__init__", noted)
+    return folders
+
+
+@pytest.mark.usefixtures("no_gpu")
+class TestAuto:
+    def test_int8_where_that_is(
+        self, saved: Path, int8: store.Converted, read: list[Path], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        chosen = folders_of_engines(monkeypatch)
+        assert isinstance(load(saved).engine, OpenVINOEngine)
+        assert (chosen, read) == ([int8.folder], [])
+
+    def test_float32_where_that_is_not(
+        self, saved: Path, tiny: MaskRCNN, tiny_converted: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert not cache.exists()
+        float32 = store.keep(saved, "float32", {}, tiny.config, copying(tiny_converted))
+        chosen = folders_of_engines(monkeypatch)
+        assert isinstance(load(saved).engine, OpenVINOEngine)
+        assert chosen == [float32.folder]
+
+    def test_keras_without_openvino(self, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        lacking(monkeypatch, "openvino")
+        assert isinstance(load(saved).engine, KerasEngine)
+
+    @pytest.mark.usefixtures("int8")
+    def test_keras_when_jax_is_asked_for(self, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("KERAS_BACKEND", "jax")
+        assert isinstance(load(saved).engine, KerasEngine)
+
+    @pytest.mark.usefixtures("int8")
+    @pytest.mark.parametrize(
+        ("devices", "listed", "engine"),
+        [
+            (["nvidia0", "nvidiactl"], [(9, 0)], "Keras float16"),
+            (["nvidia0", "nvidiactl"], [], "OpenVINO float32"),  # without CUDA's libraries
+            (["dxg"], [(7, 0)], "Keras float16"),  # WSL
+            (["nvidia0"], [(6, 1)], "Keras float32"),
+            (["nvidia0", "nvidia1"], [(8, 6), (6, 1)], "Keras float32"),
+            (["nvidia0"], [None], "Keras float32"),  # a GPU that does not tell
+            (["nvidiactl", "video0"], None, "OpenVINO float32"),
+        ],
+    )
+    def test_keras_on_a_gpu_that_tensorflow_can_use(
+        self,
+        saved: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        devices: list[str],
+        listed: list[tuple[int, int] | None] | None,
+        engine: str,
+    ) -> None:
+        def list_devices(_: str) -> list[tuple[int, int] | None]:
+            assert listed is not None, "looked for GPUs, which takes seconds"
+            return listed
+
+        def details(ability: tuple[int, int] | None) -> dict[str, Any]:
+            return {} if ability is None else {"compute_capability": ability}
+
+        monkeypatch.setattr("live_seg.models.checkpoint.read_network", really_read)
+        monkeypatch.setattr(loading, "Path", machine_with(*devices))
+        monkeypatch.setattr("live_seg.engines.keras.grow_memory", lambda: None)
+        monkeypatch.setattr(tf.config, "list_physical_devices", list_devices)
+        monkeypatch.setattr(tf.config.experimental, "get_device_details", details)
+        assert load(saved).engine.device.startswith(engine)
+
+
+class TestAsked:
+    def test_an_unknown_engine(self, saved: Path) -> None:
+        with pytest.raises(UsageError, match=r"Unknown engine 'openvno'. Did you mean openvino"):
+            load(saved, engine="openvno")  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize("engine", ["openvino", "openvino-int8"])
+    def test_openvino_is_not_there(self, saved: Path, monkeypatch: pytest.MonkeyPatch, engine: Any) -> None:
+        lacking(monkeypatch, "openvino")
+        with pytest.raises(UsageError, match=r"pip install 'live-seg\[openvino\]', or use --engine keras"):
+            load(saved, engine=engine)
+
+    @pytest.mark.parametrize("package", ["openvino", "nncf"])
+    def test_what_quantises_is_not_there(
+        self, saved: Path, monkeypatch: pytest.MonkeyPatch, package: str
+    ) -> None:
+        lacking(monkeypatch, package)
+        with pytest.raises(UsageError, match=r"not installed: pip install 'live-seg\[openvino\]'"):
+            quantized(saved, [picture()])
+
+    def test_no_int8_form(self, saved: Path, cache: Path) -> None:
+        assert not cache.exists()
+        with pytest.raises(WeightsError, match=r"live-seg optimize --model .*pets.weights.h5 --calibrate"):
+            load(saved, engine="openvino-int8")
+
+    def test_calibration_takes_a_picture(
+        self, saved: Path, tiny: MaskRCNN, tiny_converted: Path, cache: Path
+    ) -> None:
+        assert not cache.exists()
+        store.keep(saved, "float32", {}, tiny.config, copying(tiny_converted))
+        with pytest.raises(UsageError, match="at least one picture"):
+            quantized(saved, iter([]))
+        assert store.find(saved, "int8", {}) is None
+
+    def test_a_form_for_a_network_as_described(
+        self, saved: Path, tiny_converted: Path, monkeypatch: pytest.MonkeyPatch, cache: Path
+    ) -> None:
+        assert not cache.exists()
+        copy = copying(tiny_converted)
+        monkeypatch.setattr("live_seg.engines.openvino.convert.convert", lambda _, folder: copy(folder))
+        monkeypatch.setattr("live_seg.engines.openvino.quantize.quantize", lambda *given: copy(given[-1]))
+        form = quantized(saved, [picture()], num_classes=3)
+        assert store.find(saved, "int8", {}) is None
+        chosen = folders_of_engines(monkeypatch)
+        load(saved, engine="openvino-int8", num_classes=3)
+        assert chosen == [form.folder]
+
+    def test_a_cache_that_cannot_be_written_costs_only_time(
+        self,
+        saved: Path,
+        tiny: MaskRCNN,
+        tiny_converted: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        (tmp_path / "file").touch()
+        monkeypatch.setenv("LIVE_SEG_CACHE", str(tmp_path / "file" / "cache"))
+        form = store.Converted(tiny_converted, tiny.config)
+        monkeypatch.setattr(store, "find", lambda *_: form)
+        assert len(load(saved, engine="openvino")([picture()])[0])
+
+
+def assert_same(one: Instances, other: Instances) -> None:
+    assert one.class_ids.tolist() == other.class_ids.tolist()
+    for column in ("boxes", "masks", "scores"):
+        np.testing.assert_allclose(getattr(one, column), getattr(other, column), atol=1e-3, err_msg=column)
+
+
+class TestConversion:
+    def test_happens_once(
+        self,
+        saved: Path,
+        tiny_converted: Path,
+        cache: Path,
+        read: list[Path],
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        assert not cache.exists()
+        copy = copying(tiny_converted)
+        monkeypatch.setattr("live_seg.engines.openvino.convert.convert", lambda _, folder: copy(folder))
+        caplog.set_level("INFO", "live_seg.models.load")
+        first = converted(saved)
+        told = [record.getMessage() for record in caplog.records]
+        assert told == ["Converting pets.weights.h5 for OpenVINO: takes a moment, once."]
+        assert converted(saved) == first
+        assert isinstance(load(saved, engine="openvino").engine, OpenVINOEngine)
+        assert read == [saved]
+        assert len(caplog.records) == 1
+
+    def test_options_mean_the_same_as_with_keras(
+        self, saved: Path, tiny: MaskRCNN, tiny_converted: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        form = store.Converted(tiny_converted, tiny.config)
+        monkeypatch.setattr(store, "find", lambda *_: form)
+        options: dict[str, Any] = {"size": 128, "min_score": 0.5, "layout": "square", "classes": ["dog"]}
+        segments = [load(saved, engine=engine, **options) for engine in ("keras", "openvino")]
+        found = [segment([picture(32, 64)])[0] for segment in segments]
+        assert segments[0].config == segments[1].config
+        assert segments[0].class_names == segments[1].class_names == NAMES
+        assert 0 < len(found[1]) < tiny.config.detections
+        assert set(found[1].class_ids.tolist()) == {2}
+        assert np.all(found[1].scores >= 0.5)
+        assert_same(*found)
+
+
+class TestPersonModel:
+    def test_its_int8_form_is_made_of_these_weights(self) -> None:
+        path = find("person")
+        folder = path.with_name("person-int8")
+        source = json.loads((folder / "source.json").read_text())["source"]
+        card = json.loads(path.with_name("person.json").read_text())
+        assert source["weights"] == hashlib.sha256(path.read_bytes()).hexdigest() == card["sha256"]
+        assert source["card"] == card["config"]
+        found = store.find(path, "int8", {})
+        assert found is not None
+        assert found.folder == folder
+        assert json.loads(json.dumps(asdict(found.config))) == card["config"]
+
+    def test_segments_without_keras(self) -> None:
+        program = (
+            "import sys, live_seg; from live_seg import loading\n"
+            "from live_seg.sources.stills import read_image; from pathlib import Path\n"
+            "loading._better_keras = lambda: None\n"
+            f"found = live_seg.load('person')([read_image(Path({str(GRACE)!r}))])[0]\n"
+            "print(len(found) > 0, sorted({'tensorflow', 'keras', 'jax', 'nncf'} & set(sys.modules)))"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        assert (done.stdout.strip(), done.stderr) == ("True []", "")
+
+    @pytest.mark.parametrize(
+        ("engine", "least_iou", "atol"), [("openvino-int8", 0.8, 0.1), ("keras-float16", 0.98, 0.01)]
+    )
+    def test_coarser_numbers_find_what_float32_finds(
+        self, engine: EngineName, least_iou: float, atol: float, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.undo()  # the network itself, not the tiny one
+        portrait = read_image(GRACE)
+        size = (portrait.shape[0], portrait.shape[1])
+        pictures = [portrait, np.ascontiguousarray(portrait[:, ::-1])]
+        coarse, exact = load("person", engine=engine), load("person", engine="keras")
+        assert engine.rpartition("-")[2] in coarse.engine.device
+        for ours, theirs in zip(coarse(pictures), exact(pictures), strict=True):
+            assert len(ours) == len(theirs) > 0
+            for one, other in zip(ours.bitmaps(size), theirs.bitmaps(size), strict=True):
+                assert (one & other).sum() / (one | other).sum() > least_iou
+            np.testing.assert_allclose(ours.scores, theirs.scores, atol=atol)
+            assert ours.masks.dtype == ours.boxes.dtype == ours.scores.dtype == np.float32

@@ -1,0 +1,352 @@
+import itertools
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from live_seg.errors import UsageError
+from live_seg.masks import cell_centres, from_grids
+from live_seg.propagation.flow import LONG_SIDE, Flow, reduced_size, sample
+from live_seg.propagation.motion import motion_of
+from live_seg.propagation.propagator import FADE, KEPT, Carrier, blended
+from live_seg.tracking.tracker import mask_iou
+from live_seg.types import MASK_SIDE, Frame, Image, Instances
+
+HEIGHT, WIDTH = 180, 320
+MIDDLE = (150.0, 90.0)
+
+
+def texture(seed: int, tint: tuple[int, int, int]) -> Image:
+    """Blotches of a few pixels, so that every place can be told from its neighbours."""
+    noise = np.random.default_rng(seed).uniform(0, 255, (HEIGHT, WIDTH, 3))
+    smooth = cv2.GaussianBlur(noise, (0, 0), 2.5)
+    return np.asarray(np.clip((smooth - 127) * 4 + np.array(tint), 0, 255), np.uint8)
+
+
+FRONT, BACK = texture(1, (90, 110, 190)), texture(2, (150, 130, 80))
+
+
+def ellipse() -> NDArray[np.float32]:
+    cells = (np.arange(MASK_SIDE) + 0.5) / MASK_SIDE * 2 - 1
+    return np.clip((1 - np.hypot(cells[:, None], cells)) * 6 + 0.5, 0, 1).astype(np.float32)
+
+
+def found(*boxes: tuple[float, float, float, float], ids: list[int] | None = None) -> Instances:
+    n = len(boxes)
+    return Instances(
+        boxes=np.array(boxes, np.float32).reshape(n, 4),
+        masks=np.stack([ellipse()] * n) if n else np.zeros((0, MASK_SIDE, MASK_SIDE), np.float32),
+        class_ids=np.ones(n, np.int32),
+        scores=np.full(n, 0.8, np.float32),
+        track_ids=None if ids is None else np.array(ids, np.int32),
+    )
+
+
+KEY = found((120, 50, 180, 130), ids=[7])
+
+
+def moved(x: float = 0, y: float = 0, scale: float = 1.0, degrees: float = 0) -> NDArray[np.float64]:
+    """The affine matrix (2, 3) that turns and scales about the instance's middle, then shifts."""
+    matrix = np.asarray(cv2.getRotationMatrix2D(MIDDLE, degrees, scale), np.float64)
+    matrix[:, 2] += x, y
+    return matrix
+
+
+def scene(index: int, matrix: NDArray[np.float64]) -> tuple[Frame, NDArray[np.bool_]]:
+    """The patch under KEY's mask moved by `matrix` over a still background, and where it is (H, W)."""
+    alone = KEY.bitmaps((HEIGHT, WIDTH))[0].astype(np.float32)
+    there = cv2.warpAffine(alone, matrix, (WIDTH, HEIGHT)) >= 0.5
+    front = cv2.warpAffine(FRONT, matrix, (WIDTH, HEIGHT))
+    return Frame(index, index / 30, np.where(there[..., None], front, BACK).astype(np.uint8)), there
+
+
+def overlap(instances: Instances, truth: NDArray[np.bool_]) -> float:
+    bits = instances.bitmaps((HEIGHT, WIDTH))[0]
+    return float(np.sum(bits & truth) / np.sum(bits | truth))
+
+
+def still(count: int, begin: int = 0) -> list[Frame]:
+    return [scene(begin + i, moved())[0] for i in range(count)]
+
+
+MOTIONS = {
+    "right": {"x": 4.0, "y": 1.0},
+    "towards": {"scale": 1.03},
+    "away": {"scale": 0.97},
+    "turning": {"degrees": 3.0},
+}
+
+
+def at(motion: str, step: int) -> NDArray[np.float64]:
+    change = MOTIONS[motion]
+    return moved(
+        change.get("x", 0) * step,
+        change.get("y", 0) * step,
+        change.get("scale", 1.0) ** step,
+        change.get("degrees", 0) * step,
+    )
+
+
+@pytest.mark.parametrize("motion", MOTIONS)
+def test_a_mask_follows_its_patch(motion: str) -> None:
+    carrier = Carrier()
+    carrier.advance(scene(0, at(motion, 0))[0])
+    carrier.correct(0, KEY)
+    for step in range(1, 9):
+        frame, truth = scene(step, at(motion, step))
+        carried = carrier.advance(frame)
+        assert carried.track_ids is not None
+        assert carried.track_ids.tolist() == [7]
+        assert overlap(carried, truth) > 0.93
+    without = overlap(KEY, truth)
+    assert overlap(carried, truth) > without + (0.05 if motion == "turning" else 0.2)
+
+
+def test_a_box_moves_with_its_mask() -> None:
+    carrier = Carrier()
+    for step in range(7):
+        carried = carrier.advance(scene(step, at("right", step))[0])
+        if step == 0:
+            carrier.correct(0, KEY)
+    np.testing.assert_allclose(carried.boxes, KEY.boxes + np.array([24, 6, 24, 6]), atol=5)
+
+
+def test_what_does_not_move_stays() -> None:
+    carrier = Carrier()
+    frames = still(6)
+    carrier.advance(frames[0])
+    carrier.correct(0, KEY)
+    for frame in frames[1:]:
+        carried = carrier.advance(frame)
+    np.testing.assert_allclose(carried.boxes, KEY.boxes, atol=0.05)
+    np.testing.assert_allclose(carried.masks, KEY.masks, atol=0.02)
+    np.testing.assert_allclose(carried.scores, KEY.scores)
+
+
+def test_a_late_result_is_caught_up() -> None:
+    carrier = Carrier()
+    for step in range(7):
+        frame, truth = scene(step, at("right", step))
+        assert len(carrier.advance(frame)) == 0
+    carrier.correct(0, KEY)
+    assert overlap(carrier.instances, truth) > 0.93
+
+
+def test_a_late_result_is_as_good_as_one_in_time() -> None:
+    late, timely = Carrier(), Carrier()
+    for step in range(5):
+        frame, _ = scene(step, at("towards", step))
+        late.advance(frame)
+        timely.advance(frame)
+        if step == 1:
+            timely.correct(1, KEY)
+    late.correct(1, KEY)
+    np.testing.assert_allclose(late.instances.boxes, timely.instances.boxes, atol=1e-3)
+    np.testing.assert_allclose(late.instances.masks, timely.instances.masks, atol=1e-3)
+
+
+def test_a_new_result_takes_over_without_a_jump() -> None:
+    carrier = Carrier(takeover=4)
+    frames = still(9)
+    carrier.advance(frames[0])
+    carrier.correct(0, KEY)
+    carrier.advance(frames[1])
+    carrier.correct(1, replace(KEY, boxes=KEY.boxes + np.float32(8)))
+    edges = [float(carrier.instances.boxes[0, 0])]
+    edges += [float(carrier.advance(frame).boxes[0, 0]) for frame in frames[2:7]]
+    np.testing.assert_allclose(np.array(edges) - 120, [2, 4, 6, 8, 8, 8], atol=0.3)
+
+
+def test_at_once_where_asked() -> None:
+    carrier = Carrier(takeover=1)
+    carrier.advance(still(1)[0])
+    for shift in (0, 8):
+        carrier.correct(0, replace(KEY, boxes=KEY.boxes + np.float32(shift)))
+    np.testing.assert_allclose(carrier.instances.boxes, KEY.boxes + 8, atol=0.01)
+
+
+def test_what_a_new_result_lacks_fades_and_what_it_adds_is_there() -> None:
+    carrier = Carrier(takeover=4)
+    frames = still(6)
+    carrier.advance(frames[0])
+    carrier.correct(0, KEY)
+    carrier.correct(0, found((20, 20, 70, 90), ids=[9]))
+    seen = [carrier.instances] + [carrier.advance(frame) for frame in frames[1:5]]
+    ids = [instances.track_ids.tolist() for instances in seen if instances.track_ids is not None]
+    assert ids == [[9, 7], [9, 7], [9, 7], [9], [9]]
+    np.testing.assert_allclose([i.scores[1] for i in seen[:3]], [0.6, 0.4, 0.2], atol=1e-5)
+    np.testing.assert_allclose([i.scores[0] for i in seen], 0.8)
+
+
+def test_the_same_without_track_ids() -> None:
+    carrier = Carrier(takeover=2)
+    frames = still(2)
+    carrier.advance(frames[0])
+    carrier.correct(0, replace(KEY, track_ids=None))
+    carrier.correct(0, replace(KEY, boxes=KEY.boxes + np.float32(8), track_ids=None))
+    assert len(carrier.instances) == 1
+    np.testing.assert_allclose(carrier.instances.boxes, KEY.boxes + 4, atol=0.3)
+
+
+def test_nothing_found_clears_what_was() -> None:
+    carrier = Carrier(takeover=2)
+    frames = still(3)
+    carrier.advance(frames[0])
+    carrier.correct(0, KEY)
+    carrier.correct(0, Instances.empty())
+    assert len(carrier.advance(frames[1])) == 0
+
+
+def test_an_instance_that_is_covered_fades_out() -> None:
+    carrier = Carrier()
+    frames = still(2)
+    carrier.advance(frames[0])
+    carrier.correct(0, KEY)
+    whole = carrier.advance(frames[1])
+    scores = []
+    for index in range(2, 2 + round(FADE * 30) + 3):
+        picture = frames[0].image.copy()
+        picture[40:140, 110:190] = texture(3, (60, 200, 60))[40:140, 110:190]
+        now = carrier.advance(Frame(index, index / 30, picture))
+        scores.append(float(now.scores[0]) if len(now) else 0.0)
+    assert whole.scores[0] == pytest.approx(0.8)
+    assert scores[-1] == 0
+    assert 0 < scores[len(scores) // 2] < 0.8
+    assert all(a >= b for a, b in itertools.pairwise(scores))
+
+
+def test_an_instance_that_leaves_the_picture_is_dropped() -> None:
+    carrier = Carrier()
+    for step in range(60):
+        shown = carrier.advance(scene(step, moved(x=5.0 * step))[0])
+        if step == 0:
+            carrier.correct(0, KEY)
+        if step == 10:
+            assert len(shown) == 1
+    assert len(shown) == 0
+
+
+@pytest.mark.parametrize("change", ["size", "scene"])
+def test_a_new_scene_forgets_the_old(change: str) -> None:
+    carrier = Carrier()
+    for frame in still(3):
+        carrier.advance(frame)
+    carrier.correct(0, KEY)
+    assert len(carrier.instances) == 1
+    other = {"size": np.zeros((90, 160, 3), np.uint8), "scene": texture(5, (20, 40, 220))}[change]
+    assert len(carrier.advance(Frame(3, 0.1, other))) == 0
+    carrier.correct(2, KEY)
+    assert len(carrier.instances) == 0, "a result of the old scene is left out"
+    carrier.correct(3, found((10, 10, 50, 50)))
+    assert len(carrier.instances) == 1
+
+
+def test_only_so_many_frames_are_kept() -> None:
+    carrier = Carrier()
+    small = [cv2.resize(frame.image, (64, 36)) for frame in still(1)] * (KEPT + 1)
+    for index, image in enumerate(small):
+        carrier.advance(Frame(index, index / 30, np.asarray(image, np.uint8)))
+    carrier.correct(0, found((10, 5, 30, 25)))
+    assert len(carrier.instances) == 0
+    carrier.correct(1, found((10, 5, 30, 25)))
+    assert len(carrier.instances) == 1
+
+
+def test_before_the_first_frame_and_result() -> None:
+    carrier = Carrier()
+    assert len(carrier.instances) == 0
+    carrier.correct(0, KEY)
+    assert len(carrier.instances) == 0
+    with pytest.raises(UsageError, match="1 or more"):
+        Carrier(takeover=0)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (8, 500), (700, 400)])
+def test_pictures_of_any_size(size: tuple[int, int]) -> None:
+    carrier = Carrier()
+    image = cv2.resize(BACK, size[::-1])
+    for index in range(3):
+        carrier.advance(Frame(index, index / 30, np.asarray(image, np.uint8)))
+    box = (size[1] * 0.2, size[0] * 0.2, size[1] * 0.8, size[0] * 0.8)
+    carrier.correct(0, found(box))
+    np.testing.assert_allclose(carrier.instances.boxes, [box], atol=0.02 * max(size))
+
+
+def test_an_empty_mask_and_a_flat_box_do_no_harm() -> None:
+    carrier = Carrier()
+    frames = still(3)
+    carrier.advance(frames[0])
+    odd = found((20, 20, 60, 60), (50, 50, 50, 90))
+    odd.masks[0] = 0
+    carrier.correct(0, odd)
+    for frame in frames[1:]:
+        assert np.all(np.isfinite(carrier.advance(frame).boxes))
+
+
+@given(shift=st.tuples(st.floats(-50, 50), st.floats(-50, 50)), scale=st.floats(0.5, 2.0))
+@settings(max_examples=20, deadline=None)
+def test_a_fit_finds_an_affine_motion_despite_outliers(shift: tuple[float, float], scale: float) -> None:
+    points = cell_centres(np.array([[10, 20, 66, 76]], np.float32), 28)
+    values = points * np.float32(scale) + np.array(shift, np.float32)
+    weights = np.ones((1, 28, 28), np.float32)
+    expected = values[0, 14, 14].copy()
+    values[0, :3] += 300
+    weights[0, :3] = 0
+    matrix, residual = motion_of(values, weights)
+    at_cell = np.array([1 / 28, 1 / 28, 1]) @ matrix[0] + residual[0, 14, 14]
+    np.testing.assert_allclose(at_cell, expected, atol=0.05)
+
+
+def test_a_field_is_read_at_pixel_centres() -> None:
+    field = np.arange(40, dtype=np.float32).reshape(5, 8)
+    points = np.array([[[[0.5, 0.5], [1.0, 0.5]], [[7.5, 4.5], [99, 99]]]], np.float32)
+    np.testing.assert_allclose(sample(field, points)[0], np.array([[0, 0.5], [39, 39]]), atol=1e-4)
+    assert sample(field, points[:0]).shape == (0, 2, 2)
+
+
+def test_grids_are_read_each_for_itself() -> None:
+    grids = np.stack([np.full((4, 4), value, np.float32) for value in (1, 2, 3)])
+    cells = np.full((3, 2, 2, 2), -0.5, np.float32)
+    np.testing.assert_allclose(from_grids(grids, cells, edge=True)[:, 0, 0], [1, 2, 3])
+    np.testing.assert_allclose(from_grids(grids, cells, edge=False)[:, 0, 0], [0.25, 0.5, 0.75])
+    np.testing.assert_allclose(from_grids(grids, cells - 9, edge=False), 0)
+
+
+def test_blending_keeps_columns_together() -> None:
+    old, new = found((0, 0, 10, 10), (50, 50, 90, 90), ids=[1, 2]), found((54, 50, 94, 90), ids=[2])
+    both = blended(old, new, 0.25)
+    assert both.track_ids is not None
+    assert both.track_ids.tolist() == [2, 1]
+    np.testing.assert_allclose(both.boxes, [[51, 50, 91, 90], [0, 0, 10, 10]])
+    assert blended(old, new, 1.0) is new
+    assert mask_iou(blended(Instances.empty(), new, 0.1), new)[0, 0] == 1
+
+
+def test_a_flow_is_of_half_the_reduced_picture() -> None:
+    flow = Flow()
+    wide = np.asarray(cv2.resize(BACK, (1280, 720)), np.uint8)
+    assert flow.step(wide).flow is None
+    step = flow.step(np.roll(wide, 8, axis=1))
+    assert step.flow is not None
+    assert step.picture.shape[:2] == reduced_size(wide.shape)[::-1] == (180, LONG_SIDE)
+    assert step.flow.shape == (90, LONG_SIDE // 2, 3)
+    np.testing.assert_allclose(np.median(step.flow, axis=(0, 1)), [2, 0, 1], atol=0.1)
+
+
+def test_a_track_stays_one_when_it_is_confirmed() -> None:
+    box = (50, 50, 90, 90)
+    assert len(blended(found(box, ids=[-2]), found(box, ids=[2]), 0.5)) == 1
+
+
+@pytest.mark.parametrize(
+    "new", [Instances.empty(), found((0, 0, 10, 10), ids=[1])], ids=["nothing", "another"]
+)
+def test_what_no_result_continues_goes_when_every_frame_brings_one(new: Instances) -> None:
+    shown = found((50, 50, 90, 90), ids=[2])
+    for _ in range(6):
+        shown = blended(shown, new, 0.5)
+    assert len(shown) == len(new)

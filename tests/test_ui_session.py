@@ -1,0 +1,520 @@
+"""A live session under its user's hands: with a screen that presses keys by itself."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Event, Semaphore
+from typing import Any
+
+import numpy as np
+import pytest
+
+from live_seg.errors import SinkError
+from live_seg.files import read_image
+from live_seg.pipeline.run import run
+from live_seg.pipeline.stats import Tally
+from live_seg.sinks.recorder import Recorder, Trigger
+from live_seg.types import Frame, Image, Instances, Sink, Source
+from live_seg.ui import session as module
+from live_seg.ui.controls import Controls
+from live_seg.ui.hud import Figures, draw_hud
+from live_seg.ui.session import Screen, Viewer
+from tests.clips import pictures, probe
+from tests.stand_ins import left_half
+
+SIZE = (120, 160, 3)
+RATE = 10
+
+
+class Hand(Screen):
+    """Stands for the window: presses `keys` by the index of the frame shown, and `paused` ones in pauses."""
+
+    def __init__(self, controls: Controls, keys: dict[int, str] | None = None, paused: str = "") -> None:
+        self.controls, self.keys, self.paused = controls, keys or {}, list(paused)
+        self.shown: list[tuple[int, Image]] = []
+        self.told: list[tuple[Figures, str]] = []
+        self.waits = 0
+
+    def write(
+        self,
+        frame: Frame,
+        image: Image,
+        instances: Instances,  # noqa: ARG002
+        figures: Figures | None = None,
+        message: str = "",
+    ) -> bool:
+        assert figures is not None
+        canvas = image.copy()
+        draw_hud(canvas, self.controls, figures, message)
+        self.shown.append((frame.index, canvas))
+        self.told.append((figures, message))
+        for key in self.keys.pop(frame.index, ""):
+            self.controls.press(key)
+        return not self.controls.ended
+
+    def wait(self, seconds: float) -> bool:  # noqa: ARG002
+        self.waits += 1
+        if self.paused:
+            self.controls.press(self.paused.pop(0))
+        return not self.controls.ended
+
+    def close(self, complete: bool = True) -> None: ...
+
+
+class Written(Sink):
+    def __init__(self, last: int = 10**9) -> None:
+        self.frames: list[int] = []
+        self.counts: list[int] = []
+        self.last = last
+
+    def write(self, frame: Frame, image: Image, instances: Instances) -> bool:  # noqa: ARG002
+        self.frames.append(frame.index)
+        self.counts.append(len(instances))
+        return frame.index < self.last
+
+    def close(self, complete: bool = True) -> None: ...
+
+
+def picture(index: int) -> Image:
+    return np.full(SIZE, 40 + 2 * (index % 100), np.uint8)
+
+
+def found(count: int, *, until: int = 10**9) -> Iterator[tuple[Frame, Instances]]:
+    """`count` frames with a person of score 0.9 and one of 0.4, until the frame `until` is reached."""
+    for index in range(count):
+        one = left_half(picture(index))
+        both = one.joined(Instances(one.boxes, one.masks, one.class_ids, np.array([0.4], np.float32)))
+        yield Frame(index, index / RATE, picture(index)), both if index < until else Instances.empty()
+
+
+class Drawn:
+    """Draws nothing, and remembers with which switches it was asked to."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[int, int, dict[str, bool]]] = []
+
+    def __call__(self, frame: Frame, instances: Instances, **switches: bool) -> Image:
+        self.calls.append((frame.index, len(instances), switches))
+        return frame.image.copy()
+
+
+def sitting(
+    count: int,
+    keys: dict[int, str] | None = None,
+    *,
+    paused: str = "",
+    controls: Controls | None = None,
+    recorder: Recorder | None = None,
+    draw: Callable[..., Image] | None = None,
+    sinks: tuple[Sink, ...] = (),
+    results: Iterator[tuple[Frame, Instances]] | None = None,
+) -> tuple[Hand, list[int], Tally]:
+    """Show `count` frames. -> the screen, the indexes of the frames shown, what was counted."""
+    controls = controls or Controls(0.5, 0.25, hud=False)
+    hand, tally = Hand(controls, keys, paused), Tally()
+    with Viewer(draw or Drawn(), controls, tally, screen=hand, recorder=recorder) as viewer:
+        shown = [frame.index for frame in viewer.show(results or found(count), sinks)]
+    return hand, shown, tally
+
+
+class TestShowing:
+    def test_every_frame_and_every_sink(self) -> None:
+        sink = Written()
+        hand, shown, tally = sitting(5, sinks=(sink,))
+        assert [index for index, _ in hand.shown] == shown == sink.frames == list(range(5))
+        assert (tally.frames, tally.instances) == (5, 5)
+        for index, image in hand.shown:
+            np.testing.assert_array_equal(image, picture(index))
+
+    def test_nothing_to_show(self) -> None:
+        assert sitting(0)[1] == []
+
+    @pytest.mark.parametrize("key", ["q", "\x1b"])
+    def test_a_key_ends_it(self, key: str) -> None:
+        assert sitting(10, {3: key})[1] == [0, 1, 2, 3]
+
+    def test_a_sink_ends_it(self) -> None:
+        assert sitting(10, sinks=(Written(last=2),))[1] == [0, 1, 2]
+
+    def test_the_limit_is_of_source_time(self) -> None:
+        controls = Controls()
+        viewer = Viewer(Drawn(), controls, Tally(), screen=Hand(controls))
+        assert [frame.index for frame in viewer.show(found(10), limit=0.35)] == [0, 1, 2, 3]
+
+    def test_without_a_screen(self) -> None:
+        sink = Written()
+        with Viewer(Drawn(), Controls(0.5), Tally()) as viewer:
+            assert len(list(viewer.show(found(4), [sink]))) == 4
+        assert sink.counts == [1, 1, 1, 1]
+
+    def test_transparent_pictures_lie_on_grey(self) -> None:
+        def cut(frame: Frame, *_: object, **__: bool) -> Image:
+            alpha = np.zeros((*SIZE[:2], 1), np.uint8)
+            alpha[:, 80:] = 255
+            return np.concatenate([frame.image, alpha], axis=2)
+
+        hand, _, _ = sitting(1, draw=cut)
+        assert np.all(hand.shown[0][1][:, :80] == module.BACKDROP)
+        assert np.all(hand.shown[0][1][:, 80:] == 40)
+
+
+class TestSwitches:
+    def test_masks_boxes_labels(self) -> None:
+        drawn = Drawn()
+        sitting(5, {0: "m", 1: "b", 2: "l", 3: "mbl"}, draw=drawn)
+        told = [(s["masks"], s["boxes"], s["labels"]) for _, _, s in drawn.calls]
+        assert told == [(1, 1, 1), (0, 1, 1), (0, 0, 1), (0, 0, 0), (1, 1, 1)]
+
+    def test_the_threshold_chooses_for_drawing_and_sinks(self) -> None:
+        drawn, sink = Drawn(), Written()
+        sitting(3, {0: "--", 1: "+++++++++++++"}, draw=drawn, sinks=(sink,))
+        assert [count for _, count, _ in drawn.calls] == sink.counts == [1, 2, 0]
+
+    def test_figures_and_help_lie_on_the_shown_picture_alone(self, tmp_path: Path) -> None:
+        recorder = Recorder(tmp_path / "a.mp4", RATE)
+        hand, _, _ = sitting(
+            6, {0: "h", 2: "?", 4: "?"}, controls=Controls(recording=True), recorder=recorder
+        )
+        changed = [int((image != picture(index)).any(axis=2).sum()) for index, image in hand.shown]
+        assert [pixels > 0 for pixels in changed] == [True, False, False, True, True, False]
+        assert changed[3] > changed[0]
+        for index, image in enumerate(pictures(tmp_path / "a.mp4")):
+            assert np.abs(image.astype(int) - picture(index)).max() < 6
+
+
+class TestFigures:
+    def test_count_what_came_and_was_segmented(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        clock = [0.0]
+        monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+
+        def ticking() -> Iterator[tuple[Frame, Instances]]:
+            for frame, instances in found(40):
+                clock[0] += 0.05
+                if frame.index % 2 == 0:  # of 40 a second, every second one is dropped
+                    tally.segmented += frame.index % 8 == 0
+                    yield frame, instances
+
+        controls, tally = Controls(0.5), Tally()
+        hand = Hand(controls)
+        list(Viewer(Drawn(), controls, tally, screen=hand).show(ticking()))
+        last, _ = hand.told[-1]
+        assert last.camera_fps == pytest.approx(20, rel=0.1)
+        assert last.network_fps == pytest.approx(2.5, rel=0.2)
+        assert last.instances == 1
+        assert last.recorded is None
+        assert last.dropped == 18  # 19 with the frame being shown, which counts once it was
+
+    def test_a_pause_leaves_the_rates_alone(self) -> None:
+        def hurrying() -> Iterator[tuple[Frame, Instances]]:
+            pairs = list(found(1000))
+            yield from [*pairs[:3], *pairs[990:993]]
+
+        hand, _, _ = sitting(0, {2: " "}, paused="x ", results=hurrying())
+        assert hand.told[-3][0].camera_fps == 0  # the 987 frames between did not come at once
+
+    def test_the_recordings_clock(self, tmp_path: Path) -> None:
+        hand, _, _ = sitting(8, {1: "r", 5: "r"}, recorder=Recorder(tmp_path / "a.mp4", RATE))
+        told = [figures.recorded for figures, _ in hand.told]
+        assert told[:2] == told[6:] == [None, None]
+        assert told[2:6] == pytest.approx([0, 0.1, 0.2, 0.3])
+
+
+class TestPause:
+    def test_the_picture_stands_and_keys_work(self) -> None:
+        drawn = Drawn()
+        hand, shown, _ = sitting(4, {1: " "}, paused="m-h ", draw=drawn)
+        assert shown == [0, 1, 2, 3]
+        assert hand.waits == 4
+        again = [(count, switches["masks"]) for index, count, switches in drawn.calls if index == 1]
+        assert again == [(1, True), (1, True), (1, False), (1, False), (1, False)]
+        lights = [(image != picture(1)).any() for index, image in hand.shown if index == 1]
+        assert lights == [False, False, False, False, True]  # with h, the sign of the pause appears
+
+    def test_frames_are_counted_once(self) -> None:
+        sink = Written()
+        _, _, tally = sitting(4, {1: " "}, paused="xxx ", sinks=(sink,))
+        assert tally.frames == 4
+        assert sink.frames == [0, 1, 2, 3]
+
+    @pytest.mark.parametrize("key", ["q", "\x1b"])
+    def test_it_can_be_ended(self, key: str) -> None:
+        assert sitting(10, {2: " "}, paused=f"x{key}")[1] == [0, 1, 2]
+
+    def test_the_recordings_clock_stops(self, tmp_path: Path) -> None:
+        def late() -> Iterator[tuple[Frame, Instances]]:
+            for frame, instances in found(10):
+                wait = 60 if frame.index > 4 else 0
+                yield Frame(frame.index, frame.seconds + wait, frame.image), instances
+
+        path = tmp_path / "a.mp4"
+        controls = Controls(recording=True)
+        sitting(0, {4: " "}, paused="x ", results=late(), controls=controls, recorder=Recorder(path, RATE))
+        assert probe(path).times == pytest.approx([i / RATE for i in range(10)], abs=1e-3)
+
+    def test_a_recording_can_be_ended_in_it(self, tmp_path: Path) -> None:
+        path = tmp_path / "a.mp4"
+        recorder = Recorder(path, RATE)
+        sitting(10, {4: " "}, paused="rx ", controls=Controls(recording=True), recorder=recorder)
+        assert len(probe(path).times) == 5
+
+
+class TestWithoutPictures:
+    """While nothing comes, `idle` is called by whoever waits for frames."""
+
+    @pytest.fixture
+    def clock(self, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+        clock = [100.0]
+        monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+        return clock
+
+    def gone(
+        self, clock: list[float], paused: str, *, recorder: Recorder | None = None
+    ) -> tuple[Hand, Controls, list[bool]]:
+        """After three frames nothing comes, half a second a look, for as many looks as keys are `paused`."""
+        controls, tally, wanted = Controls(0.5, 0.25, hud=False), Tally(), list[bool]()
+        hand = Hand(controls, paused=paused)
+
+        def stalling() -> Iterator[tuple[Frame, Instances]]:
+            for pair in found(3):
+                clock[0] += 0.1
+                yield pair
+            for _ in paused:
+                clock[0] += 0.5
+                wanted.append(viewer.idle())
+
+        with Viewer(Drawn(), controls, tally, screen=hand, recorder=recorder) as viewer:
+            assert len(list(viewer.show(stalling()))) == tally.frames == 3
+        return hand, controls, wanted
+
+    def test_the_last_picture_is_shown_with_how_long_ago_it_came(self, clock: list[float]) -> None:
+        hand, _, _ = self.gone(clock, "x" * 6)
+        assert [index for index, _ in hand.shown] == [0, 1, 2, 2, 2, 2]
+        told = [message for _, message in hand.told]
+        assert told == [""] * 3 + [f"no picture for {seconds} s, waiting" for seconds in (2, 2, 3)]
+        assert [figures.latency for figures, _ in hand.told[3:]] == [None] * 3
+        rates = [figures.camera_fps for figures, _ in hand.told[2:]]
+        assert rates == sorted(rates, reverse=True)
+        assert rates[0] == pytest.approx(10)
+        assert rates[-1] < 1
+
+    def test_keys_work(self, clock: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        hand, controls, wanted = self.gone(clock, "mxxxxsxq")
+        assert wanted == [True] * 7 + [False]
+        assert controls.ended
+        assert not controls.masks
+        assert len(list(tmp_path.iterdir())) == 2  # the snapshot of what is still shown
+        assert [message[:5] for _, message in hand.told[-2:]] == ["saved", "saved"]
+
+    def test_a_recording_can_be_ended(self, clock: list[float], tmp_path: Path) -> None:
+        recorder = Recorder(tmp_path / "a.mp4", RATE)
+        hand, controls, _ = self.gone(clock, "rxxxxrxx", recorder=recorder)
+        assert [figures.recorded is None for figures, _ in hand.told[3:]] == [False] * 3 + [True] * 2
+        assert not controls.recording
+
+    def test_a_pause_is_no_silence(self, clock: list[float]) -> None:
+        class Long(Hand):
+            def wait(self, seconds: float) -> bool:
+                clock[0] += 30
+                return super().wait(seconds)
+
+        def results() -> Iterator[tuple[Frame, Instances]]:
+            yield from found(2)
+            assert viewer.idle()
+
+        controls = Controls(0.5)
+        hand = Long(controls, {1: " "}, paused="x ")
+        viewer = Viewer(Drawn(), controls, Tally(), screen=hand)
+        list(viewer.show(results()))
+        assert [(index, message) for (index, _), (_, message) in zip(hand.shown, hand.told, strict=True)] == [
+            (0, ""),
+            *[(1, "")] * 3,
+        ]
+
+    def test_before_the_first_picture(self) -> None:
+        controls = Controls()
+        hand = Hand(controls, paused="xq")
+        viewer = Viewer(Drawn(), controls, Tally(), screen=hand)
+        assert viewer.idle()
+        assert not viewer.idle()
+        assert hand.shown == []
+
+    def test_without_a_screen(self) -> None:
+        assert Viewer(Drawn(), Controls(), Tally()).idle()
+
+
+class TestSnapshot:
+    def test_two_files_in_the_current_folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+
+        def draw(frame: Frame, *_: object, **__: bool) -> Image:
+            return 255 - frame.image
+
+        hand, _, _ = sitting(3, {0: "s"}, draw=draw)
+        plain, masks = sorted(tmp_path.iterdir())
+        assert masks.name == f"{plain.stem}_masks.png"
+        np.testing.assert_array_equal(read_image(plain), picture(1))
+        np.testing.assert_array_equal(read_image(masks), 255 - picture(1))
+        told = [(image != 255 - picture(index)).any() for index, image in hand.shown]
+        assert told == [False, True, True]  # the name, for a while
+
+    def test_one_that_fails_is_told_and_the_session_goes_on(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def fail(*_: object) -> None:
+            raise SinkError("The disk is full.")
+
+        monkeypatch.setattr(module, "save_snapshot", fail)
+        hand, shown, _ = sitting(3, {0: "s"})
+        assert len(shown) == 3
+        assert (hand.shown[1][1] != picture(1)).any()
+        assert caplog.messages == ["The disk is full."]
+
+
+class Broken(Recorder):
+    """Its encoder fails at the second picture of each recording, as long as `broken`."""
+
+    broken = True
+
+    def _record(self, seconds: float, image: Image) -> None:
+        if self.broken and self._clip is not None:
+            self._fail(SinkError("The encoder broke."))
+        else:
+            super()._record(seconds, image)
+
+
+class TestRecording:
+    def test_a_key_starts_and_stops_it(self, tmp_path: Path) -> None:
+        recorder = Recorder(tmp_path / "a.mp4", RATE)
+        sitting(12, {2: "r", 6: "r", 8: "r"}, recorder=recorder)
+        first, second = recorder.written
+        for path, indexes in ((first, range(3, 7)), (second, range(9, 12))):
+            assert probe(path).times == pytest.approx([i / RATE for i in range(len(indexes))], abs=1e-3)
+            for image, index in zip(pictures(path), indexes, strict=True):
+                assert np.abs(image.astype(int) - picture(index)).max() < 6
+
+    def test_the_controls_follow_a_trigger(self, tmp_path: Path) -> None:
+        controls = Controls()
+        lit: list[bool] = []
+        recorder = Recorder(tmp_path / "a.mp4", RATE, on=Trigger(frozenset({1}), pre=0, post=0.2))
+        hand, tally = Hand(controls), Tally()
+        with Viewer(Drawn(), controls, tally, screen=hand, recorder=recorder) as viewer:
+            for _ in viewer.show(found(10, until=3)):
+                settle(viewer)
+                lit.append(controls.recording)
+        assert lit == [False, *[True] * 5, *[False] * 4]
+        assert len(probe(recorder.written[0]).times) == 5
+
+    def test_a_key_ends_one_that_a_trigger_began(self, tmp_path: Path) -> None:
+        controls = Controls()
+        recorder = Recorder(tmp_path / "a.mp4", RATE, on=Trigger(frozenset({1}), pre=0, post=5))
+        with Viewer(Drawn(), controls, Tally(), screen=Hand(controls, {4: "r"}), recorder=recorder) as viewer:
+            for _ in viewer.show(found(10)):
+                settle(viewer)
+        assert [len(probe(path).times) for path in recorder.written] == [5]
+        assert not controls.recording
+
+    def test_one_that_fails_does_not_end_the_session(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        controls = Controls(recording=True)
+        recorder = Broken(tmp_path / "a.mp4", RATE)
+        told: list[bool] = []
+        hand = Hand(controls)
+        viewer = Viewer(Drawn(), controls, Tally(), screen=hand, recorder=recorder)
+        for frame in viewer.show(found(12)):
+            settle(viewer)
+            told.append(controls.recording)
+            if frame.index == 6:
+                recorder.broken = False
+                controls.press("r")
+        with pytest.raises(SinkError, match=r"A recording failed: The encoder broke\."):
+            viewer.close()
+        assert told == [True, True, *[False] * 5, *[True] * 5]
+        assert caplog.messages[0] == "A recording failed, the session goes on: The encoder broke."
+        assert len(recorder.written) == 1
+
+    def test_its_failure_hides_no_other_error(self, tmp_path: Path) -> None:
+        controls = Controls(recording=True)
+
+        def failing() -> Iterator[tuple[Frame, Instances]]:
+            yield from found(5)
+            raise ZeroDivisionError("no such number")
+
+        with pytest.raises(ZeroDivisionError):
+            sitting(0, results=failing(), controls=controls, recorder=Broken(tmp_path / "a.mp4", RATE))
+
+    def test_frames_left_out_are_told(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.setattr("live_seg.sinks.background.MOST_WAITING", 1)
+        gate = Event()
+
+        class Slow(Recorder):
+            def write(self, frame: Frame, image: Image, instances: Instances) -> bool:
+                gate.wait()
+                return super().write(frame, image, instances)
+
+        recorder = Slow(tmp_path / "a.mp4", RATE)
+        controls = Controls(recording=True)
+        with Viewer(Drawn(), controls, Tally(), recorder=recorder) as viewer:
+            for _ in viewer.show(found(6)):
+                pass
+            gate.set()
+        assert caplog.messages == ["The recording lacks 5 frames: its encoder was too slow for the source."]
+
+
+def settle(viewer: Viewer) -> None:
+    """Wait until the recorder's thread has done all it was given."""
+    done = Event()
+    recording = viewer._recording
+    assert recording is not None
+    recording._background.do(done.set)
+    assert done.wait(30)
+
+
+class Paced(Source):
+    """A live source whose next frame comes once `shown` says so."""
+
+    live = True
+    name, fps, size = "paced", 30.0, (160, 120)
+
+    def __init__(self, count: int) -> None:
+        self.count, self.shown = count, Semaphore(2)
+
+    def __iter__(self) -> Iterator[Frame]:
+        noise = np.random.default_rng(0).integers(0, 255, SIZE, np.uint8)
+        for index in range(self.count):
+            self.shown.acquire()
+            yield Frame(index, index / 30, noise)
+
+    def close(self) -> None:
+        self.shown.release(self.count)
+
+
+def test_a_network_of_two_and_a_half_seconds_shows_its_masks(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "live_seg.propagation.propagator")
+    enough, answered = Event(), Event()
+
+    def segment(images: list[Image]) -> list[Instances]:
+        assert enough.wait(60)
+        answered.set()
+        return [left_half(image) for image in images]
+
+    source, controls, tally = Paced(100), Controls(), Tally()
+    counts: list[int] = []
+
+    def draw(frame: Frame, instances: Instances, **_: Any) -> Image:
+        counts.append(len(instances))
+        return frame.image
+
+    viewer = Viewer(draw, controls, tally)
+    for frame in viewer.show(run(source, segment, tally=tally)):
+        if frame.index == 75:
+            enough.set()
+            assert answered.wait(60)
+        source.shown.release()
+    assert counts[:75] == [0] * 75
+    assert counts[-1] == 1
+    assert not [message for message in caplog.messages if "too late" in message]
