@@ -1,9 +1,11 @@
-"""How well carried masks hold: python benchmarks/measure_propagation.py VIDEO... [--every 8] [--frames 300].
+"""How well propagated masks hold.
+
+    python benchmarks/measure_propagation.py VIDEO... [--every 8] [--frames 300]
 
 Segments every frame as truth, then pretends that only every Nth was, and prints the mean mask IoU with the
-truth by the distance from the last segmented frame, with and without carrying, and what carrying costs.
---strip FOLDER saves a picture for each video: carried masks at each distance, the truth's edge in white, from
-the segmented frame on after which masks that stay where they were lose most.
+truth by the distance from the last segmented frame, with and without propagation, and what propagation costs.
+--strip FOLDER saves a picture for each video: propagated masks at each distance, the truth's edge in white,
+from the segmented frame on after which masks that stay where they were lose most.
 """
 
 import argparse
@@ -18,7 +20,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 import live_seg
-from live_seg.propagation.propagator import Carrier
+from live_seg.propagation.propagator import Propagator
 from live_seg.tracking.tracker import Tracker
 from live_seg.types import Frame, Image, Instances
 
@@ -44,16 +46,16 @@ def main() -> None:
         with live_seg.open_source(video) as source:
             truth = segmented(islice(source, options.frames), segment)
         cv2.setNumThreads(options.threads)
-        carried, wall, cpu = followed(truth, options.every)
+        propagated, wall, cpu = followed(truth, options.every)
         print(f"{video}: {wall:.1f} ms a frame, {cpu:.1f} ms of CPU")
         print("  distance " + " ".join(f"{distance:6d}" for distance in range(1, options.every + 1)))
         held = [truth[last(at, options.every)][1] for at in range(len(truth))]
-        for name, shown in (("held", held), ("carried", carried)):
+        for name, shown in (("held", held), ("propagated", propagated)):
             means = by_distance(quality(shown, truth, options.every), options.every)
             print(f"  {name:9}" + " ".join(f"{iou:6.3f}" for iou in means), flush=True)
         if options.strip:
             begin = most_moved(quality(held, truth, options.every), options.every)
-            strip = drawn(truth, carried, begin, options.every)
+            strip = drawn(truth, propagated, begin, options.every)
             cv2.imwrite(str(options.strip / f"strip_{Path(video).stem}.png"), strip)
 
 
@@ -72,21 +74,21 @@ def segmented(frames: Iterable[Frame], segment: Callable[..., Sequence[Instances
 
 
 def followed(truth: Found, every: int) -> tuple[list[Instances], float, float]:
-    """What is carried to each frame from the last segmented one before it; median ms, mean CPU ms of one."""
-    carrier, carried, costs, begun = (
-        Carrier(takeover=1),
+    """What is propagated to each frame from the last segmented one before it; median and mean CPU ms of one."""
+    propagator, propagated, costs, begun = (
+        Propagator(takeover=1),
         list[Instances](),
         list[float](),
         time.process_time(),
     )
     for position, (frame, instances) in enumerate(truth):
         since = time.perf_counter()
-        carried.append(carrier.advance(frame))
+        propagated.append(propagator.advance(frame))
         if position % every == 0:
-            carrier.correct(frame.index, instances)
+            propagator.correct(frame.index, instances)
         costs.append(time.perf_counter() - since)
     cpu = (time.process_time() - begun) / max(1, len(truth))
-    return carried, 1000 * float(np.median(costs)), 1000 * cpu
+    return propagated, 1000 * float(np.median(costs)), 1000 * cpu
 
 
 def last(position: int, every: int) -> int:
@@ -132,9 +134,9 @@ def most_moved(held: list[list[float]], every: int) -> int:
     return begins[int(np.argmax(losses))]
 
 
-def drawn(truth: Found, carried: list[Instances], begin: int, every: int) -> Image:
+def drawn(truth: Found, propagated: list[Instances], begin: int, every: int) -> Image:
     """Side by side the frames from `begin` to the next result, around all that was found in them."""
-    shown = [truth[begin][1], *carried[begin + 1 : begin + every + 1]]
+    shown = [truth[begin][1], *propagated[begin + 1 : begin + every + 1]]
     stretch = truth[begin : begin + every + 1]
     boxes = np.concatenate([instances.boxes for _, instances in stretch])
     height, width = stretch[0][0].image.shape[:2]

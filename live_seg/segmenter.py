@@ -81,7 +81,7 @@ class Segmenter:
             else:
                 image = _resized(image, height, width)
         rgb = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
-        return on_canvas(rgb, placement), placement.normalised_window()
+        return on_canvas(rgb, placement), placement.normalized_window()
 
     def _segment(self, images: list[Image], placements: list[Placement]) -> list[Instances]:
         """Segment pictures that share one canvas, as many at once as there is memory for."""
@@ -100,7 +100,7 @@ class Segmenter:
         return done
 
     def _segment_at_once(self, images: list[Image], placements: list[Placement]) -> list[Instances]:
-        with self.engine.watch("prepare"):
+        with self.engine.timer("prepare"):
             prepared = [self._prepared(i, p) for i, p in zip(images, placements, strict=True)]
             pictures, windows = (np.stack(column) for column in zip(*prepared, strict=True))
         maps, found = self.engine.detect(pictures, windows)
@@ -109,7 +109,7 @@ class Segmenter:
         if not len(found.rows):
             return [Instances.empty()] * len(images)
         masks = self.engine.masks(maps, found)
-        with self.engine.watch("to pixels"):
+        with self.engine.timer("to pixels"):
             return [
                 _instances(placement, found.only(found.rows == row), masks[found.rows == row])
                 for row, placement in enumerate(placements)

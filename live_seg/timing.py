@@ -7,15 +7,15 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 _NOTHING = nullcontext()
 
 
-class Watch:
-    """What is told of every stage, `with watch("trunk"): ...`, and takes no notice."""
+class Timer:
+    """No-op timer: `with timer("trunk"): ...` does nothing."""
 
     def __call__(self, stage: str) -> AbstractContextManager[None]:  # noqa: ARG002
         """Surrounds `stage`."""
         return _NOTHING
 
 
-class Stopwatch(Watch):
+class StageTimer(Timer):
     """Adds up the seconds of each stage. For one thread."""
 
     def __init__(self) -> None:
@@ -34,4 +34,4 @@ class Stopwatch(Watch):
         return seconds
 
 
-UNWATCHED = Watch()
+NO_TIMER = Timer()

@@ -45,7 +45,7 @@ class Instances:
     boxes: NDArray[np.float32]
     """(N, 4): x1 y1 x2 y2 in pixels, x2 and y2 exclusive."""
     masks: NDArray[np.float32]
-    """(N, M, M): chance, 0..1, that a cell of the instance's own box belongs to it; M is usually 28."""
+    """(N, M, M): probability, 0..1, that a cell of the instance's own box belongs to it; M is usually 28."""
     class_ids: NDArray[np.int32]
     """(N,): the network's class ids; 0, the background, never occurs."""
     scores: NDArray[np.float32]
@@ -175,8 +175,8 @@ class Source(Protocol):
     """`time.monotonic()` when a live source captured its first frame; None before, and for others."""
     frames: int | None = None
     """Declared number of pictures, often off by a few; None when unknown or endless."""
-    sound: Path | None = None
-    """The file whose sound, if any, belongs to these pictures; 0.0 s is its first video frame."""
+    audio: Path | None = None
+    """The file whose audio, if any, belongs to these pictures; 0.0 s is its first video frame."""
 
     def __iter__(self) -> Iterator[Frame]: ...
 

@@ -30,7 +30,7 @@ def clip(
     rate: str = "30",
     seconds: float = 1.0,
     size: str = "160x120",
-    sound: int = 0,
+    audio: int = 0,
     rotation: int = 0,
     delay: float = 0.0,
     picture: str = "testsrc",
@@ -38,18 +38,18 @@ def clip(
 ) -> Path:
     """Make a clip at `path` (its ending chooses the container) and return `path`.
 
-    `rate` may be a fraction ("30000/1001"); `size` may be odd; `sound` is the number of tracks, each a tone
+    `rate` may be a fraction ("30000/1001"); `size` may be odd; `audio` is the number of tracks, each a tone
     of its own; `rotation` is written as metadata only, degrees counter-clockwise to turn the picture for
-    display; `delay` starts the picture that many seconds after the sound (negative: before); `picture` is an
+    display; `delay` starts the picture that many seconds after the audio (negative: before); `picture` is an
     ffmpeg lavfi source ("color=red"); `encode` adds output options, the last of a kind wins.
     """
     joint = ":" if "=" in picture else "="
     inputs: list[str] = ["-itsoffset", str(max(delay, 0.0)), "-f", "lavfi"]
     inputs += ["-i", f"{picture}{joint}rate={rate}:size={size}:duration={seconds}"]
-    for track in range(sound):
+    for track in range(audio):
         tone = f"sine=frequency={440 * (track + 1)}:duration={seconds}"
         inputs += ["-itsoffset", str(max(-delay, 0.0)), "-f", "lavfi", "-i", tone]
-    mapped = [word for stream in range(sound + 1) for word in ("-map", str(stream))]
+    mapped = [word for stream in range(audio + 1) for word in ("-map", str(stream))]
     odd = any(int(side) % 2 for side in size.split("x"))
     codec = ["-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv444p" if odd else "yuv420p"]
     upright = path.with_name(f"upright-{path.name}") if rotation else path
@@ -60,11 +60,11 @@ def clip(
     return path
 
 
-def variable_clip(path: Path, *, sound: int = 0) -> Path:
+def variable_clip(path: Path, *, audio: int = 0) -> Path:
     """Make a clip of 1 s at 10 fps, then 1 s at 30 fps: 40 frames with their true times, 2 s long."""
     sparse_first = "select='gte(t,1)+not(mod(n,3))'"
     vary = ("-vf", sparse_first, "-fps_mode", "vfr", "-enc_time_base", "1/90000")
-    return clip(path, seconds=2.0, sound=sound, encode=vary)
+    return clip(path, seconds=2.0, audio=audio, encode=vary)
 
 
 def truncated(path: Path) -> Path:
@@ -81,7 +81,7 @@ def text_as_mp4(path: Path) -> Path:
 
 
 def zero_frames(path: Path) -> Path:
-    """Make a valid container that holds sound and no picture."""
+    """Make a valid container that holds audio and no picture."""
     ffmpeg("-f", "lavfi", "-i", "sine=duration=1", path)
     return path
 
@@ -101,12 +101,12 @@ class Probe:
     audio_codecs: tuple[str, ...]
     times: tuple[float, ...]
     """Seconds at which each video frame is shown, counted from the earliest stream of the file."""
-    sound_spans: tuple[tuple[float, float], ...]
-    """(start, end) in seconds of each sound track as decoded."""
+    audio_spans: tuple[tuple[float, float], ...]
+    """(start, end) in seconds of each audio track as decoded."""
 
 
 def probe(path: Path) -> Probe:
-    """Decode every video frame and sound track of `path` with ffmpeg and tell what is there."""
+    """Decode every video frame and audio track of `path` with ffmpeg and tell what is there."""
     every = ("-map", "0:v?", "-map", "0:a?", "-fps_mode", "passthrough", "-enc_time_base", "demux")
     done = ffmpeg("-i", path, *every, "-f", "framecrc", "-")
     told = done.stderr.decode(errors="replace").split("\nOutput #0")[0]
@@ -135,7 +135,7 @@ def probe(path: Path) -> Probe:
         rotation=round(float(rotation[1])) if rotation else 0,
         audio_codecs=tuple(re.findall(r"Stream #0:\d+.*: Audio: (\w+)", told)),
         times=tuple(start for s, kind in kinds.items() if kind == "video" for start, _ in spans[s]),
-        sound_spans=tuple(
+        audio_spans=tuple(
             (spans[s][0][0], spans[s][-1][1]) for s, kind in kinds.items() if kind == "audio" and spans[s]
         ),
     )

@@ -123,7 +123,7 @@ class Reference:
         return [*outputs, outputs[-1][::2, ::2]]
 
     def proposals(self, pyramid: list[Array], size: tuple[int, int]) -> Array:
-        """RPN and `ProposalLayer` -> (proposals, 4), normalised."""
+        """RPN and `ProposalLayer` -> (proposals, 4), normalized."""
         s = self.settings
         shared = [relu(self.conv(x, "rpn_conv_shared")) for x in pyramid]
         logits = np.concatenate([self.conv(x, "rpn_class_raw").reshape(-1, 2) for x in shared])
@@ -138,7 +138,7 @@ class Reference:
         return rois
 
     def detections(self, pyramid: list[Array], rois: Array, window: Array) -> tuple[Array, Array, Array]:
-        """`fpn_classifier_graph` and `refine_detections_graph` -> boxes (normalised), class ids, scores."""
+        """`fpn_classifier_graph` and `refine_detections_graph` -> boxes (normalized), class ids, scores."""
         s = self.settings
         x = self.conv(pyramid_roi_align(pyramid, rois, 7), "mrcnn_class_conv1", padding="valid")
         x = relu(self.norm(x, "mrcnn_class_bn1"))
@@ -203,7 +203,7 @@ def denorm_boxes(boxes: Array, size: tuple[int, int]) -> Array:
 
 
 def pyramid_anchors(size: tuple[int, int]) -> Array:
-    """`generate_pyramid_anchors`: one at a time. (A, 4), normalised."""
+    """`generate_pyramid_anchors`: one at a time. (A, 4), normalized."""
     anchors = []
     for stride, side in zip((4, 8, 16, 32, 64), (32, 64, 128, 256, 512), strict=True):
         for y in range(0, size[0], stride):

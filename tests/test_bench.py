@@ -34,7 +34,7 @@ from live_seg.errors import LiveSegError, SourceError
 from live_seg.segmenter import Segmenter
 from live_seg.sources.demo import DemoClip
 from live_seg.sources.opening import open_source
-from live_seg.timing import UNWATCHED, Stopwatch
+from live_seg.timing import NO_TIMER, StageTimer
 from live_seg.types import Frame
 from tests.clips import clip, probe
 from tests.stand_ins import TINY
@@ -59,16 +59,16 @@ class Pretender(Engine):
         return f"thin air, {self.name}"
 
     def detect(self, pictures: NDArray[np.uint8], windows: NDArray[np.float32]) -> tuple[list[str], Found]:
-        with self.watch("trunk"):
+        with self.timer("trunk"):
             self.calls.append((self.name, len(pictures)))
-        with self.watch("heads"):
+        with self.timer("heads"):
             rows = np.arange(len(pictures) if len(self.calls) > 1 else 0, dtype=np.int32)
             return ["maps"], Found(
                 rows, windows[rows] * 0.5, np.ones(len(rows), np.int32), np.full(len(rows), 0.9, np.float32)
             )
 
     def masks(self, maps: list[str], found: Found) -> NDArray[np.float32]:
-        with self.watch("masks"):
+        with self.timer("masks"):
             assert maps == ["maps"]
             return np.ones((len(found.rows), 28, 28), np.float32)
 
@@ -104,28 +104,28 @@ def invoke(*words: str | int | Path) -> Result:
     return result
 
 
-class TestStopwatch:
+class TestStageTimer:
     def test_adds_up_what_comes_again_and_starts_anew_with_each_lap(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         clock = iter([1.0, 2.0, 10.0, 14.0, 20.0, 20.5])
         monkeypatch.setattr("time.perf_counter", lambda: next(clock))
-        watch = Stopwatch()
+        timer = StageTimer()
         for stage in ("trunk", "heads", "trunk"):
-            with watch(stage):
+            with timer(stage):
                 pass
-        assert watch.lap() == {"trunk": 1.5, "heads": 4.0}
-        assert watch.lap() == {}
+        assert timer.lap() == {"trunk": 1.5, "heads": 4.0}
+        assert timer.lap() == {}
 
     def test_the_error_in_a_stage_passes_and_the_stage_does_not_count(self) -> None:
-        watch = Stopwatch()
-        with pytest.raises(MemoryError), watch("trunk"):
+        timer = StageTimer()
+        with pytest.raises(MemoryError), timer("trunk"):
             raise MemoryError
-        assert watch.lap() == {}
+        assert timer.lap() == {}
 
-    def test_unwatched_stages_run_and_may_be_nested(self) -> None:
-        with UNWATCHED("trunk"), UNWATCHED("heads"):
-            assert Pretender().watch is UNWATCHED
+    def test_untimed_stages_run_and_may_be_nested(self) -> None:
+        with NO_TIMER("trunk"), NO_TIMER("heads"):
+            assert Pretender().timer is NO_TIMER
 
 
 class TestColumns:
@@ -240,7 +240,7 @@ class TestStages:
             stages.measure(source, [contestant()], tmp_path / "drawn.mp4", batch=4)
         assert len(probe(tmp_path / "drawn.mp4").times) == 1
 
-    def test_an_engine_is_unwatched_afterwards_even_when_it_fails(self, street: Path, tmp_path: Path) -> None:
+    def test_an_engine_has_no_timer_afterwards_even_when_it_fails(self, street: Path, tmp_path: Path) -> None:
         class Failing(Pretender):
             def masks(self, *_: object) -> NDArray[np.float32]:
                 raise MemoryError
@@ -248,7 +248,7 @@ class TestStages:
         segment = Segmenter(Failing(), ("background", "person"))
         with open_source(street) as source, pytest.raises(MemoryError):
             stages.measure(source, [Contestant("auto", segment)], tmp_path / "drawn.mp4", batch=1)
-        assert segment.engine.watch is UNWATCHED
+        assert segment.engine.timer is NO_TIMER
 
     def test_warm_up_shows_single_pictures_and_batches(self) -> None:
         one = contestant()

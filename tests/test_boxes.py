@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from keras import ops
 from numpy.typing import NDArray
 
-from live_seg.maskrcnn.anchors import pyramid_anchors, to_normalised, to_pixels
+from live_seg.maskrcnn.anchors import pyramid_anchors, to_normalized, to_pixels
 from live_seg.maskrcnn.boxes import apply_deltas, area, clip, deltas_between, iou, overlap
 
 quick = settings(max_examples=40, deadline=None)
@@ -28,19 +28,19 @@ def numpy(tensor: Any) -> NDArray[Any]:
 
 
 def test_the_last_pixel_lies_at_one() -> None:
-    whole = to_normalised(np.array([0, 0, 101, 201]), (101, 201))
+    whole = to_normalized(np.array([0, 0, 101, 201]), (101, 201))
     np.testing.assert_array_equal(whole, [0, 0, 1, 1])
-    inner = to_normalised(np.array([[10, 50, 31, 151]]), (101, 201))
+    inner = to_normalized(np.array([[10, 50, 31, 151]]), (101, 201))
     np.testing.assert_allclose(inner, [[0.1, 0.25, 0.3, 0.75]], rtol=1e-6)
     assert whole.dtype == inner.dtype == np.float32
 
 
 @quick
 @given(seed=seeds, height=st.integers(2, 2000), width=st.integers(2, 2000))
-def test_pixels_and_normalised_invert_each_other(seed: int, height: int, width: int) -> None:
+def test_pixels_and_normalized_invert_each_other(seed: int, height: int, width: int) -> None:
     boxes = random_boxes(seed, 5)
     pixels = to_pixels(boxes, (height, width))
-    np.testing.assert_allclose(to_normalised(pixels, (height, width)), boxes, atol=1e-5)
+    np.testing.assert_allclose(to_normalized(pixels, (height, width)), boxes, atol=1e-5)
     assert pixels.dtype == np.float32
 
 

@@ -255,7 +255,7 @@ class TestVideo:
         assert (told.video_codec, told.size, len(told.times)) == ("h264", (160, 120), 10)
 
     def test_sound_and_time_line_are_kept(self, tmp_path: Path, out: Path) -> None:
-        source = variable_clip(tmp_path / "in.mp4", sound=1)
+        source = variable_clip(tmp_path / "in.mp4", audio=1)
         assert invoke("video", source, "-o", out / "a.mp4").exit_code == 0
         told = probe(out / "a.mp4")
         assert told.duration == pytest.approx(2.0, abs=0.1)
@@ -382,9 +382,9 @@ class TestVideo:
         assert [len(line["instances"]) for line in lines] == [1] * 10
 
     @pytest.mark.parametrize(
-        "options", [("--every", "2", "--no-carry"), ("--every", "2", "--policy", "latest")]
+        "options", [("--every", "2", "--no-propagate"), ("--every", "2", "--policy", "latest")]
     )
-    def test_every_takes_carrying(self, source: Path, out: Path, options: tuple[str, ...]) -> None:
+    def test_every_takes_propagation(self, source: Path, out: Path, options: tuple[str, ...]) -> None:
         result = invoke("video", source, "-o", out / "a.mp4", *options)
         assert (result.exit_code, names(out)) == (2, [])
         assert "every is 2" in result.stderr
@@ -756,7 +756,7 @@ def interrupted(model: str, *arguments: str | Path) -> tuple[int, str, str]:
 
 class TestInterrupt:
     def test_in_mid_video_what_was_written_is_finished(self, tmp_path: Path, out: Path) -> None:
-        source = clip(tmp_path / "in.mp4", seconds=10, sound=1)
+        source = clip(tmp_path / "in.mp4", seconds=10, audio=1)
         outputs = ("-o", out / "a.mp4", "--json", out / "a.jsonl", "--batch", "1")
         code, stdout, stderr = interrupted(SLOW, "video", source, *outputs)
         assert (code, stderr) == (130, "")
@@ -771,8 +771,8 @@ class TestInterrupt:
         assert frames - 1 <= len(video.times) <= frames + 1
         assert video.duration == pytest.approx(frames / 30, abs=0.1)
         assert len(pictures(out / "a.mp4")) == len(video.times)
-        ((_, sound_end),) = video.sound_spans
-        assert sound_end == pytest.approx(frames / 30, abs=0.1)
+        ((_, audio_end),) = video.audio_spans
+        assert audio_end == pytest.approx(frames / 30, abs=0.1)
         assert frames - 1 <= len((out / "a.jsonl").read_text().splitlines()) <= frames + 1
 
     def test_before_the_first_frame(self, source: Path, out: Path) -> None:

@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 
 from live_seg.cli.main import app
 from live_seg.cli.options import EngineName, ModelOptions, Options
-from live_seg.evaluation.evaluate import FIGURES
+from live_seg.evaluation.evaluate import METRICS
 from live_seg.types import Image, Instances
 from tests.clips import names
 from tests.stand_ins import StandIn, tiny_network
@@ -98,7 +98,7 @@ class TestOutput:
         assert result.stdout.endswith(f"-> {out / 'm.json'}\n-> {out / 'r.json'}\n")
         assert names(out) == ["m.json", "r.json"]
         metrics = json.loads((out / "m.json").read_text())
-        assert tuple(metrics["box"]) == tuple(metrics["mask"]) == FIGURES
+        assert tuple(metrics["box"]) == tuple(metrics["mask"]) == METRICS
         assert metrics["classes"]["Person"]["mask_ap"] == pytest.approx(1.0)
         assert metrics["unknown"] == ["dog"]
         rows = json.loads((out / "r.json").read_text())

@@ -202,8 +202,8 @@ class TestOutputs:
         assert names(out) == ["a_001.mp4", "a_002.mp4", "a_003.mp4"]
         assert [len(probe(out / name).times) for name in names(out)] == [10, 10, 6]
 
-    def test_no_carry_shows_segmented_frames_alone(self, out: Path) -> None:
-        result = invoke("webcam", "--show", "none", "--no-carry", "--json", "a.jsonl", "--seconds", "20")
+    def test_no_propagate_shows_segmented_frames_alone(self, out: Path) -> None:
+        result = invoke("webcam", "--show", "none", "--no-propagate", "--json", "a.jsonl", "--seconds", "20")
         assert result.exit_code == 0
         assert all(len(line["instances"]) == 1 for line in lines(out / "a.jsonl"))
 
@@ -413,19 +413,19 @@ class TestAStreamThatIsGone:
         monkeypatch.setattr(live, "PAUSES", (100.0,))
         monkeypatch.setattr(live, "CLOSES_WITHIN", 0.05)
 
-    def watch(self, port: int, carry: str) -> None:
+    def watch(self, port: int, propagate: str) -> None:
         source = ("--source", f"tcp://127.0.0.1:{port}", "--timeout", "100", "--web-address", "127.0.0.1:0")
-        result = invoke("webcam", *source, carry)
+        result = invoke("webcam", *source, propagate)
         assert result.exit_code == 0
         assert TOLD.fullmatch(result.stdout)
 
     @pytest.mark.timeout(60)
     @pytest.mark.usefixtures("out")
-    @pytest.mark.parametrize("carry", ["--carry", "--no-carry"])
+    @pytest.mark.parametrize("propagate", ["--propagate", "--no-propagate"])
     @pytest.mark.parametrize("how", ["stall", "kill"])
     @pytest.mark.parametrize("closed", [False, True], ids=["key", "close button"])
     def test_the_window_ends_the_wait(
-        self, monkeypatch: pytest.MonkeyPatch, sender: Sender, how: str, carry: str, closed: bool
+        self, monkeypatch: pytest.MonkeyPatch, sender: Sender, how: str, propagate: str, closed: bool
     ) -> None:
         looks = [0]
 
@@ -444,14 +444,14 @@ class TestAStreamThatIsGone:
                 return super().wait(milliseconds)
 
         Impatient(monkeypatch)
-        self.watch(sender.port, carry)
+        self.watch(sender.port, propagate)
         assert looks[0] >= self.LOOKS
 
     @pytest.mark.timeout(60)
     @pytest.mark.usefixtures("out", "no_display")
-    @pytest.mark.parametrize("carry", ["--carry", "--no-carry"])
+    @pytest.mark.parametrize("propagate", ["--propagate", "--no-propagate"])
     def test_the_page_ends_the_wait(
-        self, monkeypatch: pytest.MonkeyPatch, sender: Sender, carry: str
+        self, monkeypatch: pytest.MonkeyPatch, sender: Sender, propagate: str
     ) -> None:
         class Clicked(web.WebPage):
             shown = looks = 0
@@ -470,7 +470,7 @@ class TestAStreamThatIsGone:
                 return super().wait(seconds)
 
         monkeypatch.setattr(web, "WebPage", Clicked)
-        self.watch(sender.port, carry)
+        self.watch(sender.port, propagate)
 
 
 SLOW = """

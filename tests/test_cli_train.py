@@ -31,13 +31,13 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What is asked of the library, which does nothing but say two lines."""
     seen: list[Any] = []
 
-    def train(settings: Settings, folder: Path, *, tell: Any, quiet: bool) -> None:
+    def train(settings: Settings, folder: Path, *, report: Any, quiet: bool) -> None:
         seen.append((settings, folder, quiet))
-        tell("epoch 1/1: loss 1.000")
+        report("epoch 1/1: loss 1.000")
 
-    def resume(folder: Path, *, tell: Any, quiet: bool) -> None:
+    def resume(folder: Path, *, report: Any, quiet: bool) -> None:
         seen.append((folder, quiet))
-        tell("Going on after epoch 1 of 2.")
+        report("Going on after epoch 1 of 2.")
 
     monkeypatch.setattr("live_seg.training.train.train", train)
     monkeypatch.setattr("live_seg.training.train.resume", resume)

@@ -438,7 +438,7 @@ def test_ffmpeg_has_what_is_used() -> None:
 @pytest.mark.parametrize(
     ("encoders", "state", "lacks"),
     [
-        ("libx264 prores_ks libvpx-vp9", "note", "lacks aac (sound that is not copied)"),
+        ("libx264 prores_ks libvpx-vp9", "note", "lacks aac (audio that is not copied)"),
         ("aac prores_ks libvpx-vp9", "bad", "lacks libx264 (videos)"),
     ],
 )

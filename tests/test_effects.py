@@ -114,7 +114,7 @@ class TestHiding:
 
     @given(st.integers(0, 2**32 - 1), st.tuples(*[st.integers(-20, 130)] * 2, *[st.integers(1, 120)] * 2))
     @settings(max_examples=30, deadline=None)
-    def test_a_chance_of_three_tenths_is_hidden_whole(
+    def test_a_probability_of_three_tenths_is_hidden_whole(
         self, seed: int, corner: tuple[int, int, int, int]
     ) -> None:
         x, y, width, height = corner
@@ -122,8 +122,8 @@ class TestHiding:
         instances = found((x, y, x + width, y + height), masks=masks)
         made = EFFECTS["pixelate"](picture(), instances)  # noise: what shows through is not of one colour
         likely = np.zeros((120, 160), bool)
-        for region, chance in instances.soft((120, 160)):
-            likely[region] |= chance >= 0.3
+        for region, probability in instances.soft((120, 160)):
+            likely[region] |= probability >= 0.3
         block = 2 ** max(1, round(np.log2(max(np.sqrt(width * height) / 8, 1))))
         for top in range(0, 120, block):
             for left in range(0, 160, block):

@@ -1,4 +1,4 @@
-"""What runs a network: choosing the best in NumPy, conversion, quantisation, where forms lie, memory."""
+"""What runs a network: choosing the best in NumPy, conversion, quantization, where forms lie, memory."""
 
 import json
 import logging
@@ -24,7 +24,7 @@ from live_seg.engines.openvino import cache as store
 from live_seg.engines.openvino import quantize as quantization
 from live_seg.engines.openvino.convert import convert
 from live_seg.engines.openvino.engine import PARTS, OpenVINOEngine
-from live_seg.engines.openvino.nms import best_first, likeliest
+from live_seg.engines.openvino.nms import best_first, top_k
 from live_seg.errors import UsageError, WeightsError
 from live_seg.maskrcnn.model import MaskRCNN
 from live_seg.maskrcnn.ops import devices, out_of_memory
@@ -97,11 +97,11 @@ class TestSuppression:
     @given(scores=st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), max_size=12), count=st.integers(1, 15))
     def test_of_equals_the_earlier_are_likelier(self, scores: list[float], count: int) -> None:
         best = np.argsort(-np.array(scores, np.float32), kind="stable")[:count]
-        np.testing.assert_array_equal(likeliest(np.array(scores, np.float32), count), best)
+        np.testing.assert_array_equal(top_k(np.array(scores, np.float32), count), best)
 
     def test_what_is_no_number_comes_last(self) -> None:
         nan = float("nan")
-        assert likeliest(np.array([nan, 0.5, nan, nan], np.float32), 2).tolist() == [1, 0]
+        assert top_k(np.array([nan, 0.5, nan, nan], np.float32), 2).tolist() == [1, 0]
 
 
 def assert_both_find_the_same(
@@ -201,7 +201,7 @@ def in_int8(tiny: MaskRCNN, tiny_converted: Path, tmp_path_factory: pytest.TempP
     return folder
 
 
-class TestQuantisation:
+class TestQuantization:
     def test_all_parts_are_there_and_in_int8(self, in_int8: Path, tiny_converted: Path) -> None:
         assert names(in_int8) == sorted(f"{part}.{kind}" for part in PARTS for kind in ("bin", "xml"))
         for part in PARTS:

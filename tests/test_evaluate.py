@@ -15,8 +15,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from live_seg.errors import SinkError, SourceError, UsageError
-from live_seg.evaluation.evaluate import FIGURES, ClassFigures, Evaluation, evaluate, save
-from live_seg.evaluation.ground_truth import Truth
+from live_seg.evaluation.evaluate import METRICS, ClassMetrics, Evaluation, evaluate, save
+from live_seg.evaluation.ground_truth import GroundTruth
 from live_seg.types import Image, Instances
 
 if TYPE_CHECKING:
@@ -107,8 +107,8 @@ def write(tmp_path: Path) -> Write:
     return write
 
 
-def judged(model: Knows, path: Path, **how: Any) -> Evaluation:
-    return evaluate(cast("Segmenter", model), Truth(path.parent, path), **how)
+def evaluated(model: Knows, path: Path, **how: Any) -> Evaluation:
+    return evaluate(cast("Segmenter", model), GroundTruth(path.parent, path), **how)
 
 
 THREE = tuple(annotation(photo, PERSON, box) for photo, box in ((1, SMALL), (1, MEDIUM), (2, LARGE)))
@@ -117,30 +117,30 @@ ALL_THREE: dict[int, Found] = {1: [(1, MEDIUM, 0.9), (1, SMALL, 0.8)], 2: [(1, L
 
 
 def test_who_finds_everything_gets_one(write: Write) -> None:
-    figures = judged(Knows(ALL_THREE), write(*THREE))
+    figures = evaluated(Knows(ALL_THREE), write(*THREE))
     for kind in (figures.box, figures.mask):
-        assert tuple(kind) == FIGURES
+        assert tuple(kind) == METRICS
         several = {"ar1"}  # of the two in the first photo, one
-        assert all(kind[name] == pytest.approx(1.0) for name in set(FIGURES) - several), kind
+        assert all(kind[name] == pytest.approx(1.0) for name in set(METRICS) - several), kind
         assert kind["ar1"] == pytest.approx(2 / 3)
 
 
 def test_who_finds_nothing_gets_zero_where_there_is_something(write: Write) -> None:
-    figures = judged(Knows({}), write(annotation(1, PERSON, SMALL), annotation(2, PERSON, LARGE)))
+    figures = evaluated(Knows({}), write(annotation(1, PERSON, SMALL), annotation(2, PERSON, LARGE)))
     for kind in (figures.box, figures.mask):
-        medium = {name for name in FIGURES if name.endswith("medium")}
-        assert all(kind[name] == 0.0 for name in set(FIGURES) - medium), kind
+        medium = {name for name in METRICS if name.endswith("medium")}
+        assert all(kind[name] == 0.0 for name in set(METRICS) - medium), kind
         assert all(kind[name] == -1.0 for name in medium), kind
 
 
 def test_a_file_without_objects_measures_nothing(write: Write) -> None:
     for found in ({}, ALL_THREE):
-        figures = judged(Knows(found), write())
+        figures = evaluated(Knows(found), write())
         assert set(figures.box.values()) == set(figures.mask.values()) == {-1.0}
 
 
 def test_a_false_alarm_in_a_photo_without_objects_counts(write: Write) -> None:
-    figures = judged(Knows(ALL_THREE | {3: [(1, LARGE, 0.99)]}), write(*THREE))
+    figures = evaluated(Knows(ALL_THREE | {3: [(1, LARGE, 0.99)]}), write(*THREE))
     assert 0.5 < figures.box["ap"] < 0.9
     assert figures.mask["ap"] == pytest.approx(figures.box["ap"])
 
@@ -148,7 +148,7 @@ def test_a_false_alarm_in_a_photo_without_objects_counts(write: Write) -> None:
 @pytest.mark.parametrize(("alarm", "same"), [((90, 40, 120, 80), True), ((5, 100, 60, 150), False)])
 def test_what_is_found_in_a_crowd_does_not_count(write: Write, alarm: Box, same: bool) -> None:
     truth = write(annotation(1, PERSON, MEDIUM), crowd(1, PERSON, LARGE))
-    figures = judged(Knows({1: [(1, alarm, 0.99), (1, MEDIUM, 0.9)]}), truth)
+    figures = evaluated(Knows({1: [(1, alarm, 0.99), (1, MEDIUM, 0.9)]}), truth)
     for kind in (figures.box, figures.mask):
         assert (kind["ap"] == pytest.approx(1.0)) == same
 
@@ -156,7 +156,7 @@ def test_what_is_found_in_a_crowd_does_not_count(write: Write, alarm: Box, same:
 def test_boxes_and_masks_are_judged_apart(write: Write) -> None:
     x1, y1, x2, y2 = LARGE
     triangle = annotation(2, PERSON, LARGE) | {"segmentation": [[x1, y1, x2, y1, x1, y2]]}
-    figures = judged(Knows({2: [(1, LARGE, 0.9)]}), write(triangle))
+    figures = evaluated(Knows({2: [(1, LARGE, 0.9)]}), write(triangle))
     assert figures.box["ap"] == pytest.approx(1.0)
     assert figures.mask["ap50"] == 0.0  # half of the box: IoU just below 0.5
 
@@ -171,7 +171,7 @@ def test_masks_are_small_or_large_by_their_own_area(write: Write) -> None:
             return [found]
 
     model = Quarter({1: [(1, MEDIUM, 0.5), (1, (100, 100, 140, 140), 0.9)]})
-    figures = judged(model, write(annotation(1, PERSON, MEDIUM)))
+    figures = evaluated(model, write(annotation(1, PERSON, MEDIUM)))
     assert figures.mask["ap_medium"] == pytest.approx(1.0)
     assert figures.box["ap_medium"] == pytest.approx(0.5)
 
@@ -182,27 +182,27 @@ class TestClasses:
     def test_are_matched_by_name(self, write: Write) -> None:
         truth = write(annotation(1, PERSON, SMALL), annotation(1, DOG, LARGE), categories=self.categories)
         model = Knows({1: [(1, LARGE, 0.9), (2, SMALL, 0.9)]}, ("background", "dog", "Person"))
-        figures = judged(model, truth)
+        figures = evaluated(model, truth)
         assert figures.box["ap"] == figures.mask["ap"] == pytest.approx(1.0)
         model.found = {1: [(1, LARGE, 0.9)]}
-        assert judged(model, truth).box["ap"] == pytest.approx(0.5)
+        assert evaluated(model, truth).box["ap"] == pytest.approx(0.5)
 
     def test_those_that_only_one_side_has_are_left_out(self, write: Write) -> None:
         truth = write(annotation(1, PERSON, SMALL), annotation(1, CAT, LARGE), categories=self.categories)
         model = Knows({1: [(1, SMALL, 0.8), (2, LARGE, 0.9)]}, ("background", "person", "zebra"))
-        figures = judged(model, truth)
+        figures = evaluated(model, truth)
         assert figures.box["ap"] == figures.mask["ap"] == pytest.approx(1.0)
 
     def test_none_in_common(self, write: Write) -> None:
         truth = write(*THREE, categories=((PERSON, "persn"),))
         told = r"looks for no class of .*instances\.json \(persn\)\. Did you mean person\?"
         with pytest.raises(UsageError, match=told):
-            judged(Knows({}), truth)
+            evaluated(Knows({}), truth)
 
     def test_are_counted_and_judged_one_by_one(self, write: Write) -> None:
         truth = write(*THREE, annotation(3, DOG, LARGE), crowd(3, PERSON, SMALL), categories=self.categories)
         found: dict[int, Found] = {1: [(1, (28, 12, 80, 60), 0.9), (2, LARGE, 0.6)], 3: [(2, LARGE, 0.5)]}
-        figures = judged(Knows(found, ("background", "person", "dog", "zebra")), truth)
+        figures = evaluated(Knows(found, ("background", "person", "dog", "zebra")), truth)
         assert list(figures.classes) == ["person", "Dog"]
         assert figures.unknown == ("cat",)
         for name, category, objects in (("person", PERSON, 3), ("Dog", DOG, 1)):
@@ -216,20 +216,20 @@ class TestClasses:
 
     def test_without_objects_have_nothing_to_measure(self, write: Write) -> None:
         truth = write(*THREE, categories=self.categories)
-        figures = judged(Knows(ALL_THREE, ("background", "person", "dog")), truth)
-        assert figures.classes["Dog"] == ClassFigures(0, -1.0, -1.0)
+        figures = evaluated(Knows(ALL_THREE, ("background", "person", "dog")), truth)
+        assert figures.classes["Dog"] == ClassMetrics(0, -1.0, -1.0)
         assert figures.box["ap"] == pytest.approx(1.0)
 
     def test_some_of_them(self, write: Write) -> None:
         truth = write(*THREE, annotation(3, DOG, LARGE), categories=self.categories)
         model = Knows(ALL_THREE | {3: [(2, SMALL, 0.9)]}, ("background", "person", "dog"))
-        figures = judged(model, truth, classes=["Person"])
+        figures = evaluated(model, truth, classes=["Person"])
         assert list(figures.classes) == ["person"]
         assert figures.unknown == ("cat",)
         assert figures.mask["ap"] == pytest.approx(1.0)
         assert {row["category_id"] for row in figures.detections} == {PERSON}
         with pytest.raises(UsageError, match="no class 'horse'"):
-            judged(model, truth, classes=["horse"])
+            evaluated(model, truth, classes=["horse"])
 
 
 def test_figures_are_pycocotools_own(write: Write) -> None:
@@ -239,7 +239,7 @@ def test_figures_are_pycocotools_own(write: Write) -> None:
         shaken = [(box + rng.integers(-4, 5, 4)).tolist() for _, box, _ in known for _ in range(3)]
         found[photo] = [(1, (a, b, c, d), float(rng.uniform(0.1, 1))) for a, b, c, d in shaken]
     truth = write(*THREE)
-    figures = judged(Knows(found), truth)
+    figures = evaluated(Knows(found), truth)
     for own, kind in ((figures.box, "bbox"), (figures.mask, "segm")):
         assert list(own.values()) == pytest.approx(by_hand(truth, found, kind))
         assert 0.1 < own["ap"] < 0.95
@@ -258,12 +258,12 @@ def by_hand(truth: Path, found: dict[int, Found], kind: str, only: Sequence[int]
             rows[-1]["score"] = np.float32(score)
     with contextlib.redirect_stdout(io.StringIO()):
         reference = COCO(str(truth))
-        judge = COCOeval(reference, reference.loadRes(rows), kind)
-        judge.params.catIds = only or judge.params.catIds
-        judge.evaluate()
-        judge.accumulate()
-        judge.summarize()
-    return [float(figure) for figure in judge.stats]
+        coco_eval = COCOeval(reference, reference.loadRes(rows), kind)
+        coco_eval.params.catIds = only or coco_eval.params.catIds
+        coco_eval.evaluate()
+        coco_eval.accumulate()
+        coco_eval.summarize()
+    return [float(figure) for figure in coco_eval.stats]
 
 
 class TestWithoutMasks:
@@ -275,7 +275,7 @@ class TestWithoutMasks:
     @pytest.mark.parametrize("nothing", [None, []])
     def test_count_in_the_box_figures_alone(self, write: Write, nothing: Any) -> None:
         truth = self.truth(write, segmentation=nothing)
-        figures = judged(Knows({1: [(1, MEDIUM, 0.9)]}), truth)
+        figures = evaluated(Knows({1: [(1, MEDIUM, 0.9)]}), truth)
         assert figures.box["ar100"] == pytest.approx(0.5)
         assert figures.box["ap"] == pytest.approx(0.5, abs=0.01)  # 51 of COCO's 101 recalls
         assert (figures.mask["ap"], figures.mask["ar100"]) == pytest.approx((1.0, 1.0))
@@ -283,15 +283,15 @@ class TestWithoutMasks:
 
     def test_what_is_found_in_them_is_no_false_alarm(self, write: Write) -> None:
         found: dict[int, Found] = {1: [(1, MEDIUM, 0.8)], 2: [(1, LARGE, 0.9)]}
-        figures = judged(Knows(found), self.truth(write, segmentation=None))
+        figures = evaluated(Knows(found), self.truth(write, segmentation=None))
         assert (figures.box["ap"], figures.mask["ap"]) == pytest.approx((1.0, 1.0))
         found[2] = [(1, (5, 5, 60, 140), 0.9)]
-        figures = judged(Knows(found), self.truth(write, segmentation=None))
+        figures = evaluated(Knows(found), self.truth(write, segmentation=None))
         assert figures.mask["ap"] == pytest.approx(0.5)
 
     def test_and_nothing_else(self, write: Write, caplog: pytest.LogCaptureFixture) -> None:
         boxes = [{k: v for k, v in a.items() if k != "segmentation"} for a in THREE]
-        figures = judged(Knows(ALL_THREE), write(*boxes))
+        figures = evaluated(Knows(ALL_THREE), write(*boxes))
         assert figures.box["ap"] == pytest.approx(1.0)
         assert set(figures.mask.values()) == {-1.0}
         assert "3 of 3 objects" in caplog.text
@@ -305,14 +305,14 @@ def test_what_other_tools_leave_out(write: Write) -> None:
     for entry in data["annotations"]:
         entry["id"] -= 1
     path.write_text(json.dumps(data))
-    figures = judged(Knows(ALL_THREE), path)
+    figures = evaluated(Knows(ALL_THREE), path)
     for kind in (figures.box, figures.mask):
-        assert all(kind[name] == pytest.approx(1.0) for name in set(FIGURES) - {"ar1"}), kind
+        assert all(kind[name] == pytest.approx(1.0) for name in set(METRICS) - {"ar1"}), kind
 
 
 def test_truth_may_be_used_again(write: Write) -> None:
     path = write(*THREE, crowd(3, PERSON, LARGE))
-    truth = Truth(path.parent, path)
+    truth = GroundTruth(path.parent, path)
     model = cast("Segmenter", Knows(ALL_THREE))
     assert evaluate(model, truth).metrics()["mask"] == evaluate(model, truth).metrics()["mask"]
 
@@ -321,7 +321,7 @@ def test_detections_are_cocos_results(write: Write, tmp_path: Path) -> None:
     """Saved, read and scored by pycocotools alone, they give the same average precision."""
     path = write(*THREE)
     found = ALL_THREE | {3: [(1, LARGE, 0.85)]}
-    figures = judged(Knows(found), path)
+    figures = evaluated(Knows(found), path)
     save(figures.detections, tmp_path / "results.json")
     rows = json.loads((tmp_path / "results.json").read_text())
     assert len(rows) == 4
@@ -334,11 +334,11 @@ def test_detections_are_cocos_results(write: Write, tmp_path: Path) -> None:
     with contextlib.redirect_stdout(io.StringIO()):
         reference = COCO(str(path))
         for kind, own in (("bbox", figures.box), ("segm", figures.mask)):
-            judge = COCOeval(reference, reference.loadRes(str(tmp_path / "results.json")), kind)
-            judge.evaluate()
-            judge.accumulate()
-            judge.summarize()
-            assert judge.stats[0] == pytest.approx(own["ap"])
+            coco_eval = COCOeval(reference, reference.loadRes(str(tmp_path / "results.json")), kind)
+            coco_eval.evaluate()
+            coco_eval.accumulate()
+            coco_eval.summarize()
+            assert coco_eval.stats[0] == pytest.approx(own["ap"])
             assert 0 < own["ap"] < 1
 
 
@@ -347,7 +347,7 @@ class TestCalls:
         truth = write(*THREE)
         for batch, calls in ((1, [[1], [2], [3]]), (2, [[1, 2], [3]]), (4, [[1, 2, 3], [1, 2, 3]])):
             model = Knows(ALL_THREE)
-            figures = judged(model, truth, batch=batch)
+            figures = evaluated(model, truth, batch=batch)
             assert model.calls == calls  # the last one again, where none was without a new size
             assert figures.box["ap"] == pytest.approx(1.0)
             assert figures.photos == 3
@@ -363,7 +363,7 @@ class TestCalls:
 
         for batch in (1, 2, 3):
             clock[0] = 0.0
-            assert judged(Compiles(ALL_THREE), write(*THREE), batch=batch).seconds_per_image == 0.25
+            assert evaluated(Compiles(ALL_THREE), write(*THREE), batch=batch).seconds_per_image == 0.25
 
 
 class TestUnreadable:
@@ -387,11 +387,11 @@ class TestUnreadable:
         if text is not None:
             path.write_text(text)
         with pytest.raises(SourceError, match=rf"instances\.json.*{told}"):
-            judged(Knows({}), path)
+            evaluated(Knows({}), path)
 
     def test_no_categories(self, write: Write) -> None:
         with pytest.raises(SourceError, match=r"instances\.json has no categories"):
-            judged(Knows({}), write(*THREE, categories=()))
+            evaluated(Knows({}), write(*THREE, categories=()))
 
     @pytest.mark.parametrize(
         ("shape", "told"),
@@ -407,33 +407,33 @@ class TestUnreadable:
     def test_a_mask(self, write: Write, shape: Any, told: str) -> None:
         path = write(annotation(1, PERSON, LARGE) | {"segmentation": shape})
         with pytest.raises(SourceError, match=told):
-            judged(Knows({}), path)
+            evaluated(Knows({}), path)
 
     def test_missing_photos(self, write: Write) -> None:
         truth = write(*THREE)
         (truth.parent / "2.png").unlink()
         with pytest.raises(SourceError, match=r"lacks 1 of the 3 photos in .*, such as 2\.png\. Give"):
-            judged(Knows({}), truth)
+            evaluated(Knows({}), truth)
         with pytest.raises(SourceError, match=r"There is no folder .*elsewhere"):
-            Truth(truth.parent / "elsewhere", truth)
+            GroundTruth(truth.parent / "elsewhere", truth)
 
     def test_a_damaged_photo(self, write: Write) -> None:
         truth = write(*THREE)
         (truth.parent / "2.png").write_text("no picture")
         with pytest.raises(SourceError, match=r"2\.png"):
-            judged(Knows({}), truth)
+            evaluated(Knows({}), truth)
 
     def test_a_photo_of_another_size(self, write: Write) -> None:
         truth = write(*THREE)
         cv2.imwrite(str(truth.parent / "2.png"), np.zeros((WIDTH, HEIGHT, 3), np.uint8))
         with pytest.raises(SourceError, match=r"2\.png has 160x200 pixels, .* says 200x160"):
-            judged(Knows({}), truth)
+            evaluated(Knows({}), truth)
 
 
 class TestReport:
     def test_tells_all(self, write: Write) -> None:
         truth = write(*THREE, categories=((PERSON, "person"), (DOG, "dog"), (CAT, "cat")))
-        told = judged(Knows(ALL_THREE, ("background", "person", "dog")), truth).report()
+        told = evaluated(Knows(ALL_THREE, ("background", "person", "dog")), truth).report()
         lines = [" ".join(line.split()) for line in told.splitlines()]
         assert lines[1] == "box 1.000 1.000 1.000 1.000 1.000 1.000"
         assert lines[6] == "mask 0.667 1.000 1.000 1.000 1.000 1.000"
@@ -443,9 +443,9 @@ class TestReport:
         assert max(map(len, told.splitlines())) < 80
 
     def test_metrics_are_json(self, write: Write) -> None:
-        figures = judged(Knows(ALL_THREE), write(*THREE))
+        figures = evaluated(Knows(ALL_THREE), write(*THREE))
         metrics = json.loads(json.dumps(figures.metrics()))
-        assert list(metrics["mask"]) == list(FIGURES)
+        assert list(metrics["mask"]) == list(METRICS)
         assert metrics["classes"] == {"person": {"objects": 3, "box_ap": 1.0, "mask_ap": 1.0}}
         assert (metrics["unknown"], metrics["photos"]) == ([], 3)
         assert metrics["seconds_per_image"] >= 0
@@ -457,5 +457,5 @@ def test_saving_where_one_cannot(tmp_path: Path) -> None:
 
 
 def test_nothing_is_printed(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
-    judged(Knows(ALL_THREE), write(*THREE))
+    evaluated(Knows(ALL_THREE), write(*THREE))
     assert capsys.readouterr() == ("", "")

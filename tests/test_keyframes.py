@@ -1,4 +1,4 @@
-"""Every frame shown, some segmented: with a network and a carrier that do no more than tell frames apart."""
+"""Every frame shown, some segmented: with a network and a propagator that only tell frames apart."""
 
 import itertools
 import random
@@ -61,7 +61,7 @@ def origin(instances: Instances) -> int | None:
 
 
 class LastSeen:
-    """Carries instances by not moving them; insists on what a carrier is promised."""
+    """Propagates instances by not moving them; insists on what a propagator is promised."""
 
     def __init__(self) -> None:
         self.now = -1
@@ -164,7 +164,7 @@ def test_every_frame_is_shown_while_the_network_is_stuck() -> None:
     assert model.seen == [0]
 
 
-def test_a_result_is_carried_from_its_own_frame_and_the_newest_comes_next() -> None:
+def test_a_result_is_propagated_from_its_own_frame_and_the_newest_comes_next() -> None:
     camera, model = Paced(), Stuck()
     origins: list[int | None] = []
     with newest(camera, model) as results:
@@ -239,24 +239,24 @@ def test_what_is_being_segmented_at_the_end_is_dropped() -> None:
 
 def soak(frames: int, patience: float) -> tuple[int, Newest, list[float]]:
     """Run `frames` of a camera, network and caller with random delays: frames shown, and MB at each tenth."""
-    chance = random.Random(0)
+    rng = random.Random(0)
     memory: list[float] = []
     shown = 0
 
     def delayed(one: Frame) -> Frame:
-        if chance.random() < 0.1:
-            time.sleep(chance.random() * patience)
+        if rng.random() < 0.1:
+            time.sleep(rng.random() * patience)
         return one
 
     def slow(images: list[Image]) -> list[Instances]:
-        time.sleep(chance.random() * 10 * patience)
+        time.sleep(rng.random() * 10 * patience)
         return segment(images)
 
     with newest(map(delayed, map(frame, range(frames))), slow) as results:
         for one, _ in results:
             shown += 1
-            if chance.random() < 0.02:
-                time.sleep(chance.random() * 2 * patience)
+            if rng.random() < 0.02:
+                time.sleep(rng.random() * 2 * patience)
             if one.index * 10 // frames >= len(memory):
                 memory.append(psutil.Process().memory_info().rss / 1e6)
             waiting = [channel._things.qsize() for channel in results._channels]
@@ -281,7 +281,7 @@ def test_a_soak() -> None:
 
 @given(count=st.integers(0, 40), every=st.integers(1, 9), batch=st.integers(1, 5))
 @settings(max_examples=60, deadline=None)
-def test_every_nth_is_segmented_and_carried_to_those_after_it(count: int, every: int, batch: int) -> None:
+def test_every_nth_is_segmented_and_propagated_to_those_after_it(count: int, every: int, batch: int) -> None:
     sizes: list[int] = []
     seen: list[int | None] = []
 
@@ -419,7 +419,7 @@ def test_a_failure_in_the_callers_loop_stops_both_threads(kind: Kind, step: str)
         return instances
 
     results = kind(endless())
-    results._carrier, results._identify = Broken(), identify
+    results._propagator, results._identify = Broken(), identify
     with pytest.raises(BoomError, match=step), results:
         for _ in results:
             pass

@@ -303,7 +303,7 @@ def test_what_a_read_raises_comes_out(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_http_ends_like_a_file(tmp_path: Path, name: str, is_live: bool, frames: int | None) -> None:
     clip(tmp_path / name)
     with served(tmp_path) as address, open_source(f"{address}/{name}", reconnect=False) as source:
-        assert (source.live, source.frames, source.sound) == (is_live, frames, None)
+        assert (source.live, source.frames, source.audio) == (is_live, frames, None)
         assert len(list(source)) == 30
 
 

@@ -191,7 +191,7 @@ class TestAsked:
             load(saved, engine=engine)
 
     @pytest.mark.parametrize("package", ["openvino", "nncf"])
-    def test_what_quantises_is_not_there(
+    def test_what_quantizes_is_not_there(
         self, saved: Path, monkeypatch: pytest.MonkeyPatch, package: str
     ) -> None:
         lacking(monkeypatch, package)

@@ -38,7 +38,7 @@ class TestPyramid:
         network = MaskRCNN(replace(tiny_network().config, first_level=3, finer_levels=finer))
         pyramid = network.features(np.zeros((1, 64, 64, 3), np.float32))
         assert [level.shape[1] for level in pyramid] == [*[16] * finer, 8, 4, 2, 1]
-        logits, deltas = network.judge_anchors(pyramid)
+        logits, deltas = network.rpn_outputs(pyramid)
         cells = 8 * 8 + 4 * 4 + 2 * 2 + 1
         per_cell = len(network.config.anchor_ratios) * len(network.config.anchor_octaves)
         assert len(network.config.anchors((64, 64))) == logits.shape[1] == deltas.shape[1] == cells * per_cell
@@ -68,49 +68,55 @@ class TestAnchors:
         assert len(MaskRCNNConfig().anchors((64, 64))) == 3 * (16**2 + 8**2 + 4**2 + 2**2 + 1)
 
 
-def detect(probabilities: list[list[float]], *, every_class: bool, min_score: float = 0.05) -> Detections:
+def detect(rows: list[list[float]], *, every_class: bool, min_score: float = 0.05) -> Detections:
     """Select from regions side by side, whose boxes stay as they are."""
-    chances = np.array([probabilities], np.float32)
-    count, classes = chances.shape[1:]
+    probabilities = np.array([rows], np.float32)
+    count, classes = probabilities.shape[1:]
     left = np.arange(count, dtype=np.float32) / count
     boxes = np.stack([0 * left, left, 0 * left + 1, left + 1 / count], axis=1)[None]
     deltas = np.zeros((1, count, classes, 4), np.float32)
-    refined = refine(boxes, keras.ops.convert_to_tensor(chances), deltas, WHOLE, every_class=every_class)
+    refined = refine(
+        boxes, keras.ops.convert_to_tensor(probabilities), deltas, WHOLE, every_class=every_class
+    )
     found = select(refined, keep=8, min_score=min_score, max_iou=0.5)
     return Detections(*(np.asarray(part)[0] for part in found))
 
 
 class TestSelect:
-    CHANCES = ([0.5, 0.3, 0.2], [0.1, 0.2, 0.7])
+    PROBABILITIES = ([0.5, 0.3, 0.2], [0.1, 0.2, 0.7])
 
-    def test_the_likeliest_class_alone(self) -> None:
-        found = detect([*self.CHANCES], every_class=False)
+    def test_the_most_probable_class_alone(self) -> None:
+        found = detect([*self.PROBABILITIES], every_class=False)
         assert found.class_ids.tolist() == [2, *[0] * 7]
         assert found.scores[0] == pytest.approx(0.7)
 
     def test_every_class_stands_for_itself(self) -> None:
-        found = detect([*self.CHANCES], every_class=True)
+        found = detect([*self.PROBABILITIES], every_class=True)
         assert found.class_ids.tolist() == [2, 1, 2, 1, 0, 0, 0, 0]
         assert found.scores[:4].tolist() == pytest.approx([0.7, 0.3, 0.2, 0.2])
         assert found.boxes[:4, 1].tolist() == pytest.approx([0.5, 0, 0, 0.5])
 
     def test_but_not_below_the_least_score(self) -> None:
-        assert detect([*self.CHANCES], every_class=True, min_score=0.25).class_ids.tolist()[:3] == [2, 1, 0]
+        assert detect([*self.PROBABILITIES], every_class=True, min_score=0.25).class_ids.tolist()[:3] == [
+            2,
+            1,
+            0,
+        ]
 
     def test_each_class_has_its_own_box(self) -> None:
         deltas = np.zeros((1, 1, 3, 4), np.float32)
         deltas[0, 0, 2] = [0, 0, 0, np.log(0.5) / 0.2]  # the second class makes the box half as wide
-        chances = keras.ops.convert_to_tensor(np.array([[[0.1, 0.5, 0.4]]], np.float32))
+        probabilities = keras.ops.convert_to_tensor(np.array([[[0.1, 0.5, 0.4]]], np.float32))
         proposal = np.array([[[0.2, 0.2, 0.8, 0.8]]], np.float32)
-        refined = refine(proposal, chances, deltas, WHOLE, every_class=True)
+        refined = refine(proposal, probabilities, deltas, WHOLE, every_class=True)
         found = select(refined, keep=2, min_score=0.0, max_iou=0.5)
         expected = np.array([[0.2, 0.2, 0.8, 0.8], [0.2, 0.35, 0.8, 0.65]], np.float32)
         np.testing.assert_allclose(np.asarray(found.boxes)[0], expected, atol=1e-6)
 
     def test_of_very_many_pairs_the_best_are_kept(self) -> None:
-        chances = np.full((MOST_CANDIDATES, 3), 0.1, np.float32)
-        chances[-1, 2] = 0.9
-        found = detect(chances.tolist(), every_class=True)
+        probabilities = np.full((MOST_CANDIDATES, 3), 0.1, np.float32)
+        probabilities[-1, 2] = 0.9
+        found = detect(probabilities.tolist(), every_class=True)
         assert (found.class_ids[0], found.scores[0]) == (2, pytest.approx(0.9))
 
     def test_nothing_at_all(self) -> None:

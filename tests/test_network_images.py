@@ -81,7 +81,7 @@ def test_square_never_passes_the_canvas(height: int, width: int) -> None:
 def test_the_window_is_the_whole_frame(height: int, width: int, square: bool) -> None:
     placement = place_square((height, width), 512, 400) if square else place_fit((height, width), 512)
     assume(min(placement.resized) > 1)
-    whole = placement.to_frame(placement.normalised_window()[None])
+    whole = placement.to_frame(placement.normalized_window()[None])
     np.testing.assert_allclose(whole, [[0, 0, width, height]], atol=1e-2)
 
 
@@ -105,15 +105,15 @@ def test_to_frame_inverts_the_placement(
     canvas = np.array([y1 * height * rows + top, x1 * width * columns + left])
     canvas = np.array([*canvas, y2 * height * rows + top, x2 * width * columns + left])
     last = np.array([*placement.canvas, *placement.canvas]) - 1
-    normalised = ((canvas - [0, 0, 1, 1]) / last).astype(np.float32)
-    back = placement.to_frame(normalised[None])[0]
+    normalized = ((canvas - [0, 0, 1, 1]) / last).astype(np.float32)
+    back = placement.to_frame(normalized[None])[0]
     # That the last pixel lies at 1 moves boxes by at most a pixel of either picture.
     assert np.abs(back - in_frame).max() <= max(1.0, 1 / rows, 1 / columns) * 1.2
 
 
 def test_a_window_one_pixel_high_gives_boxes_one_pixel_high() -> None:
     placement = place_fit((1, 4000), 1024)
-    window = placement.normalised_window()
+    window = placement.normalized_window()
     boxes = placement.to_frame(window[None])
     np.testing.assert_allclose(boxes, [[0, 0, 4000, 1]], atol=1e-2)
 

@@ -54,7 +54,7 @@ def saved(tiny: MaskRCNN, tiny_converted: Path, tmp_path: Path, cache: Path) -> 
 
 @pytest.fixture(autouse=True)
 def calibrated_with(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many pictures each part was quantised with; a rougher way than the real one, but a quick one."""
+    """How many pictures each part was quantized with; a rougher way than the real one, but a quick one."""
     counts: list[int] = []
     quantize = nncf.quantize
 

@@ -57,8 +57,8 @@ def int8_network(size: tuple[int, int], kernels: int) -> Model:
 
     values = opset13.parameter([1, 4, *size], np.float32)
     weights = eight_bits(opset13.constant(noise(1, kernels, 4, 3, 3)), 3.0, 255)
-    quantised = eight_bits(values, 4.0, 256)
-    return Model([opset13.convolution(quantised, weights, [1, 1], [1, 1], [1, 1], [1, 1])], [values])
+    quantized = eight_bits(values, 4.0, 256)
+    return Model([opset13.convolution(quantized, weights, [1, 1], [1, 1], [1, 1], [1, 1])], [values])
 
 
 def operations(model: Model) -> Counter[str]:

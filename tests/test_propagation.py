@@ -12,7 +12,7 @@ from live_seg.errors import UsageError
 from live_seg.masks import cell_centres, from_grids
 from live_seg.propagation.flow import LONG_SIDE, Flow, reduced_size, sample
 from live_seg.propagation.motion import motion_of
-from live_seg.propagation.propagator import FADE, KEPT, Carrier, blended
+from live_seg.propagation.propagator import FADE, KEPT, Propagator, blended
 from live_seg.tracking.tracker import mask_iou
 from live_seg.types import MASK_SIDE, Frame, Image, Instances
 
@@ -93,51 +93,51 @@ def at(motion: str, step: int) -> NDArray[np.float64]:
 
 @pytest.mark.parametrize("motion", MOTIONS)
 def test_a_mask_follows_its_patch(motion: str) -> None:
-    carrier = Carrier()
-    carrier.advance(scene(0, at(motion, 0))[0])
-    carrier.correct(0, KEY)
+    propagator = Propagator()
+    propagator.advance(scene(0, at(motion, 0))[0])
+    propagator.correct(0, KEY)
     for step in range(1, 9):
         frame, truth = scene(step, at(motion, step))
-        carried = carrier.advance(frame)
-        assert carried.track_ids is not None
-        assert carried.track_ids.tolist() == [7]
-        assert overlap(carried, truth) > 0.93
+        propagated = propagator.advance(frame)
+        assert propagated.track_ids is not None
+        assert propagated.track_ids.tolist() == [7]
+        assert overlap(propagated, truth) > 0.93
     without = overlap(KEY, truth)
-    assert overlap(carried, truth) > without + (0.05 if motion == "turning" else 0.2)
+    assert overlap(propagated, truth) > without + (0.05 if motion == "turning" else 0.2)
 
 
 def test_a_box_moves_with_its_mask() -> None:
-    carrier = Carrier()
+    propagator = Propagator()
     for step in range(7):
-        carried = carrier.advance(scene(step, at("right", step))[0])
+        propagated = propagator.advance(scene(step, at("right", step))[0])
         if step == 0:
-            carrier.correct(0, KEY)
-    np.testing.assert_allclose(carried.boxes, KEY.boxes + np.array([24, 6, 24, 6]), atol=5)
+            propagator.correct(0, KEY)
+    np.testing.assert_allclose(propagated.boxes, KEY.boxes + np.array([24, 6, 24, 6]), atol=5)
 
 
 def test_what_does_not_move_stays() -> None:
-    carrier = Carrier()
+    propagator = Propagator()
     frames = still(6)
-    carrier.advance(frames[0])
-    carrier.correct(0, KEY)
+    propagator.advance(frames[0])
+    propagator.correct(0, KEY)
     for frame in frames[1:]:
-        carried = carrier.advance(frame)
-    np.testing.assert_allclose(carried.boxes, KEY.boxes, atol=0.05)
-    np.testing.assert_allclose(carried.masks, KEY.masks, atol=0.02)
-    np.testing.assert_allclose(carried.scores, KEY.scores)
+        propagated = propagator.advance(frame)
+    np.testing.assert_allclose(propagated.boxes, KEY.boxes, atol=0.05)
+    np.testing.assert_allclose(propagated.masks, KEY.masks, atol=0.02)
+    np.testing.assert_allclose(propagated.scores, KEY.scores)
 
 
 def test_a_late_result_is_caught_up() -> None:
-    carrier = Carrier()
+    propagator = Propagator()
     for step in range(7):
         frame, truth = scene(step, at("right", step))
-        assert len(carrier.advance(frame)) == 0
-    carrier.correct(0, KEY)
-    assert overlap(carrier.instances, truth) > 0.93
+        assert len(propagator.advance(frame)) == 0
+    propagator.correct(0, KEY)
+    assert overlap(propagator.instances, truth) > 0.93
 
 
 def test_a_late_result_is_as_good_as_one_in_time() -> None:
-    late, timely = Carrier(), Carrier()
+    late, timely = Propagator(), Propagator()
     for step in range(5):
         frame, _ = scene(step, at("towards", step))
         late.advance(frame)
@@ -150,32 +150,32 @@ def test_a_late_result_is_as_good_as_one_in_time() -> None:
 
 
 def test_a_new_result_takes_over_without_a_jump() -> None:
-    carrier = Carrier(takeover=4)
+    propagator = Propagator(takeover=4)
     frames = still(9)
-    carrier.advance(frames[0])
-    carrier.correct(0, KEY)
-    carrier.advance(frames[1])
-    carrier.correct(1, replace(KEY, boxes=KEY.boxes + np.float32(8)))
-    edges = [float(carrier.instances.boxes[0, 0])]
-    edges += [float(carrier.advance(frame).boxes[0, 0]) for frame in frames[2:7]]
+    propagator.advance(frames[0])
+    propagator.correct(0, KEY)
+    propagator.advance(frames[1])
+    propagator.correct(1, replace(KEY, boxes=KEY.boxes + np.float32(8)))
+    edges = [float(propagator.instances.boxes[0, 0])]
+    edges += [float(propagator.advance(frame).boxes[0, 0]) for frame in frames[2:7]]
     np.testing.assert_allclose(np.array(edges) - 120, [2, 4, 6, 8, 8, 8], atol=0.3)
 
 
 def test_at_once_where_asked() -> None:
-    carrier = Carrier(takeover=1)
-    carrier.advance(still(1)[0])
+    propagator = Propagator(takeover=1)
+    propagator.advance(still(1)[0])
     for shift in (0, 8):
-        carrier.correct(0, replace(KEY, boxes=KEY.boxes + np.float32(shift)))
-    np.testing.assert_allclose(carrier.instances.boxes, KEY.boxes + 8, atol=0.01)
+        propagator.correct(0, replace(KEY, boxes=KEY.boxes + np.float32(shift)))
+    np.testing.assert_allclose(propagator.instances.boxes, KEY.boxes + 8, atol=0.01)
 
 
 def test_what_a_new_result_lacks_fades_and_what_it_adds_is_there() -> None:
-    carrier = Carrier(takeover=4)
+    propagator = Propagator(takeover=4)
     frames = still(6)
-    carrier.advance(frames[0])
-    carrier.correct(0, KEY)
-    carrier.correct(0, found((20, 20, 70, 90), ids=[9]))
-    seen = [carrier.instances] + [carrier.advance(frame) for frame in frames[1:5]]
+    propagator.advance(frames[0])
+    propagator.correct(0, KEY)
+    propagator.correct(0, found((20, 20, 70, 90), ids=[9]))
+    seen = [propagator.instances] + [propagator.advance(frame) for frame in frames[1:5]]
     ids = [instances.track_ids.tolist() for instances in seen if instances.track_ids is not None]
     assert ids == [[9, 7], [9, 7], [9, 7], [9], [9]]
     np.testing.assert_allclose([i.scores[1] for i in seen[:3]], [0.6, 0.4, 0.2], atol=1e-5)
@@ -183,35 +183,35 @@ def test_what_a_new_result_lacks_fades_and_what_it_adds_is_there() -> None:
 
 
 def test_the_same_without_track_ids() -> None:
-    carrier = Carrier(takeover=2)
+    propagator = Propagator(takeover=2)
     frames = still(2)
-    carrier.advance(frames[0])
-    carrier.correct(0, replace(KEY, track_ids=None))
-    carrier.correct(0, replace(KEY, boxes=KEY.boxes + np.float32(8), track_ids=None))
-    assert len(carrier.instances) == 1
-    np.testing.assert_allclose(carrier.instances.boxes, KEY.boxes + 4, atol=0.3)
+    propagator.advance(frames[0])
+    propagator.correct(0, replace(KEY, track_ids=None))
+    propagator.correct(0, replace(KEY, boxes=KEY.boxes + np.float32(8), track_ids=None))
+    assert len(propagator.instances) == 1
+    np.testing.assert_allclose(propagator.instances.boxes, KEY.boxes + 4, atol=0.3)
 
 
 def test_nothing_found_clears_what_was() -> None:
-    carrier = Carrier(takeover=2)
+    propagator = Propagator(takeover=2)
     frames = still(3)
-    carrier.advance(frames[0])
-    carrier.correct(0, KEY)
-    carrier.correct(0, Instances.empty())
-    assert len(carrier.advance(frames[1])) == 0
+    propagator.advance(frames[0])
+    propagator.correct(0, KEY)
+    propagator.correct(0, Instances.empty())
+    assert len(propagator.advance(frames[1])) == 0
 
 
 def test_an_instance_that_is_covered_fades_out() -> None:
-    carrier = Carrier()
+    propagator = Propagator()
     frames = still(2)
-    carrier.advance(frames[0])
-    carrier.correct(0, KEY)
-    whole = carrier.advance(frames[1])
+    propagator.advance(frames[0])
+    propagator.correct(0, KEY)
+    whole = propagator.advance(frames[1])
     scores = []
     for index in range(2, 2 + round(FADE * 30) + 3):
         picture = frames[0].image.copy()
         picture[40:140, 110:190] = texture(3, (60, 200, 60))[40:140, 110:190]
-        now = carrier.advance(Frame(index, index / 30, picture))
+        now = propagator.advance(Frame(index, index / 30, picture))
         scores.append(float(now.scores[0]) if len(now) else 0.0)
     assert whole.scores[0] == pytest.approx(0.8)
     assert scores[-1] == 0
@@ -220,11 +220,11 @@ def test_an_instance_that_is_covered_fades_out() -> None:
 
 
 def test_an_instance_that_leaves_the_picture_is_dropped() -> None:
-    carrier = Carrier()
+    propagator = Propagator()
     for step in range(60):
-        shown = carrier.advance(scene(step, moved(x=5.0 * step))[0])
+        shown = propagator.advance(scene(step, moved(x=5.0 * step))[0])
         if step == 0:
-            carrier.correct(0, KEY)
+            propagator.correct(0, KEY)
         if step == 10:
             assert len(shown) == 1
     assert len(shown) == 0
@@ -232,59 +232,59 @@ def test_an_instance_that_leaves_the_picture_is_dropped() -> None:
 
 @pytest.mark.parametrize("change", ["size", "scene"])
 def test_a_new_scene_forgets_the_old(change: str) -> None:
-    carrier = Carrier()
+    propagator = Propagator()
     for frame in still(3):
-        carrier.advance(frame)
-    carrier.correct(0, KEY)
-    assert len(carrier.instances) == 1
+        propagator.advance(frame)
+    propagator.correct(0, KEY)
+    assert len(propagator.instances) == 1
     other = {"size": np.zeros((90, 160, 3), np.uint8), "scene": texture(5, (20, 40, 220))}[change]
-    assert len(carrier.advance(Frame(3, 0.1, other))) == 0
-    carrier.correct(2, KEY)
-    assert len(carrier.instances) == 0, "a result of the old scene is left out"
-    carrier.correct(3, found((10, 10, 50, 50)))
-    assert len(carrier.instances) == 1
+    assert len(propagator.advance(Frame(3, 0.1, other))) == 0
+    propagator.correct(2, KEY)
+    assert len(propagator.instances) == 0, "a result of the old scene is left out"
+    propagator.correct(3, found((10, 10, 50, 50)))
+    assert len(propagator.instances) == 1
 
 
 def test_only_so_many_frames_are_kept() -> None:
-    carrier = Carrier()
+    propagator = Propagator()
     small = [cv2.resize(frame.image, (64, 36)) for frame in still(1)] * (KEPT + 1)
     for index, image in enumerate(small):
-        carrier.advance(Frame(index, index / 30, np.asarray(image, np.uint8)))
-    carrier.correct(0, found((10, 5, 30, 25)))
-    assert len(carrier.instances) == 0
-    carrier.correct(1, found((10, 5, 30, 25)))
-    assert len(carrier.instances) == 1
+        propagator.advance(Frame(index, index / 30, np.asarray(image, np.uint8)))
+    propagator.correct(0, found((10, 5, 30, 25)))
+    assert len(propagator.instances) == 0
+    propagator.correct(1, found((10, 5, 30, 25)))
+    assert len(propagator.instances) == 1
 
 
 def test_before_the_first_frame_and_result() -> None:
-    carrier = Carrier()
-    assert len(carrier.instances) == 0
-    carrier.correct(0, KEY)
-    assert len(carrier.instances) == 0
+    propagator = Propagator()
+    assert len(propagator.instances) == 0
+    propagator.correct(0, KEY)
+    assert len(propagator.instances) == 0
     with pytest.raises(UsageError, match="1 or more"):
-        Carrier(takeover=0)
+        Propagator(takeover=0)
 
 
 @pytest.mark.parametrize("size", [(16, 16), (8, 500), (700, 400)])
 def test_pictures_of_any_size(size: tuple[int, int]) -> None:
-    carrier = Carrier()
+    propagator = Propagator()
     image = cv2.resize(BACK, size[::-1])
     for index in range(3):
-        carrier.advance(Frame(index, index / 30, np.asarray(image, np.uint8)))
+        propagator.advance(Frame(index, index / 30, np.asarray(image, np.uint8)))
     box = (size[1] * 0.2, size[0] * 0.2, size[1] * 0.8, size[0] * 0.8)
-    carrier.correct(0, found(box))
-    np.testing.assert_allclose(carrier.instances.boxes, [box], atol=0.02 * max(size))
+    propagator.correct(0, found(box))
+    np.testing.assert_allclose(propagator.instances.boxes, [box], atol=0.02 * max(size))
 
 
 def test_an_empty_mask_and_a_flat_box_do_no_harm() -> None:
-    carrier = Carrier()
+    propagator = Propagator()
     frames = still(3)
-    carrier.advance(frames[0])
+    propagator.advance(frames[0])
     odd = found((20, 20, 60, 60), (50, 50, 50, 90))
     odd.masks[0] = 0
-    carrier.correct(0, odd)
+    propagator.correct(0, odd)
     for frame in frames[1:]:
-        assert np.all(np.isfinite(carrier.advance(frame).boxes))
+        assert np.all(np.isfinite(propagator.advance(frame).boxes))
 
 
 @given(shift=st.tuples(st.floats(-50, 50), st.floats(-50, 50)), scale=st.floats(0.5, 2.0))

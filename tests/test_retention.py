@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from live_seg.errors import UsageError
-from live_seg.tracking.retention import MOST, Held
+from live_seg.tracking.retention import MOST, Retention
 from live_seg.types import Instances
 
 
@@ -26,52 +26,52 @@ def ids(instances: Instances) -> list[int]:
 
 
 def test_what_is_missing_stays_where_it_was_last_and_then_goes() -> None:
-    held = Held(hold=0.5)
-    assert ids(held.update(seen(1, 2, at=0), 0.0)) == [1, 2]
-    assert ids(held.update(seen(2, 1, at=3), 0.1)) == [2, 1]
-    both = held.update(seen(2, at=5), 0.4)
+    retention = Retention(hold=0.5)
+    assert ids(retention.update(seen(1, 2, at=0), 0.0)) == [1, 2]
+    assert ids(retention.update(seen(2, 1, at=3), 0.1)) == [2, 1]
+    both = retention.update(seen(2, at=5), 0.4)
     assert ids(both) == [2, 1]
     np.testing.assert_array_equal(both.boxes[:, 0], [5, 3])
-    assert ids(held.update(seen(2), 0.6)) == [2, 1]
-    assert ids(held.update(seen(2), 0.61)) == [2]
+    assert ids(retention.update(seen(2), 0.6)) == [2, 1]
+    assert ids(retention.update(seen(2), 0.61)) == [2]
 
 
 def test_an_empty_frame_shows_what_was_there() -> None:
-    held = Held()
-    assert ids(held.update(Instances.empty(), 0.0)) == []
-    held.update(seen(4), 1.0)
-    shown = held.update(Instances.empty(), 1.5)
+    retention = Retention()
+    assert ids(retention.update(Instances.empty(), 0.0)) == []
+    retention.update(seen(4), 1.0)
+    shown = retention.update(Instances.empty(), 1.5)
     assert ids(shown) == [4]
     np.testing.assert_array_equal(shown.masks, seen(4).masks)
-    assert len(held.update(Instances.empty(), 1.51)) == 0
-    assert ids(held.update(seen(5), 9.0)) == [5]
+    assert len(retention.update(Instances.empty(), 1.51)) == 0
+    assert ids(retention.update(seen(5), 9.0)) == [5]
 
 
 def test_one_that_comes_back_is_there_once_and_held_anew() -> None:
-    held = Held(hold=1)
-    held.update(seen(1), 0.0)
-    held.update(Instances.empty(), 0.9)
-    assert ids(held.update(seen(1), 1.0)) == [1]
-    assert ids(held.update(Instances.empty(), 2.0)) == [1]
+    retention = Retention(hold=1)
+    retention.update(seen(1), 0.0)
+    retention.update(Instances.empty(), 0.9)
+    assert ids(retention.update(seen(1), 1.0)) == [1]
+    assert ids(retention.update(Instances.empty(), 2.0)) == [1]
 
 
 @given(st.lists(st.tuples(st.sets(st.integers(1, 6)), st.integers(0, 4)), max_size=30))
 @settings(max_examples=60, deadline=None)
 def test_there_is_exactly_what_was_seen_within_the_time(frames: list[tuple[set[int], int]]) -> None:
-    held, now = Held(hold=5), 0
+    retention, now = Retention(hold=5), 0
     last: dict[int, int] = {}
     for present, pause in frames:
         now += pause
         last |= dict.fromkeys(present, now)
-        shown = ids(held.update(seen(*present), float(now)))
+        shown = ids(retention.update(seen(*present), float(now)))
         assert set(shown[: len(present)]) == present
         assert sorted(shown) == sorted(track for track, at in last.items() if now - at <= 5)
 
 
 def test_memory_stays_bounded_when_the_clock_stands_still() -> None:
-    held = Held()
+    retention = Retention()
     for start in range(1, 2 * MOST, 50):
-        shown = ids(held.update(seen(*range(start, start + 50)), 0.0))
+        shown = ids(retention.update(seen(*range(start, start + 50)), 0.0))
         assert shown[:50] == list(range(start, start + 50))
         assert len(shown) <= MOST + 50
     assert len(shown) == MOST + 50
@@ -80,7 +80,7 @@ def test_memory_stays_bounded_when_the_clock_stands_still() -> None:
 def test_no_ids_and_no_such_time() -> None:
     untracked = Instances(**{**vars(seen(1)), "track_ids": None})
     with pytest.raises(UsageError, match="Tracker"):
-        Held().update(untracked, 0.0)
+        Retention().update(untracked, 0.0)
     for hold in (-1, float("nan")):
         with pytest.raises(UsageError, match="hold"):
-            Held(hold)
+            Retention(hold)

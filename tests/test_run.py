@@ -1,4 +1,4 @@
-"""A sitting without a network: what is opened is closed, what comes is handed on."""
+"""A session without a network: what is opened is closed, what comes is handed on."""
 
 import itertools
 import threading
@@ -169,18 +169,20 @@ class TestRun:
         list(run(source, StandIn()))
         assert not source.closed
 
-    @pytest.mark.parametrize("carry", [True, False])
-    def test_leaving_does_not_wait_for_a_silent_camera(self, carry: bool) -> None:
+    @pytest.mark.parametrize("propagate", [True, False])
+    def test_leaving_does_not_wait_for_a_silent_camera(self, propagate: bool) -> None:
         source = Silent()
-        results = run(source, StandIn(), carry=carry)
+        results = run(source, StandIn(), propagate=propagate)
         assert next(results)[0].index == 0
         results.close()
         assert source.was_closed
 
-    @pytest.mark.parametrize("carry", [True, False])
-    def test_while_a_camera_is_silent_the_caller_can_end_it(self, carry: bool) -> None:
+    @pytest.mark.parametrize("propagate", [True, False])
+    def test_while_a_camera_is_silent_the_caller_can_end_it(self, propagate: bool) -> None:
         source, looks = Silent(), itertools.count(1)
-        seen = [one.index for one, _ in run(source, StandIn(), carry=carry, idle=lambda: next(looks) < 3)]
+        seen = [
+            one.index for one, _ in run(source, StandIn(), propagate=propagate, idle=lambda: next(looks) < 3)
+        ]
         assert (seen, next(looks)) == ([0], 4)
         assert source.was_closed
 
@@ -243,7 +245,7 @@ class TestRun:
 
     def test_a_live_source_does_not(self) -> None:
         source = Row(30, live=True)
-        indices = [f.index for f, _ in run(source, WaitsFor(source), batch=2, carry=False)]
+        indices = [f.index for f, _ in run(source, WaitsFor(source), batch=2, propagate=False)]
         assert indices[-2:] == [28, 29]
         assert len(indices) <= 4  # of the first batch at most two, of the rest the newest two
 
@@ -254,7 +256,7 @@ class TestRun:
         assert len(list(run(source, StandIn(), policy="all"))) == 30
 
 
-class TestCarrying:
+class TestPropagation:
     def test_a_live_source_shows_every_frame_though_the_model_is_stuck(self) -> None:
         class Camera(Row):
             """Gives its next picture when the one before was shown."""
@@ -276,7 +278,7 @@ class TestCarrying:
         assert seen[:-1] == [(index, 0) for index in range(29)]
         assert seen[-1][0] == 29  # by now the model may go on
 
-    def test_what_was_found_is_carried_with_its_id(self) -> None:
+    def test_what_was_found_is_propagated_with_its_id(self) -> None:
         class Camera(Row):
             """Never ends."""
 
@@ -316,11 +318,11 @@ class TestCarrying:
         with pytest.raises(UsageError, match="at least 1"):
             next(run(Row(3), StandIn(), every=every))
 
-    def test_every_nth_needs_a_source_that_waits_and_carrying(self) -> None:
+    def test_every_nth_needs_a_source_that_waits_and_propagation(self) -> None:
         with pytest.raises(UsageError, match="policy all"):
             next(run(Row(3, live=True), StandIn(), every=2))
-        with pytest.raises(UsageError, match="carrying"):
-            next(run(Row(3), StandIn(), every=2, carry=False))
+        with pytest.raises(UsageError, match="propagation"):
+            next(run(Row(3), StandIn(), every=2, propagate=False))
         assert len(list(run(Row(3, live=True), StandIn(), every=2, policy="all"))) == 3
 
 
@@ -402,10 +404,15 @@ class TestTally:
         assert (tally.frames, tally.dropped) == (3, 5)
 
     def test_what_a_live_source_loses_is_what_was_not_shown(self) -> None:
-        for carry in (True, False):
+        for propagate in (True, False):
             source, tally = Row(30, live=True), Tally()
             list(
-                show(run(source, WaitsFor(source), carry=carry, tally=tally), lambda f, _: f.image, [], tally)
+                show(
+                    run(source, WaitsFor(source), propagate=propagate, tally=tally),
+                    lambda f, _: f.image,
+                    [],
+                    tally,
+                )
             )
             assert tally.frames + tally.dropped == 30
             assert 1 <= tally.segmented <= 30

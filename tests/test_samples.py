@@ -179,16 +179,16 @@ class TestMeasuring:
         monkeypatch.setitem(vars(live_seg), "load", load)
         monkeypatch.syspath_prepend(ROOT / "benchmarks")
 
-    def test_carrying(self, sample: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        picture = "color=gray"  # nothing moves in it: what is carried is as good as what stays
+    def test_propagation(self, sample: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        picture = "color=gray"  # nothing moves in it: what is propagated is as good as what stays
         source = clip(tmp_path / "in.mp4", rate="10", seconds=1.2, picture=picture)
         sample("measure_propagation.py", source, "--every", "4", "--strip", tmp_path)
-        name, distances, held, carried = capsys.readouterr().out.splitlines()
+        name, distances, held, propagated = capsys.readouterr().out.splitlines()
         assert name.startswith(str(source))
         assert distances.split() == ["distance", "1", "2", "3", "4"]
         ious = [float(word) for word in held.split()[1:]]
         np.testing.assert_allclose(ious, [(60 - 2 * n) / (60 + 2 * n) for n in range(1, 5)], atol=0.02)
-        np.testing.assert_allclose([float(word) for word in carried.split()[1:]], ious, atol=0.02)
+        np.testing.assert_allclose([float(word) for word in propagated.split()[1:]], ious, atol=0.02)
         strip = cv2.imread(str(tmp_path / "strip_in.png"))
         assert strip is not None
         assert strip.shape[0] == 240

@@ -24,7 +24,7 @@ from live_seg.files import read_image
 from live_seg.maskrcnn.model import MaskRCNN
 from live_seg.models.classes import COCO_CLASSES
 from live_seg.segmenter import Segmenter, _resized
-from live_seg.timing import UNWATCHED, Stopwatch
+from live_seg.timing import NO_TIMER, StageTimer
 from live_seg.training.checkpoint import save
 from live_seg.types import Image, Instances
 from tests import matterport_weights
@@ -144,15 +144,15 @@ class TestPictures:
             assert len(segment([PICTURES[0]] * count)) == count
         assert traced == ["trunk", "detect", "masks"]
 
-    def test_a_watch_sees_every_stage(self, segment: Segmenter) -> None:
-        watch = Stopwatch()
-        segment.engine.watch = watch
+    def test_a_timer_sees_every_stage(self, segment: Segmenter) -> None:
+        timer = StageTimer()
+        segment.engine.timer = timer
         try:
             segment(PICTURES[:1])
         finally:
-            segment.engine.watch = UNWATCHED
+            segment.engine.timer = NO_TIMER
         until_masks = ["trunk", "heads"] if isinstance(segment.engine, KerasEngine) else OPENVINO_STAGES
-        assert list(watch.lap()) == ["prepare", *until_masks, "masks", "to pixels"]
+        assert list(timer.lap()) == ["prepare", *until_masks, "masks", "to pixels"]
 
     @pytest.mark.parametrize(
         "image",

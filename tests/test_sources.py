@@ -43,7 +43,7 @@ def the_error(spec: str | int | Path) -> str:
 
 @contextmanager
 def video_file(folder: Path, _: pytest.MonkeyPatch) -> Iterator[Source]:
-    yield open_source(clip(folder / "a.mp4", seconds=FRAMES / 30, sound=2))
+    yield open_source(clip(folder / "a.mp4", seconds=FRAMES / 30, audio=2))
 
 
 @contextmanager
@@ -132,7 +132,7 @@ def test_ntsc_times_are_those_of_the_container(tmp_path: Path, name: str) -> Non
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
 def test_variable_rate_keeps_its_times(tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture) -> None:
-    path = variable_clip(tmp_path / name, sound=1)
+    path = variable_clip(tmp_path / name, audio=1)
     assert seconds_of(path) == pytest.approx(
         [n / 10 for n in range(10)] + [1 + n / 30 for n in range(30)], abs=1e-3
     )
@@ -154,7 +154,7 @@ def test_joined_recordings_go_on_in_time(tmp_path: Path) -> None:
 
 
 def test_time_starts_with_the_first_picture(tmp_path: Path) -> None:
-    path = clip(tmp_path / "late.mp4", sound=1, delay=0.5)
+    path = clip(tmp_path / "late.mp4", audio=1, delay=0.5)
     assert probe(path).times[0] == pytest.approx(0.5)
     assert seconds_of(path)[:2] == pytest.approx([0.0, 1 / 30], abs=1e-3)
 
@@ -186,9 +186,9 @@ def test_odd_sizes_and_single_frames(tmp_path: Path, size: str, seconds: float) 
 
 
 def test_sound_is_that_of_the_file(tmp_path: Path) -> None:
-    path = clip(tmp_path / "a.mp4", seconds=0.1, sound=1)
+    path = clip(tmp_path / "a.mp4", seconds=0.1, audio=1)
     with open_source(path) as source:
-        assert source.sound == path
+        assert source.audio == path
         assert not source.live
 
 
@@ -225,7 +225,7 @@ def test_unreadable_files_say_why(tmp_path: Path) -> None:
     assert "No such file" in the_error(tmp_path / "missing.mp4")
     assert "moov" in the_error(truncated(tmp_path / "half.mp4"))
     assert "is not a video" in the_error(text_as_mp4(tmp_path / "text.mp4"))
-    assert "holds no frames" in the_error(zero_frames(tmp_path / "sound.mp4"))
+    assert "holds no frames" in the_error(zero_frames(tmp_path / "audio.mp4"))
     assert "holds no frames" in the_error(clip(tmp_path / "none.avi", encode=("-frames:v", "0")))
     (tmp_path / "empty.mp4").touch()
     assert "is not a video" in the_error(tmp_path / "empty.mp4")

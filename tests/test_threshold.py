@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from pycocotools import mask as coco_mask
 
-from live_seg.evaluation.evaluate import ClassFigures, Evaluation
-from live_seg.evaluation.ground_truth import Truth
+from live_seg.evaluation.evaluate import ClassMetrics, Evaluation
+from live_seg.evaluation.ground_truth import GroundTruth
 from live_seg.evaluation.threshold import best_threshold
 
 SIDE = 50
@@ -20,7 +20,7 @@ def rectangle(x: float, y: float, w: float, h: float) -> list[float]:
     return [x, y, x + w, y, x + w, y + h, x, y + h]
 
 
-def truth(folder: Path, *, without_mask: int = 0, crowd: bool = False) -> Truth:
+def truth(folder: Path, *, without_mask: int = 0, crowd: bool = False) -> GroundTruth:
     """One photo with four things; the first few known by their box alone, the last perhaps a crowd."""
     (folder / "a.png").touch()
     objects = [
@@ -40,7 +40,7 @@ def truth(folder: Path, *, without_mask: int = 0, crowd: bool = False) -> Truth:
         "annotations": objects,
     }
     (folder / "a.json").write_text(json.dumps(content))
-    return Truth(folder, folder / "a.json")
+    return GroundTruth(folder, folder / "a.json")
 
 
 def found(*detections: tuple[float, Any]) -> Evaluation:
@@ -48,7 +48,7 @@ def found(*detections: tuple[float, Any]) -> Evaluation:
     for score, box in detections:
         (shape,) = coco_mask.frPyObjects([rectangle(*box)], SIDE, SIDE)
         rows.append({"image_id": 1, "category_id": 4, "score": score, "bbox": box, "segmentation": shape})
-    return Evaluation({}, {}, {"thing": ClassFigures(4, 0, 0)}, (), 1, 0.0, rows)
+    return Evaluation({}, {}, {"thing": ClassMetrics(4, 0, 0)}, (), 1, 0.0, rows)
 
 
 def test_a_false_alarm_below_is_cut_off(tmp_path: Path) -> None:

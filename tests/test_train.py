@@ -18,7 +18,7 @@ import pytest
 import live_seg
 from live_seg.errors import LiveSegError, SinkError, SourceError, UsageError
 from live_seg.evaluation.evaluate import evaluate
-from live_seg.evaluation.ground_truth import Truth
+from live_seg.evaluation.ground_truth import GroundTruth
 from live_seg.maskrcnn.backbone import RESNET_BLOCKS, build_backbone
 from live_seg.training.batches import Batches, Columns
 from live_seg.training.checkpoint import State, read_state, write_state
@@ -92,7 +92,7 @@ def test_shapes_are_learnt_and_the_model_is_as_good_once_loaded(
         **EASY,
     )
     run, lines = tmp_path / "run", list[str]()
-    train(settings, run, tell=lines.append, quiet=True)
+    train(settings, run, report=lines.append, quiet=True)
     assert lines[0].endswith("fresh: box_head/logits, box_head/deltas, mask_head/logits for block.")
     assert lines[-1].startswith("epoch 6/6: loss ")
     assert "mask AP 0." in lines[-1]
@@ -108,7 +108,7 @@ def test_shapes_are_learnt_and_the_model_is_as_good_once_loaded(
     assert (run / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert not list(run.rglob("*partial*"))
     segment = live_seg.load(run / "model.weights.h5", min_score=0.05)
-    again = evaluate(segment, Truth(*val), quiet=True)
+    again = evaluate(segment, GroundTruth(*val), quiet=True)
     assert again.mask == pytest.approx(card["measured"]["mask"], abs=1e-6)
     assert again.box["ap"] == pytest.approx(rows[-1]["box_ap"], abs=1e-6)
     assert live_seg.load(run / "model.weights.h5").config.min_score == card["config"]["min_score"]
@@ -144,7 +144,7 @@ class TestResume:
         assert [row["epoch"] for row in read_table(broken / "log.csv", 99)] == [1]
         monkeypatch.setattr(Batches, "make", make)
         lines: list[str] = []
-        resume(broken, tell=lines.append, quiet=True)
+        resume(broken, report=lines.append, quiet=True)
         assert lines[0] == "Going on after epoch 1 of 2."
         assert_same_end(whole, broken)
         assert not list(broken.glob("*partial*"))
@@ -334,7 +334,7 @@ def test_mixed_precision_keeps_weights_and_outputs_in_float32(short: Settings) -
         model = build(replace(CONFIG, num_classes=3), precision)
         assert keras.config.dtype_policy().name == "float32"
         pyramid = model.features(columns["pictures"])
-        outputs = [*model.judge_anchors(pyramid), *model.judge(pyramid[:-1], columns["boxes"])]
+        outputs = [*model.rpn_outputs(pyramid), *model.box_outputs(pyramid[:-1], columns["boxes"])]
         assert {keras.backend.standardize_dtype(output.dtype) for output in outputs} == {"float32"}
         assert {variable.dtype for variable in model.variables if "seed" not in variable.path} == {"float32"}
         trainer = Trainer(model, short.sampling, seed=0)

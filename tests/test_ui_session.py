@@ -19,7 +19,7 @@ from live_seg.types import Frame, Image, Instances, Sink, Source
 from live_seg.ui import session as module
 from live_seg.ui.controls import Controls
 from live_seg.ui.hud import Figures, draw_hud
-from live_seg.ui.session import Screen, Viewer
+from live_seg.ui.session import Screen, Session
 from tests.clips import pictures, probe
 from tests.stand_ins import left_half
 
@@ -99,7 +99,7 @@ class Drawn:
         return frame.image.copy()
 
 
-def sitting(
+def run_session(
     count: int,
     keys: dict[int, str] | None = None,
     *,
@@ -113,39 +113,39 @@ def sitting(
     """Show `count` frames. -> the screen, the indexes of the frames shown, what was counted."""
     controls = controls or Controls(0.5, 0.25, hud=False)
     hand, tally = Hand(controls, keys, paused), Tally()
-    with Viewer(draw or Drawn(), controls, tally, screen=hand, recorder=recorder) as viewer:
-        shown = [frame.index for frame in viewer.show(results or found(count), sinks)]
+    with Session(draw or Drawn(), controls, tally, screen=hand, recorder=recorder) as session:
+        shown = [frame.index for frame in session.show(results or found(count), sinks)]
     return hand, shown, tally
 
 
 class TestShowing:
     def test_every_frame_and_every_sink(self) -> None:
         sink = Written()
-        hand, shown, tally = sitting(5, sinks=(sink,))
+        hand, shown, tally = run_session(5, sinks=(sink,))
         assert [index for index, _ in hand.shown] == shown == sink.frames == list(range(5))
         assert (tally.frames, tally.instances) == (5, 5)
         for index, image in hand.shown:
             np.testing.assert_array_equal(image, picture(index))
 
     def test_nothing_to_show(self) -> None:
-        assert sitting(0)[1] == []
+        assert run_session(0)[1] == []
 
     @pytest.mark.parametrize("key", ["q", "\x1b"])
     def test_a_key_ends_it(self, key: str) -> None:
-        assert sitting(10, {3: key})[1] == [0, 1, 2, 3]
+        assert run_session(10, {3: key})[1] == [0, 1, 2, 3]
 
     def test_a_sink_ends_it(self) -> None:
-        assert sitting(10, sinks=(Written(last=2),))[1] == [0, 1, 2]
+        assert run_session(10, sinks=(Written(last=2),))[1] == [0, 1, 2]
 
     def test_the_limit_is_of_source_time(self) -> None:
         controls = Controls()
-        viewer = Viewer(Drawn(), controls, Tally(), screen=Hand(controls))
-        assert [frame.index for frame in viewer.show(found(10), limit=0.35)] == [0, 1, 2, 3]
+        session = Session(Drawn(), controls, Tally(), screen=Hand(controls))
+        assert [frame.index for frame in session.show(found(10), limit=0.35)] == [0, 1, 2, 3]
 
     def test_without_a_screen(self) -> None:
         sink = Written()
-        with Viewer(Drawn(), Controls(0.5), Tally()) as viewer:
-            assert len(list(viewer.show(found(4), [sink]))) == 4
+        with Session(Drawn(), Controls(0.5), Tally()) as session:
+            assert len(list(session.show(found(4), [sink]))) == 4
         assert sink.counts == [1, 1, 1, 1]
 
     def test_transparent_pictures_lie_on_grey(self) -> None:
@@ -154,7 +154,7 @@ class TestShowing:
             alpha[:, 80:] = 255
             return np.concatenate([frame.image, alpha], axis=2)
 
-        hand, _, _ = sitting(1, draw=cut)
+        hand, _, _ = run_session(1, draw=cut)
         assert np.all(hand.shown[0][1][:, :80] == module.BACKDROP)
         assert np.all(hand.shown[0][1][:, 80:] == 40)
 
@@ -162,18 +162,18 @@ class TestShowing:
 class TestSwitches:
     def test_masks_boxes_labels(self) -> None:
         drawn = Drawn()
-        sitting(5, {0: "m", 1: "b", 2: "l", 3: "mbl"}, draw=drawn)
+        run_session(5, {0: "m", 1: "b", 2: "l", 3: "mbl"}, draw=drawn)
         told = [(s["masks"], s["boxes"], s["labels"]) for _, _, s in drawn.calls]
         assert told == [(1, 1, 1), (0, 1, 1), (0, 0, 1), (0, 0, 0), (1, 1, 1)]
 
     def test_the_threshold_chooses_for_drawing_and_sinks(self) -> None:
         drawn, sink = Drawn(), Written()
-        sitting(3, {0: "--", 1: "+++++++++++++"}, draw=drawn, sinks=(sink,))
+        run_session(3, {0: "--", 1: "+++++++++++++"}, draw=drawn, sinks=(sink,))
         assert [count for _, count, _ in drawn.calls] == sink.counts == [1, 2, 0]
 
     def test_figures_and_help_lie_on_the_shown_picture_alone(self, tmp_path: Path) -> None:
         recorder = Recorder(tmp_path / "a.mp4", RATE)
-        hand, _, _ = sitting(
+        hand, _, _ = run_session(
             6, {0: "h", 2: "?", 4: "?"}, controls=Controls(recording=True), recorder=recorder
         )
         changed = [int((image != picture(index)).any(axis=2).sum()) for index, image in hand.shown]
@@ -197,7 +197,7 @@ class TestFigures:
 
         controls, tally = Controls(0.5), Tally()
         hand = Hand(controls)
-        list(Viewer(Drawn(), controls, tally, screen=hand).show(ticking()))
+        list(Session(Drawn(), controls, tally, screen=hand).show(ticking()))
         last, _ = hand.told[-1]
         assert last.camera_fps == pytest.approx(20, rel=0.1)
         assert last.network_fps == pytest.approx(2.5, rel=0.2)
@@ -210,11 +210,11 @@ class TestFigures:
             pairs = list(found(1000))
             yield from [*pairs[:3], *pairs[990:993]]
 
-        hand, _, _ = sitting(0, {2: " "}, paused="x ", results=hurrying())
+        hand, _, _ = run_session(0, {2: " "}, paused="x ", results=hurrying())
         assert hand.told[-3][0].camera_fps == 0  # the 987 frames between did not come at once
 
     def test_the_recordings_clock(self, tmp_path: Path) -> None:
-        hand, _, _ = sitting(8, {1: "r", 5: "r"}, recorder=Recorder(tmp_path / "a.mp4", RATE))
+        hand, _, _ = run_session(8, {1: "r", 5: "r"}, recorder=Recorder(tmp_path / "a.mp4", RATE))
         told = [figures.recorded for figures, _ in hand.told]
         assert told[:2] == told[6:] == [None, None]
         assert told[2:6] == pytest.approx([0, 0.1, 0.2, 0.3])
@@ -223,7 +223,7 @@ class TestFigures:
 class TestPause:
     def test_the_picture_stands_and_keys_work(self) -> None:
         drawn = Drawn()
-        hand, shown, _ = sitting(4, {1: " "}, paused="m-h ", draw=drawn)
+        hand, shown, _ = run_session(4, {1: " "}, paused="m-h ", draw=drawn)
         assert shown == [0, 1, 2, 3]
         assert hand.waits == 4
         again = [(count, switches["masks"]) for index, count, switches in drawn.calls if index == 1]
@@ -233,13 +233,13 @@ class TestPause:
 
     def test_frames_are_counted_once(self) -> None:
         sink = Written()
-        _, _, tally = sitting(4, {1: " "}, paused="xxx ", sinks=(sink,))
+        _, _, tally = run_session(4, {1: " "}, paused="xxx ", sinks=(sink,))
         assert tally.frames == 4
         assert sink.frames == [0, 1, 2, 3]
 
     @pytest.mark.parametrize("key", ["q", "\x1b"])
     def test_it_can_be_ended(self, key: str) -> None:
-        assert sitting(10, {2: " "}, paused=f"x{key}")[1] == [0, 1, 2]
+        assert run_session(10, {2: " "}, paused=f"x{key}")[1] == [0, 1, 2]
 
     def test_the_recordings_clock_stops(self, tmp_path: Path) -> None:
         def late() -> Iterator[tuple[Frame, Instances]]:
@@ -249,13 +249,15 @@ class TestPause:
 
         path = tmp_path / "a.mp4"
         controls = Controls(recording=True)
-        sitting(0, {4: " "}, paused="x ", results=late(), controls=controls, recorder=Recorder(path, RATE))
+        run_session(
+            0, {4: " "}, paused="x ", results=late(), controls=controls, recorder=Recorder(path, RATE)
+        )
         assert probe(path).times == pytest.approx([i / RATE for i in range(10)], abs=1e-3)
 
     def test_a_recording_can_be_ended_in_it(self, tmp_path: Path) -> None:
         path = tmp_path / "a.mp4"
         recorder = Recorder(path, RATE)
-        sitting(10, {4: " "}, paused="rx ", controls=Controls(recording=True), recorder=recorder)
+        run_session(10, {4: " "}, paused="rx ", controls=Controls(recording=True), recorder=recorder)
         assert len(probe(path).times) == 5
 
 
@@ -281,10 +283,10 @@ class TestWithoutPictures:
                 yield pair
             for _ in paused:
                 clock[0] += 0.5
-                wanted.append(viewer.idle())
+                wanted.append(session.idle())
 
-        with Viewer(Drawn(), controls, tally, screen=hand, recorder=recorder) as viewer:
-            assert len(list(viewer.show(stalling()))) == tally.frames == 3
+        with Session(Drawn(), controls, tally, screen=hand, recorder=recorder) as session:
+            assert len(list(session.show(stalling()))) == tally.frames == 3
         return hand, controls, wanted
 
     def test_the_last_picture_is_shown_with_how_long_ago_it_came(self, clock: list[float]) -> None:
@@ -321,12 +323,12 @@ class TestWithoutPictures:
 
         def results() -> Iterator[tuple[Frame, Instances]]:
             yield from found(2)
-            assert viewer.idle()
+            assert session.idle()
 
         controls = Controls(0.5)
         hand = Long(controls, {1: " "}, paused="x ")
-        viewer = Viewer(Drawn(), controls, Tally(), screen=hand)
-        list(viewer.show(results()))
+        session = Session(Drawn(), controls, Tally(), screen=hand)
+        list(session.show(results()))
         assert [(index, message) for (index, _), (_, message) in zip(hand.shown, hand.told, strict=True)] == [
             (0, ""),
             *[(1, "")] * 3,
@@ -335,13 +337,13 @@ class TestWithoutPictures:
     def test_before_the_first_picture(self) -> None:
         controls = Controls()
         hand = Hand(controls, paused="xq")
-        viewer = Viewer(Drawn(), controls, Tally(), screen=hand)
-        assert viewer.idle()
-        assert not viewer.idle()
+        session = Session(Drawn(), controls, Tally(), screen=hand)
+        assert session.idle()
+        assert not session.idle()
         assert hand.shown == []
 
     def test_without_a_screen(self) -> None:
-        assert Viewer(Drawn(), Controls(), Tally()).idle()
+        assert Session(Drawn(), Controls(), Tally()).idle()
 
 
 class TestSnapshot:
@@ -351,7 +353,7 @@ class TestSnapshot:
         def draw(frame: Frame, *_: object, **__: bool) -> Image:
             return 255 - frame.image
 
-        hand, _, _ = sitting(3, {0: "s"}, draw=draw)
+        hand, _, _ = run_session(3, {0: "s"}, draw=draw)
         plain, masks = sorted(tmp_path.iterdir())
         assert masks.name == f"{plain.stem}_masks.png"
         np.testing.assert_array_equal(read_image(plain), picture(1))
@@ -366,7 +368,7 @@ class TestSnapshot:
             raise SinkError("The disk is full.")
 
         monkeypatch.setattr(module, "save_snapshot", fail)
-        hand, shown, _ = sitting(3, {0: "s"})
+        hand, shown, _ = run_session(3, {0: "s"})
         assert len(shown) == 3
         assert (hand.shown[1][1] != picture(1)).any()
         assert caplog.messages == ["The disk is full."]
@@ -387,7 +389,7 @@ class Broken(Recorder):
 class TestRecording:
     def test_a_key_starts_and_stops_it(self, tmp_path: Path) -> None:
         recorder = Recorder(tmp_path / "a.mp4", RATE)
-        sitting(12, {2: "r", 6: "r", 8: "r"}, recorder=recorder)
+        run_session(12, {2: "r", 6: "r", 8: "r"}, recorder=recorder)
         first, second = recorder.written
         for path, indexes in ((first, range(3, 7)), (second, range(9, 12))):
             assert probe(path).times == pytest.approx([i / RATE for i in range(len(indexes))], abs=1e-3)
@@ -399,9 +401,9 @@ class TestRecording:
         lit: list[bool] = []
         recorder = Recorder(tmp_path / "a.mp4", RATE, on=Trigger(frozenset({1}), pre=0, post=0.2))
         hand, tally = Hand(controls), Tally()
-        with Viewer(Drawn(), controls, tally, screen=hand, recorder=recorder) as viewer:
-            for _ in viewer.show(found(10, until=3)):
-                settle(viewer)
+        with Session(Drawn(), controls, tally, screen=hand, recorder=recorder) as session:
+            for _ in session.show(found(10, until=3)):
+                settle(session)
                 lit.append(controls.recording)
         assert lit == [False, *[True] * 5, *[False] * 4]
         assert len(probe(recorder.written[0]).times) == 5
@@ -409,9 +411,11 @@ class TestRecording:
     def test_a_key_ends_one_that_a_trigger_began(self, tmp_path: Path) -> None:
         controls = Controls()
         recorder = Recorder(tmp_path / "a.mp4", RATE, on=Trigger(frozenset({1}), pre=0, post=5))
-        with Viewer(Drawn(), controls, Tally(), screen=Hand(controls, {4: "r"}), recorder=recorder) as viewer:
-            for _ in viewer.show(found(10)):
-                settle(viewer)
+        with Session(
+            Drawn(), controls, Tally(), screen=Hand(controls, {4: "r"}), recorder=recorder
+        ) as session:
+            for _ in session.show(found(10)):
+                settle(session)
         assert [len(probe(path).times) for path in recorder.written] == [5]
         assert not controls.recording
 
@@ -422,15 +426,15 @@ class TestRecording:
         recorder = Broken(tmp_path / "a.mp4", RATE)
         told: list[bool] = []
         hand = Hand(controls)
-        viewer = Viewer(Drawn(), controls, Tally(), screen=hand, recorder=recorder)
-        for frame in viewer.show(found(12)):
-            settle(viewer)
+        session = Session(Drawn(), controls, Tally(), screen=hand, recorder=recorder)
+        for frame in session.show(found(12)):
+            settle(session)
             told.append(controls.recording)
             if frame.index == 6:
                 recorder.broken = False
                 controls.press("r")
         with pytest.raises(SinkError, match=r"A recording failed: The encoder broke\."):
-            viewer.close()
+            session.close()
         assert told == [True, True, *[False] * 5, *[True] * 5]
         assert caplog.messages[0] == "A recording failed, the session goes on: The encoder broke."
         assert len(recorder.written) == 1
@@ -443,7 +447,7 @@ class TestRecording:
             raise ZeroDivisionError("no such number")
 
         with pytest.raises(ZeroDivisionError):
-            sitting(0, results=failing(), controls=controls, recorder=Broken(tmp_path / "a.mp4", RATE))
+            run_session(0, results=failing(), controls=controls, recorder=Broken(tmp_path / "a.mp4", RATE))
 
     def test_frames_left_out_are_told(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -458,17 +462,17 @@ class TestRecording:
 
         recorder = Slow(tmp_path / "a.mp4", RATE)
         controls = Controls(recording=True)
-        with Viewer(Drawn(), controls, Tally(), recorder=recorder) as viewer:
-            for _ in viewer.show(found(6)):
+        with Session(Drawn(), controls, Tally(), recorder=recorder) as session:
+            for _ in session.show(found(6)):
                 pass
             gate.set()
         assert caplog.messages == ["The recording lacks 5 frames: its encoder was too slow for the source."]
 
 
-def settle(viewer: Viewer) -> None:
+def settle(session: Session) -> None:
     """Wait until the recorder's thread has done all it was given."""
     done = Event()
-    recording = viewer._recording
+    recording = session._recording
     assert recording is not None
     recording._background.do(done.set)
     assert done.wait(30)
@@ -509,8 +513,8 @@ def test_a_network_of_two_and_a_half_seconds_shows_its_masks(caplog: pytest.LogC
         counts.append(len(instances))
         return frame.image
 
-    viewer = Viewer(draw, controls, tally)
-    for frame in viewer.show(run(source, segment, tally=tally)):
+    session = Session(draw, controls, tally)
+    for frame in session.show(run(source, segment, tally=tally)):
         if frame.index == 75:
             enough.set()
             assert answered.wait(60)

@@ -1,4 +1,4 @@
-"""What VideoWriter writes, read back with ffmpeg: pictures, time line, sound, and what a failure leaves."""
+"""What VideoWriter writes, read back with ffmpeg: pictures, time line, audio, and what a failure leaves."""
 
 import math
 import os
@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from live_seg.errors import SinkError, UsageError
-from live_seg.sinks.ffmpeg import sound_tracks, video_span
+from live_seg.sinks.ffmpeg import audio_tracks, video_span
 from live_seg.sinks.video_writer import VideoWriter, frame_rate, slot
 from live_seg.types import Frame, Image, Instances
 from tests.clips import clip, ffmpeg, names, no_process_left_behind, pictures, probe, truncated, variable_clip
@@ -45,9 +45,9 @@ def shown(path: Path) -> list[int]:
 
 
 def copy_through(source: Path, out: Path, fps: float, frames: int | None = None) -> Path:
-    """Write the first `frames` pictures of `source`, at its own times, with its sound."""
+    """Write the first `frames` pictures of `source`, at its own times, with its audio."""
     times = probe(source).times
-    with VideoWriter(out, fps, sound=source) as sink:
+    with VideoWriter(out, fps, audio=source) as sink:
         for index, (image, at) in enumerate(zip(pictures(source)[:frames], times, strict=False)):
             sink.write(Frame(index, at - times[0], image), image, NOTHING)
     return out
@@ -67,9 +67,9 @@ class TestPicture:
         assert shown(path) == list(range(12))
         assert names(tmp_path) == [path.name]
 
-    @pytest.mark.parametrize("sound", [0, 1])
-    def test_the_index_comes_before_the_pictures(self, tmp_path: Path, sound: int) -> None:
-        source = clip(tmp_path / "in.mp4", seconds=0.2, sound=sound)
+    @pytest.mark.parametrize("audio", [0, 1])
+    def test_the_index_comes_before_the_pictures(self, tmp_path: Path, audio: int) -> None:
+        source = clip(tmp_path / "in.mp4", seconds=0.2, audio=audio)
         written = copy_through(source, tmp_path / "out.mp4", 30).read_bytes()
         assert 0 < written.index(b"moov") < written.index(b"mdat")
 
@@ -150,7 +150,7 @@ class TestTimeLine:
         assert probe(path).times == pytest.approx([i * 1001 / 30000 for i in range(20)], abs=1e-6)
 
     def test_a_variable_rate_clip_keeps_its_length_and_its_frames_their_times(self, tmp_path: Path) -> None:
-        source = variable_clip(tmp_path / "in.mp4", sound=1)
+        source = variable_clip(tmp_path / "in.mp4", audio=1)
         told = probe(copy_through(source, tmp_path / "out.mp4", 30))
         assert len(told.times) == 60  # 2 s
         assert told.duration == pytest.approx(probe(source).duration, abs=1 / 30)
@@ -244,18 +244,18 @@ TRANSPARENT = pytest.mark.parametrize(
 
 class TestAlpha:
     @TRANSPARENT
-    @pytest.mark.parametrize("sound", [0, 1])
+    @pytest.mark.parametrize("audio", [0, 1])
     def test_alpha_and_colours_come_back(
-        self, tmp_path: Path, suffix: str, codec: str, loss: int, sound: int
+        self, tmp_path: Path, suffix: str, codec: str, loss: int, audio: int
     ) -> None:
-        source = clip(tmp_path / "in.mp4", rate="10", seconds=0.5, sound=sound)
+        source = clip(tmp_path / "in.mp4", rate="10", seconds=0.5, audio=audio)
         path = tmp_path / f"out{suffix}"
-        with VideoWriter(path, 10, alpha=True, sound=source) as sink:
+        with VideoWriter(path, 10, alpha=True, audio=source) as sink:
             for index in range(5):
                 sink.write(Frame(index, index / 10, matte(index)), matte(index), NOTHING)
         told = probe(path)
         assert told.video_codec == codec
-        assert told.audio_codecs == (() if not sound else ("opus",) if suffix == ".webm" else ("aac",))
+        assert told.audio_codecs == (() if not audio else ("opus",) if suffix == ".webm" else ("aac",))
         assert told.times == pytest.approx([i / 10 for i in range(5)], abs=2e-3)
         read = mattes(path)
         assert len(read) == 5
@@ -326,11 +326,11 @@ def lag(path: Path) -> float:
     assert loud.any()
     assert white.any()
     assert not white[0]
-    tone = told.sound_spans[0][0] + float(np.argmax(loud)) / 44100
+    tone = told.audio_spans[0][0] + float(np.argmax(loud)) / 44100
     return tone - told.times[int(np.argmax(white))]
 
 
-class TestSound:
+class TestAudio:
     @pytest.mark.parametrize(
         ("source", "delay", "out"),
         [
@@ -368,7 +368,7 @@ class TestSound:
 
     def test_a_run_that_begins_late_takes_the_sound_from_there(self, tmp_path: Path) -> None:
         source = flash_and_tone(tmp_path / "in.mp4", 0.0)
-        with VideoWriter(tmp_path / "out.mp4", 30, sound=source) as sink:
+        with VideoWriter(tmp_path / "out.mp4", 30, audio=source) as sink:
             for index, image in list(enumerate(pictures(source)))[15:]:
                 sink.write(Frame(index, index / 30, image), image, NOTHING)
         assert lag(tmp_path / "out.mp4") == pytest.approx(0, abs=1 / 30)
@@ -376,7 +376,7 @@ class TestSound:
 
     @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
     def test_tracks_are_copied_packet_for_packet(self, tmp_path: Path, suffix: str) -> None:
-        source = clip(tmp_path / "in.mp4", seconds=1.0, sound=2)
+        source = clip(tmp_path / "in.mp4", seconds=1.0, audio=2)
         out = copy_through(source, tmp_path / f"out{suffix}", 30)
         packets = ("-map", "0:a", "-c", "copy", "-f", "streamhash", "-")
         assert ffmpeg("-i", out, *packets).stdout == ffmpeg("-i", source, *packets).stdout
@@ -401,45 +401,45 @@ class TestSound:
     def test_sound_is_encoded_again_only_where_the_container_cannot_hold_it(
         self, tmp_path: Path, suffix: str, out: str, codec: str
     ) -> None:
-        source = clip(tmp_path / f"in{suffix}", sound=1, encode=("-c:a", "pcm_s16le", "-bf", "0"))
+        source = clip(tmp_path / f"in{suffix}", audio=1, encode=("-c:a", "pcm_s16le", "-bf", "0"))
         written = probe(copy_through(source, tmp_path / out, 30))
         assert written.audio_codecs == (codec,)
-        assert written.sound_spans[0] == pytest.approx((0, 1), abs=1 / 30)
+        assert written.audio_spans[0] == pytest.approx((0, 1), abs=1 / 30)
         assert len(written.times) == 30
 
     def test_one_track_encoded_again_leaves_the_other_alone(self, tmp_path: Path) -> None:
-        source = clip(tmp_path / "in.mkv", sound=2, encode=("-c:a:0", "libvorbis", "-c:a:1", "ac3"))
-        assert sound_tracks(source) == {1: "vorbis", 2: "ac3"}
+        source = clip(tmp_path / "in.mkv", audio=2, encode=("-c:a:0", "libvorbis", "-c:a:1", "ac3"))
+        assert audio_tracks(source) == {1: "vorbis", 2: "ac3"}
         assert probe(copy_through(source, tmp_path / "out.mp4", 30)).audio_codecs == ("aac", "ac3")
 
     def test_chapters_do_not_become_a_track(self, tmp_path: Path) -> None:
         chapters = tmp_path / "chapters.txt"
         chapters.write_text(";FFMETADATA1\n[CHAPTER]\nTIMEBASE=1/10\nSTART=0\nEND=5\ntitle=first\n")
         source = tmp_path / "in.mp4"
-        made = clip(tmp_path / "made.mp4", sound=1)
+        made = clip(tmp_path / "made.mp4", audio=1)
         ffmpeg("-i", made, "-i", chapters, "-map", "0", "-map_chapters", "1", "-c", "copy", source)
         out = copy_through(source, tmp_path / "out.mp4", 30)
         told = ffmpeg("-i", out, "-f", "null", "-").stderr.decode().split("Stream mapping")[0]
         assert told.count("Stream #0:") == 2
 
     def test_sound_longer_than_the_picture_is_kept_whole(self, tmp_path: Path) -> None:
-        source = clip(tmp_path / "in.mp4", seconds=0.5, sound=1)
+        source = clip(tmp_path / "in.mp4", seconds=0.5, audio=1)
         longer = tmp_path / "longer.mp4"
         tone = ("-f", "lavfi", "-i", "sine=duration=1.5")
         ffmpeg("-i", source, *tone, "-map", "0:v", "-map", "1:a", "-c:v", "copy", longer)
         told = probe(copy_through(longer, tmp_path / "out.mp4", 30))
         assert len(told.times) == 15
-        assert told.sound_spans[0] == pytest.approx((0, 1.5), abs=1 / 30)
+        assert told.audio_spans[0] == pytest.approx((0, 1.5), abs=1 / 30)
 
     @pytest.mark.parametrize("audio", ["aac", "pcm_s16le"])
     def test_sound_ends_with_a_picture_that_was_stopped_early(self, tmp_path: Path, audio: str) -> None:
-        source = clip(tmp_path / "in.mkv", seconds=3.0, sound=1, encode=("-c:a", audio))
+        source = clip(tmp_path / "in.mkv", seconds=3.0, audio=1, encode=("-c:a", audio))
         told = probe(copy_through(source, tmp_path / "out.mp4", 30, frames=20))
         assert len(told.times) == 20
-        assert told.sound_spans[0] == pytest.approx((0, 20 / 30), abs=1 / 30)
+        assert told.audio_spans[0] == pytest.approx((0, 20 / 30), abs=1 / 30)
 
     def test_span_of_a_clip(self, tmp_path: Path) -> None:
-        made = clip(tmp_path / "made.mkv", rate="10", sound=1, encode=("-bf", "0"))
+        made = clip(tmp_path / "made.mkv", rate="10", audio=1, encode=("-bf", "0"))
         late = tmp_path / "late.mkv"
         ffmpeg(
             "-i", made, "-itsoffset", "0.517", "-i", made, "-map", "0:a", "-map", "1:v", "-c", "copy", late
@@ -451,7 +451,7 @@ class TestSound:
     def test_span_and_tracks_of_what_is_no_video(self, tmp_path: Path) -> None:
         broken = truncated(tmp_path / "broken.mp4")
         assert video_span(broken) is None
-        assert sound_tracks(broken) == {}
+        assert audio_tracks(broken) == {}
 
     def test_pictures_that_are_decoded_but_not_shown_do_not_count(self, tmp_path: Path) -> None:
         cut = tmp_path / "cut.mp4"
@@ -542,17 +542,17 @@ class TestEnds:
         assert names(tmp_path) == ["out.mp4"]
         assert len(probe(path).times) >= 20
 
-    @pytest.mark.parametrize("sound", [0, 1])
+    @pytest.mark.parametrize("audio", [0, 1])
     def test_after_a_failed_run_what_there_is_plays_under_its_partial_name(
-        self, tmp_path: Path, sound: int, caplog: pytest.LogCaptureFixture
+        self, tmp_path: Path, audio: int, caplog: pytest.LogCaptureFixture
     ) -> None:
-        source = clip(tmp_path / "in.mp4", sound=sound)
+        source = clip(tmp_path / "in.mp4", audio=audio)
         with pytest.raises(ZeroDivisionError):
-            fail_after(5, VideoWriter(tmp_path / "out.mp4", 30, sound=source), ZeroDivisionError())
+            fail_after(5, VideoWriter(tmp_path / "out.mp4", 30, audio=source), ZeroDivisionError())
         partial = tmp_path / "out.partial.mp4"
         assert names(tmp_path) == ["in.mp4", "out.partial.mp4"]
         assert shown(partial) == [0, 1, 2, 3, 4]
-        assert len(probe(partial).audio_codecs) == sound
+        assert len(probe(partial).audio_codecs) == audio
         assert str(partial) in caplog.text
 
     def test_a_frame_of_another_size_is_refused_and_the_rest_plays(self, tmp_path: Path) -> None:
@@ -622,10 +622,10 @@ class TestFailures:
     def test_sound_that_cannot_be_added_leaves_the_picture(self, tmp_path: Path) -> None:
         if not Path("/dev/full").exists():
             pytest.skip("no /dev/full here")
-        source = clip(tmp_path / "in.mp4", sound=1)
-        (tmp_path / "out.sound.partial.mp4").symlink_to("/dev/full")
+        source = clip(tmp_path / "in.mp4", audio=1)
+        (tmp_path / "out.audio.partial.mp4").symlink_to("/dev/full")
         with pytest.raises(
-            SinkError, match=r"(?s)No space left.*without its sound is in .*out\.partial\.mp4"
+            SinkError, match=r"(?s)No space left.*without its audio is in .*out\.partial\.mp4"
         ):
             copy_through(source, tmp_path / "out.mp4", 30)
         assert names(tmp_path) == ["in.mp4", "out.partial.mp4"]

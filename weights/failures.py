@@ -12,7 +12,7 @@ import numpy as np
 from pycocotools import mask as rle
 
 import live_seg
-from live_seg.evaluation.ground_truth import Truth
+from live_seg.evaluation.ground_truth import GroundTruth
 from live_seg.types import Image
 
 PANEL, COLUMNS, ROWS = 240, 5, 3
@@ -50,7 +50,7 @@ def panel(size: tuple[int, int], persons: list[Any], seen: list[bool], imagined:
 def main(data: Path, goal: Path) -> None:
     """Draw the photos with most mistakes at the model's own threshold."""
     segment = live_seg.load("person")
-    truth = Truth(data / "val", data / "instances_val.json")
+    truth = GroundTruth(data / "val", data / "instances_val.json")
     annotations = truth.masks().imgToAnns
     panels = []
     for photo in truth.photos:

@@ -16,7 +16,7 @@ from live_seg.engines.openvino.cache import keep
 from live_seg.engines.openvino.engine import OpenVINOEngine
 from live_seg.engines.openvino.quantize import quantize
 from live_seg.evaluation.evaluate import evaluate
-from live_seg.evaluation.ground_truth import Truth
+from live_seg.evaluation.ground_truth import GroundTruth
 from live_seg.evaluation.threshold import best_threshold
 from live_seg.files import read_image
 from live_seg.maskrcnn.config import MOBILE
@@ -60,7 +60,7 @@ def learn(data: Path, backbone: Path, run: Path) -> tuple[Path, Path]:
             heads_first=0,
             augmentation=augmentation,
         )
-        train(settings, run / f"stage{number}", tell=print)
+        train(settings, run / f"stage{number}", report=print)
         start = str(run / f"stage{number}" / "model.weights.h5")
     return run / f"stage{len(STAGES) - 1}" / "model.weights.h5", Path(start)
 
@@ -82,7 +82,7 @@ PERSON = Path(__file__).parent / "person.weights.h5"
 
 def publish(network: MaskRCNN, data: Path) -> None:
     """Measure a network on the val photos, choose its threshold, and write it here with its card."""
-    truth = Truth(data / "val", data / "instances_val.json")
+    truth = GroundTruth(data / "val", data / "instances_val.json")
     segment = Segmenter(KerasEngine(network), (BACKGROUND, "person"))
     found = evaluate(segment, truth)
     best, f1 = best_threshold(truth, found) or (0.0, 0.0)
@@ -103,7 +103,7 @@ def publish(network: MaskRCNN, data: Path) -> None:
 
 
 CALIBRATED_WITH = 128
-"""Training photos that show the quantisation what values occur."""
+"""Training photos that show the quantization what values occur."""
 
 
 def publish_int8(data: Path) -> None:
@@ -117,7 +117,7 @@ def publish_int8(data: Path) -> None:
         quantize(source.folder, source.config, pictures[:CALIBRATED_WITH], folder)
 
     keep(PERSON, "int8", {}, source.config, write, beside=True)
-    truth = Truth(data / "val", data / "instances_val.json")
+    truth = GroundTruth(data / "val", data / "instances_val.json")
     print(evaluate(load("person", engine="openvino-int8", min_score=0.05), truth).report())
 
 

@@ -12,7 +12,7 @@ from live_seg.benchmark.measured import Lap, Seconds, in_columns
 from live_seg.drawing.annotate import draw
 from live_seg.segmenter import Segmenter
 from live_seg.sinks.video_writer import VideoWriter
-from live_seg.timing import UNWATCHED, Stopwatch
+from live_seg.timing import NO_TIMER, StageTimer
 from live_seg.tracking.tracker import Tracker
 from live_seg.types import Frame, Image, Instances, Source
 
@@ -40,32 +40,32 @@ class _Lane:
         self.laps: list[Lap] = []
         self._segment = contestant.segment
         self._tracker = Tracker()
-        self._watch = Stopwatch()
+        self._timer = StageTimer()
 
     def run(self, frames: Sequence[Frame], decoding: float) -> list[Frame]:
         """Segment, track and draw a batch, each frame of which took `decoding` seconds to read.
 
         Returns the drawn pictures.
         """
-        found = self._watched([frame.image for frame in frames])
-        shared = {stage: seconds / len(frames) for stage, seconds in self._watch.lap().items()}
+        found = self._timed([frame.image for frame in frames])
+        shared = {stage: seconds / len(frames) for stage, seconds in self._timer.lap().items()}
         drawn = []
         for frame, instances in zip(frames, found, strict=True):
-            with self._watch("track"):
+            with self._timer("track"):
                 tracked = self._tracker.update(instances, frame.seconds)
-            with self._watch("draw"):
+            with self._timer("draw"):
                 picture = draw(frame.image, tracked, self._segment.class_names)
             drawn.append(Frame(frame.index, frame.seconds, picture))
-            self.laps.append({"decode": decoding} | shared | self._watch.lap())
+            self.laps.append({"decode": decoding} | shared | self._timer.lap())
         return drawn
 
-    def _watched(self, images: list[Image]) -> list[Instances]:
+    def _timed(self, images: list[Image]) -> list[Instances]:
         engine = self._segment.engine
-        engine.watch = self._watch
+        engine.timer = self._timer
         try:
             return self._segment(images)
         finally:
-            engine.watch = UNWATCHED
+            engine.timer = NO_TIMER
 
 
 def warm_up(contestants: Sequence[Contestant], picture: Image, batch: int) -> None:
@@ -107,13 +107,13 @@ def measure(
 
 def _batches(source: Source, batch: int) -> Iterator[tuple[list[Frame], float]]:
     """Frames of `source` in batches, each with the seconds that reading took per frame."""
-    frames, watch = iter(source), Stopwatch()
+    frames, timer = iter(source), StageTimer()
     while True:
-        with watch("decode"):
+        with timer("decode"):
             read = list(itertools.islice(frames, batch))
         if not read:
             return
-        yield read, watch.lap()["decode"] / len(read)
+        yield read, timer.lap()["decode"] / len(read)
 
 
 def _encode(pictures: Sequence[Frame], fps: float, video: Path) -> Seconds:

@@ -23,12 +23,12 @@ def evaluate_model(
 ) -> None:
     """Measure a model on annotated photos: COCO's average precision of boxes and masks."""
     from live_seg.evaluation.evaluate import evaluate, save
-    from live_seg.evaluation.ground_truth import Truth
+    from live_seg.evaluation.ground_truth import GroundTruth
 
     if json is not None and json == results:
         raise UsageError(f"--json and --results both name {json}. Give each a file of its own.")
     outputs = options.claimed(json, results, otherwise="--json OUT.json or --results OUT.json")
-    truth = Truth(images, annotations)
+    truth = GroundTruth(images, annotations)
     found = evaluate(options.load(), truth, batch=options.batch, classes=options.wanted, quiet=options.quiet)
     if json is not None:
         save(found.metrics(), json, indent=2)

@@ -137,14 +137,14 @@ class Options(ModelOptions):
         """
         from live_seg.drawing.annotate import draw
         from live_seg.drawing.effects import MASK, effect_of
-        from live_seg.tracking.retention import Held
+        from live_seg.tracking.retention import Retention
 
         if self.effect != MASK:
-            effect, held = effect_of(self.effect), Held()
+            effect, retention = effect_of(self.effect), Retention()
             if not hold or self.effect not in ("blur", "pixelate"):
                 return lambda frame, instances, *_, **__: effect(frame.image, instances)
             return lambda frame, instances, *_, **__: effect(
-                frame.image, held.update(instances, frame.seconds)
+                frame.image, retention.update(instances, frame.seconds)
             )
 
         def picture(
@@ -164,10 +164,10 @@ class StreamOptions(Options):
         float, typer.Option(min=0.1, help="Seconds without a picture until a stream counts as dead.")
     ] = 10.0
     reconnect: Annotated[bool, typer.Option(help="Wait for a stream that is gone, or not there yet.")] = True
-    carry: Annotated[
+    propagate: Annotated[
         bool | None,
         typer.Option(
-            "--carry/--no-carry", help="Show every frame, masks carried along.  [default: when live]"
+            "--propagate/--no-propagate", help="Show every frame, masks propagated.  [default: when live]"
         ),
     ] = None
     smooth: Annotated[bool, typer.Option("--smooth", help="Average masks and scores over time.")] = False
@@ -188,7 +188,7 @@ class StreamOptions(Options):
         return {
             "batch": self.batch,
             "policy": None if self.policy is None else self.policy.value,
-            "carry": self.carry,
+            "propagate": self.propagate,
             "smooth": self.threshold() if self.smooth else None,
         }
 

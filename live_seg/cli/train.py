@@ -105,17 +105,17 @@ def _begin(folder: Path, quiet: bool, **given: Any) -> None:
     from live_seg.training.train import train
 
     with _summary(folder, quiet):
-        train(Settings(**given), folder, tell=_tell(quiet), quiet=quiet)
+        train(Settings(**given), folder, report=_report(quiet), quiet=quiet)
 
 
 def _go_on(folder: Path, quiet: bool) -> None:
     from live_seg.training.train import resume
 
     with _summary(folder, quiet):
-        resume(folder, tell=_tell(quiet), quiet=quiet)
+        resume(folder, report=_report(quiet), quiet=quiet)
 
 
-def _tell(quiet: bool) -> Callable[[str], None]:
+def _report(quiet: bool) -> Callable[[str], None]:
     return (lambda _: None) if quiet else typer.echo
 
 

@@ -22,10 +22,10 @@ def video(
     ] = None,
     show: Annotated[bool, typer.Option("--show", help="Show a window, too.")] = False,
     every: Annotated[
-        int, typer.Option(min=1, help="Segment every Nth frame, carry its masks through the others.")
+        int, typer.Option(min=1, help="Segment every Nth frame, propagate its masks to the others.")
     ] = 1,
 ) -> None:
-    """Segment a video; its sound and its time line are kept."""
+    """Segment a video; its audio and its time line are kept."""
     if output is None and options.json is None and not show:
         raise UsageError("Nothing to do: give -o OUT.mp4, --json OUT.jsonl or --show.")
     from live_seg.ui.window import Window
@@ -46,5 +46,5 @@ def _outlet(output: Path, source: "Source", options: StreamOptions) -> "Sink":
     alpha, overwrite = options.transparent, options.overwrite
     if output.is_dir() or not output.suffix:
         return Images(output, alpha=alpha, overwrite=overwrite)
-    sound, crf = source.sound, options.crf
-    return VideoWriter(output, source.fps, sound=sound, crf=crf, alpha=alpha, overwrite=overwrite)
+    audio, crf = source.audio, options.crf
+    return VideoWriter(output, source.fps, audio=audio, crf=crf, alpha=alpha, overwrite=overwrite)

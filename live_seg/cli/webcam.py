@@ -41,7 +41,7 @@ def webcam(
         str, typer.Option(help="HOST:PORT of the web page; with 0.0.0.0 others who know its URL may watch.")
     ] = "127.0.0.1:8460",
 ) -> None:
-    """Segment a camera live: every frame is shown, the masks carried along until new ones come.
+    """Segment a camera live: every frame is shown, the masks propagated until new ones come.
 
     However it ends, a recording is finished and keeps its name; one that fails does not end the session, but
     the exit code is 3.
@@ -54,7 +54,7 @@ def webcam(
     from live_seg.pipeline.stats import Tally
     from live_seg.sinks.json_lines import JsonLines
     from live_seg.ui.controls import Controls
-    from live_seg.ui.session import Viewer
+    from live_seg.ui.session import Session
 
     tally, written, shown = Tally(), list[Path](), show is not Show.NONE
     with summed_up(tally, written, quiet=options.quiet), contextlib.ExitStack() as stack:
@@ -76,14 +76,14 @@ def webcam(
         if recorder is not None:
             stack.callback(_name_recordings, recorder, written)
         drawn = functools.partial(draw, names=segment.class_names)
-        viewer = stack.enter_context(Viewer(drawn, controls, tally, screen=screen, recorder=recorder))
+        session = stack.enter_context(Session(drawn, controls, tally, screen=screen, recorder=recorder))
         if options.json is not None:
             lines = JsonLines(options.json, segment.class_names, overwrite=options.overwrite)
             sinks.append(stack.enter_context(lines))
-        found = run(opened, segment, tally=tally, idle=viewer.idle, **options.running)
+        found = run(opened, segment, tally=tally, idle=session.idle, **options.running)
         stack.enter_context(contextlib.closing(found))
         bar = stack.enter_context(tqdm(unit=" frames", disable=True if options.quiet else None))
-        for _ in viewer.show(found, sinks, limit=seconds):
+        for _ in session.show(found, sinks, limit=seconds):
             bar.update()
 
 

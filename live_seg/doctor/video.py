@@ -16,7 +16,7 @@ WINDOW_SECONDS = 60.0
 
 ENCODERS = {
     "libx264": "videos",
-    "aac": "sound that is not copied",
+    "aac": "audio that is not copied",
     "prores_ks": "transparent .mov",
     "libvpx-vp9": "transparent .webm",
 }

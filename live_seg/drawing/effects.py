@@ -30,8 +30,8 @@ REPLACE = "replace-background"
 """The effect that takes a picture: replace-background=IMAGE."""
 
 HIDDEN = 0.3
-"""Least chance that a pixel is the instance's for blur and pixelate to hide it whole: below the usual 0.5, as
-what shows through cannot be taken back, and a little too much hidden hurts nobody."""
+"""Least probability that a pixel is the instance's for blur and pixelate to hide it whole: below the usual 0.5,
+as what shows through cannot be taken back, and a little too much hidden hurts nobody."""
 
 FEATHER = 1 / 540
 """Pixels from the edge of a mask to where its softness ends, per pixel of the frame's shorter side."""
@@ -244,10 +244,10 @@ def _continued(instances: Instances, size: tuple[int, ...]) -> Instances:
 
 
 def _bits(instances: Instances, size: tuple[int, ...], least: float) -> Alpha:
-    """255 where any instance's chance is at least `least`, else 0."""
+    """255 where any instance's probability is at least `least`, else 0."""
     bits = np.zeros(size[:2], np.uint8)
-    for region, chance in instances.soft((size[0], size[1])):
-        bits[region] |= (chance >= least).view(np.uint8) * np.uint8(255)
+    for region, probability in instances.soft((size[0], size[1])):
+        bits[region] |= (probability >= least).view(np.uint8) * np.uint8(255)
     return bits
 
 

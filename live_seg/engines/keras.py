@@ -30,9 +30,9 @@ class KerasEngine(Engine):
 
     def detect(self, pictures: NDArray[np.uint8], windows: NDArray[np.float32]) -> tuple[Any, Found]:
         """Find instances: see Engine. Raises MemoryError when the device has too little for the batch."""
-        with out_of_memory(), self.watch("trunk"):
+        with out_of_memory(), self.timer("trunk"):
             maps, scores, deltas = self._trunk(pictures)
-        with out_of_memory(), self.watch("heads"):  # on a GPU it waits for the trunk, which goes on by itself
+        with out_of_memory(), self.timer("heads"):  # on a GPU it waits for the trunk, which goes on by itself
             detections = self._detect(maps, scores, deltas, windows)
             boxes, class_ids, scores = (np.asarray(ops.convert_to_numpy(part)) for part in detections)
         found = class_ids > 0
@@ -41,7 +41,7 @@ class KerasEngine(Engine):
 
     def masks(self, maps: Any, found: Found) -> NDArray[np.float32]:
         """Masks of what was found: see Engine. Raises MemoryError as `detect` does."""
-        with out_of_memory(), self.watch("masks"):
+        with out_of_memory(), self.timer("masks"):
             return np.asarray(
                 ops.convert_to_numpy(self._masks(maps, found.boxes, found.rows, found.class_ids))
             )

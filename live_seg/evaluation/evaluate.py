@@ -14,7 +14,7 @@ from pycocotools.cocoeval import COCOeval
 from tqdm import tqdm
 
 from live_seg.errors import UsageError, nearest
-from live_seg.evaluation.ground_truth import Truth, silenced
+from live_seg.evaluation.ground_truth import GroundTruth, silenced
 from live_seg.files import replacing
 from live_seg.models.classes import choose
 from live_seg.types import Image, Instances
@@ -22,7 +22,7 @@ from live_seg.types import Image, Instances
 if TYPE_CHECKING:
     from live_seg.segmenter import Segmenter
 
-FIGURES = (
+METRICS = (
     *("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large"),
     *("ar1", "ar10", "ar100", "ar_small", "ar_medium", "ar_large"),
 )
@@ -30,7 +30,7 @@ FIGURES = (
 
 
 @dataclass(frozen=True)
-class ClassFigures:
+class ClassMetrics:
     """One class: its annotated objects, crowds left out, and its average precision, -1 without objects."""
 
     objects: int
@@ -43,10 +43,10 @@ class Evaluation:
     """What a model is worth on annotated photos. Figures are 0..1; -1 where there is nothing to measure."""
 
     box: dict[str, float]
-    """FIGURES of the boxes."""
+    """METRICS of the boxes."""
     mask: dict[str, float]
-    """FIGURES of the masks."""
-    classes: dict[str, ClassFigures]
+    """METRICS of the masks."""
+    classes: dict[str, ClassMetrics]
     """By the file's class names, those that were looked for."""
     unknown: tuple[str, ...]
     """Classes of the file that the model does not know; no figure counts them."""
@@ -72,7 +72,7 @@ class Evaluation:
         widest = max(len("Average precision"), *(len(name) + 2 for name in self.classes))
         heads = ("all", "IoU .50", "IoU .75"), ("best 1", "best 10", "best 100")
         lines = []
-        for title, head, half in zip(("precision", "recall"), heads, (FIGURES[:6], FIGURES[6:]), strict=True):
+        for title, head, half in zip(("precision", "recall"), heads, (METRICS[:6], METRICS[6:]), strict=True):
             lines.append(_row(f"Average {title}", (*head, "small", "medium", "large"), widest))
             for kind, figures in (("box", self.box), ("mask", self.mask)):
                 lines.append(_row(f"  {kind}", (figures[name] for name in half), widest))
@@ -90,7 +90,7 @@ class Evaluation:
 
 def evaluate(
     segment: "Segmenter",
-    truth: Truth,
+    truth: GroundTruth,
     *,
     batch: int = 1,
     classes: Iterable[str] | None = None,
@@ -116,7 +116,7 @@ def evaluate(
     return Evaluation(
         box=box,
         mask=mask,
-        classes={truth.categories[k]: ClassFigures(counts[k], box_aps[k], mask_aps[k]) for k in box_aps},
+        classes={truth.categories[k]: ClassMetrics(counts[k], box_aps[k], mask_aps[k]) for k in box_aps},
         unknown=tuple(name for name in truth.categories.values() if name.lower() not in known),
         photos=len(truth.photos),
         seconds_per_image=timed.per_image(),
@@ -157,7 +157,7 @@ class _Timed:
         return statistics.median(self._seconds)
 
 
-def _categories(names: Sequence[str], truth: Truth, classes: Iterable[str] | None) -> dict[int, int]:
+def _categories(names: Sequence[str], truth: GroundTruth, classes: Iterable[str] | None) -> dict[int, int]:
     """The file's category of each of the model's class ids that is looked for."""
     by_name = {name.lower(): category for category, name in truth.categories.items()}
     ids = range(1, len(names)) if classes is None else sorted(choose(classes, names))
@@ -170,7 +170,7 @@ def _categories(names: Sequence[str], truth: Truth, classes: Iterable[str] | Non
 
 
 def _detections(
-    segment: "_Timed", truth: Truth, categories: dict[int, int], batch: int, quiet: bool
+    segment: "_Timed", truth: GroundTruth, categories: dict[int, int], batch: int, quiet: bool
 ) -> Iterator[dict[str, Any]]:
     """Every detection in COCO's results format."""
     silent = True if quiet else None  # None: also where stderr is no terminal
@@ -196,22 +196,22 @@ def _rows(photo: dict[str, Any], found: Instances, categories: dict[int, int]) -
 
 
 def _score(
-    truth: Truth, detections: list[dict[str, Any]], kind: str, categories: Iterable[int]
+    truth: GroundTruth, detections: list[dict[str, Any]], kind: str, categories: Iterable[int]
 ) -> tuple[dict[str, float], dict[int, float]]:
-    """FIGURES of all `categories` together, and the average precision of each, by rising id."""
+    """METRICS of all `categories` together, and the average precision of each, by rising id."""
     boxes = kind == "bbox"
     results = truth.found(detections, boxes=boxes)
     with silenced():
-        judge = COCOeval(truth.boxes() if boxes else truth.masks(), results, kind)
-        judge.params.catIds = sorted(set(categories))
-        judge.evaluate()
-        judge.accumulate()
-        judge.summarize()
-    figures = dict(zip(FIGURES, (float(figure) for figure in judge.stats), strict=True))
+        coco_eval = COCOeval(truth.boxes() if boxes else truth.masks(), results, kind)
+        coco_eval.params.catIds = sorted(set(categories))
+        coco_eval.evaluate()
+        coco_eval.accumulate()
+        coco_eval.summarize()
+    figures = dict(zip(METRICS, (float(figure) for figure in coco_eval.stats), strict=True))
     # (IoU, recall, class, area, most detections), -1 for a class without objects: all areas, 100 detections.
-    precision = judge.eval["precision"][:, :, :, 0, -1]
+    precision = coco_eval.eval["precision"][:, :, :, 0, -1]
     each = np.mean(precision, axis=(0, 1)).tolist()
-    return figures, dict(zip(judge.params.catIds, each, strict=True))
+    return figures, dict(zip(coco_eval.params.catIds, each, strict=True))
 
 
 def _row(title: str, cells: Iterable[str | float], width: int) -> str:

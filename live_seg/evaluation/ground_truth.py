@@ -21,7 +21,7 @@ from live_seg.types import Image
 logger = logging.getLogger(__name__)
 
 
-class Truth:
+class GroundTruth:
     """The photos in the folder `images` and what the COCO instances file `annotations` says is on them.
 
     Read and checked at once, so that long work fails before it begins; to be used any number of times.

@@ -5,13 +5,13 @@ from numpy.typing import NDArray
 from pycocotools.cocoeval import COCOeval
 
 from live_seg.evaluation.evaluate import Evaluation
-from live_seg.evaluation.ground_truth import Truth, silenced
+from live_seg.evaluation.ground_truth import GroundTruth, silenced
 
 SAME_OBJECT = 0.5
 """IoU of masks from which a detection counts as right."""
 
 
-def best_threshold(truth: Truth, found: Evaluation) -> tuple[float, float] | None:
+def best_threshold(truth: GroundTruth, found: Evaluation) -> tuple[float, float] | None:
     """Find the least score with the best F1 of masks at SAME_OBJECT, all classes together.
 
     Matches are COCO's: crowds and objects without a mask neither help nor harm. Returns (score, F1), both
@@ -28,17 +28,19 @@ def best_threshold(truth: Truth, found: Evaluation) -> tuple[float, float] | Non
     return float(np.floor(scores[best] * 1000) / 1000), float(f1[best])
 
 
-def _matches(truth: Truth, found: Evaluation) -> tuple[NDArray[np.bool_], NDArray[np.float64], int]:
+def _matches(truth: GroundTruth, found: Evaluation) -> tuple[NDArray[np.bool_], NDArray[np.float64], int]:
     """Whether each detection is right, its score; and how many objects there are to find."""
     with silenced():
-        judge = COCOeval(truth.masks(), truth.found(found.detections, boxes=False), "segm")
-        judge.params.catIds = sorted(key for key, name in truth.categories.items() if name in found.classes)
-        judge.params.iouThrs = np.array([SAME_OBJECT])
-        judge.params.areaRng, judge.params.areaRngLbl = [[0, 1e10]], ["all"]
-        judge.evaluate()
-    judged = [one for one in judge.evalImgs if one is not None]
-    counts = [~np.asarray(one["dtIgnore"][0], bool) for one in judged]
-    right = [np.asarray(one["dtMatches"][0])[kept] > 0 for one, kept in zip(judged, counts, strict=True)]
-    scores = [np.asarray(one["dtScores"])[kept] for one, kept in zip(judged, counts, strict=True)]
-    objects = sum(int((np.asarray(one["gtIgnore"]) == 0).sum()) for one in judged)
+        coco_eval = COCOeval(truth.masks(), truth.found(found.detections, boxes=False), "segm")
+        coco_eval.params.catIds = sorted(
+            key for key, name in truth.categories.items() if name in found.classes
+        )
+        coco_eval.params.iouThrs = np.array([SAME_OBJECT])
+        coco_eval.params.areaRng, coco_eval.params.areaRngLbl = [[0, 1e10]], ["all"]
+        coco_eval.evaluate()
+    evaluated = [one for one in coco_eval.evalImgs if one is not None]
+    counts = [~np.asarray(one["dtIgnore"][0], bool) for one in evaluated]
+    right = [np.asarray(one["dtMatches"][0])[kept] > 0 for one, kept in zip(evaluated, counts, strict=True)]
+    scores = [np.asarray(one["dtScores"])[kept] for one, kept in zip(evaluated, counts, strict=True)]
+    objects = sum(int((np.asarray(one["gtIgnore"]) == 0).sum()) for one in evaluated)
     return np.concatenate([*right, np.zeros(0, bool)]), np.concatenate([*scores, np.zeros(0)]), objects

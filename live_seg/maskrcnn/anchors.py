@@ -1,6 +1,6 @@
-"""Normalised coordinates, and the anchors of a pyramid: arithmetic in NumPy, before any network is there.
+"""Normalized coordinates, and the anchors of a pyramid: arithmetic in NumPy, before any network is there.
 
-Boxes are normalised y1 x1 y2 x2: 0..1 from the first to the last pixel.
+Boxes are normalized y1 x1 y2 x2: 0..1 from the first to the last pixel.
 """
 
 from collections.abc import Sequence
@@ -11,19 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def to_normalised(boxes: NDArray[Any], size: tuple[int, int]) -> NDArray[np.float32]:
-    """Pixels, y2 and x2 exclusive, to normalised; `size` is the picture's (height, width). (..., 4) -> same.
+def to_normalized(boxes: NDArray[Any], size: tuple[int, int]) -> NDArray[np.float32]:
+    """Pixels, y2 and x2 exclusive, to normalized; `size` is the picture's (height, width). (..., 4) -> same.
 
     Matterport `utils.norm_boxes`: the last pixel, not its far edge, lies at 1.
     """
     height, width = size
     scale = np.array([height - 1, width - 1, height - 1, width - 1])
-    normalised: NDArray[np.float32] = ((boxes - [0, 0, 1, 1]) / scale).astype(np.float32)
-    return normalised
+    normalized: NDArray[np.float32] = ((boxes - [0, 0, 1, 1]) / scale).astype(np.float32)
+    return normalized
 
 
 def to_pixels(boxes: NDArray[Any], size: tuple[int, int]) -> NDArray[np.float32]:
-    """Invert `to_normalised`, without rounding. (..., 4) -> (..., 4)."""
+    """Invert `to_normalized`, without rounding. (..., 4) -> (..., 4)."""
     height, width = size
     scale = np.array([height - 1, width - 1, height - 1, width - 1])
     pixels: NDArray[np.float32] = (boxes * scale + [0, 0, 1, 1]).astype(np.float32)
@@ -46,7 +46,7 @@ def pyramid_anchors(
     levels = [
         _level_anchors(size, stride, sides, ratios) for stride, sides in zip(strides, scales, strict=True)
     ]
-    return to_normalised(np.concatenate(levels), size)
+    return to_normalized(np.concatenate(levels), size)
 
 
 def _level_anchors(

@@ -17,7 +17,7 @@ MOBILENET_MAPS = ("block_3_expand_relu", "block_6_expand_relu", "block_13_expand
 
 
 def frozen_norm(name: str) -> layers.BatchNormalization:
-    """Normalise by stored statistics, also while training: batches are too small for their own."""
+    """Normalize by stored statistics, also while training: batches are too small for their own."""
     return layers.BatchNormalization(epsilon=NORM_EPSILON, trainable=False, name=name)
 
 

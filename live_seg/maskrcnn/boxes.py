@@ -1,4 +1,4 @@
-"""Box arithmetic. Boxes are normalised y1 x1 y2 x2: 0..1 from the first to the last pixel."""
+"""Box arithmetic. Boxes are normalized y1 x1 y2 x2: 0..1 from the first to the last pixel."""
 
 from typing import Any
 

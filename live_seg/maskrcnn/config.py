@@ -39,7 +39,7 @@ class MaskRCNNConfig:
     detections: int = 100  # most instances a picture
     detection_iou: float = 0.3
     min_score: float = USUAL_THRESHOLD
-    every_class: bool = False  # a region may be found as several classes, not as its likeliest alone
+    every_class: bool = False  # a region may be found as several classes, not as its most probable alone
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> "MaskRCNNConfig":
@@ -55,7 +55,7 @@ class MaskRCNNConfig:
         return tuple(2 ** (self.first_level + i) for i in range(len(self.anchor_scales)))
 
     def anchors(self, size: tuple[int, int]) -> NDArray[float32]:
-        """All anchors for an input of `size` (height, width), pixels -> (A, 4) normalised y1 x1 y2 x2."""
+        """All anchors for an input of `size` (height, width), pixels -> (A, 4) normalized y1 x1 y2 x2."""
         scales = tuple(tuple(s * octave for octave in self.anchor_octaves) for s in self.anchor_scales)
         return pyramid_anchors(size, self.strides, scales, self.anchor_ratios)
 

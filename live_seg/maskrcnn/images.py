@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from live_seg.maskrcnn.anchors import to_normalised, to_pixels
+from live_seg.maskrcnn.anchors import to_normalized, to_pixels
 
 Layout = Literal["fit", "square"]
 """`square`: padded to size x size, Matterport's rule. `fit`: longest side `size`, hardly any padding."""
@@ -30,17 +30,17 @@ class Placement:
         top, left = self.offset
         return np.array([top, left, top + self.resized[0], left + self.resized[1]])
 
-    def normalised_window(self) -> NDArray[np.float32]:
-        """The same, normalised to the canvas. (4,)."""
-        return to_normalised(self.window, self.canvas)
+    def normalized_window(self) -> NDArray[np.float32]:
+        """The same, normalized to the canvas. (4,)."""
+        return to_normalized(self.window, self.canvas)
 
     def to_frame(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Normalised y1 x1 y2 x2 on the canvas to x1 y1 x2 y2 in pixels of the frame. (N, 4) -> (N, 4).
+        """Normalized y1 x1 y2 x2 on the canvas to x1 y1 x2 y2 in pixels of the frame. (N, 4) -> (N, 4).
 
         Matterport `MaskRCNN.unmold_detections`, less its rounding.
         """
-        window = self.normalised_window()
-        # A window one pixel high or wide has no length in normalised units.
+        window = self.normalized_window()
+        # A window one pixel high or wide has no length in normalized units.
         lengths = np.maximum(window[2:] - window[:2], 1e-9)
         shift, scale = np.tile(window[:2], 2), np.tile(lengths, 2)
         return to_pixels((boxes - shift) / scale, self.frame)[:, [1, 0, 3, 2]]

@@ -25,7 +25,7 @@ from live_seg.maskrcnn.rpn import RegionProposals, best_anchors, propose
 
 
 class MaskRCNN(keras.Model):
-    """Mask R-CNN with a feature pyramid. Pictures are (B, H, W, 3) RGB, moulded or 0..255."""
+    """Mask R-CNN with a feature pyramid. Pictures are (B, H, W, 3) RGB, normalized or 0..255."""
 
     def __init__(self, config: MaskRCNNConfig) -> None:
         super().__init__(name="mask_rcnn")
@@ -48,18 +48,18 @@ class MaskRCNN(keras.Model):
     def _make_variables(self) -> None:
         """Send symbols through every layer once, so that all variables exist before weights are loaded."""
         pyramid = self.features(keras.Input((64, 64, 3), batch_size=1))
-        self.judge_anchors(pyramid)
+        self.rpn_outputs(pyramid)
         channels = self.config.pyramid_channels
         self.box_head(keras.Input((BOX_POOL, BOX_POOL, channels), batch_size=1))
         region = keras.Input((MASK_POOL, MASK_POOL, channels), batch_size=1)
         self.mask_head(region, keras.Input((), batch_size=1, dtype="int32"))
 
-    def moulded(self, pictures: Tensor) -> Tensor:
+    def normalized(self, pictures: Tensor) -> Tensor:
         """Pictures 0..255 -> float32 less the mean pixel (Matterport `mold_image`)."""
         return ops.cast(pictures, "float32") - np.asarray(self.config.mean_pixel, np.float32)
 
     def features(self, pictures: Tensor) -> list[Tensor]:
-        """Moulded pictures -> pyramid maps (B, h, w, C), finest first, the half-sized last included."""
+        """Normalized pictures -> pyramid maps (B, h, w, C), finest first, the half-sized last included."""
         first = self._finest_level - 2
         pyramid: list[Tensor] = self.pyramid(self.backbone(pictures)[first:])
         return pyramid
@@ -67,11 +67,11 @@ class MaskRCNN(keras.Model):
     def trunk(self, pictures: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
         """First stage, for pictures 0..255: what the second needs of it, and what was thought of each anchor.
 
-        Returns the maps that regions are read from, finest first; chances of an object (B, A) and deltas
-        (B, A, 4) of all anchors.
+        Returns the maps that regions are read from, finest first; probabilities of an object (B, A) and
+        deltas (B, A, 4) of all anchors.
         """
-        pyramid = self.features(self.moulded(pictures))
-        logits, deltas = self.judge_anchors(pyramid)
+        pyramid = self.features(self.normalized(pictures))
+        logits, deltas = self.rpn_outputs(pyramid)
         # The half-sized last level serves anchors alone.
         return pyramid[:-1], ops.softmax(logits)[..., 1], deltas
 
@@ -91,28 +91,28 @@ class MaskRCNN(keras.Model):
         """Second stage, for the best anchors: (B, N), (B, N, 4), (B, N, 4) -> what may be a detection."""
         config = self.config
         proposals = propose(scores, deltas, anchors, keep=config.proposals, max_iou=config.proposal_iou)
-        class_logits, class_deltas = self.judge(maps, proposals)
-        chances = ops.softmax(class_logits)
-        return refine(proposals, chances, class_deltas, window, every_class=config.every_class)
+        class_logits, class_deltas = self.box_outputs(maps, proposals)
+        probabilities = ops.softmax(class_logits)
+        return refine(proposals, probabilities, class_deltas, window, every_class=config.every_class)
 
-    def judge_anchors(self, pyramid: list[Tensor]) -> tuple[Tensor, Tensor]:
+    def rpn_outputs(self, pyramid: list[Tensor]) -> tuple[Tensor, Tensor]:
         """All anchors -> logits (B, A, 2) and deltas (B, A, 4)."""
-        judged: tuple[Tensor, Tensor] = self.rpn(pyramid[self.config.finer_levels :])
-        return judged
+        outputs: tuple[Tensor, Tensor] = self.rpn(pyramid[self.config.finer_levels :])
+        return outputs
 
     def propose(self, logits: Tensor, deltas: Tensor, size: tuple[int, int]) -> Tensor:
         """What the RPN said of pictures of `size` (height, width) -> proposals (B, R, 4)."""
         config = self.config
-        chances = ops.softmax(logits)[..., 1]
-        chosen = best_anchors(chances, deltas, config.anchors(size), config.candidates)
+        probabilities = ops.softmax(logits)[..., 1]
+        chosen = best_anchors(probabilities, deltas, config.anchors(size), config.candidates)
         return propose(*chosen, keep=config.proposals, max_iou=config.proposal_iou)
 
-    def judge(self, maps: list[Tensor], boxes: Tensor) -> tuple[Tensor, Tensor]:
+    def box_outputs(self, maps: list[Tensor], boxes: Tensor) -> tuple[Tensor, Tensor]:
         """Boxes (B, R, 4) -> class logits (B, R, classes), deltas (B, R, classes, 4)."""
         count = boxes.shape[1]
         rows = ops.repeat(ops.arange(ops.shape(boxes)[0]), count)
         regions, order = self._pool(maps, ops.reshape(boxes, (-1, 4)), rows, BOX_POOL)
-        logits, deltas = (_put_back(judged, order) for judged in self.box_head(regions))
+        logits, deltas = (_put_back(outputs, order) for outputs in self.box_head(regions))
         classes = self.config.num_classes
         return ops.reshape(logits, (-1, count, classes)), ops.reshape(deltas, (-1, count, classes, 4))
 
@@ -122,7 +122,7 @@ class MaskRCNN(keras.Model):
         return _put_back(self.mask_head(regions, ops.take(class_ids, order)), order)
 
     def masks(self, maps: list[Tensor], boxes: Tensor, rows: Tensor, class_ids: Tensor) -> Tensor:
-        """The same as chances, 0..1."""
+        """The same as probabilities, 0..1."""
         return ops.sigmoid(self.mask_logits(maps, boxes, rows, class_ids))
 
     def _pool(self, maps: list[Tensor], boxes: Tensor, rows: Tensor, side: int) -> tuple[Tensor, Tensor]:

@@ -22,7 +22,7 @@ CANONICAL_LEVEL, CANONICAL_SIDE = 4, 224.0
 class Detections(NamedTuple):
     """What was found in B pictures, D places each."""
 
-    boxes: Tensor  # (B, D, 4) normalised y1 x1 y2 x2
+    boxes: Tensor  # (B, D, 4) normalized y1 x1 y2 x2
     class_ids: Tensor  # (B, D) int32, 0 where there is nothing
     scores: Tensor  # (B, D) 0..1
 
@@ -103,13 +103,13 @@ class MaskHead(keras.Layer):
 def refine(
     proposals: Tensor, probabilities: Tensor, deltas: Tensor, window: Tensor, *, every_class: bool = False
 ) -> Detections:
-    """Each proposal's likeliest class, its box moved and cut: all that may become a detection.
+    """Each proposal's most probable class, its box moved and cut: all that may become a detection.
 
     proposals (B, R, 4), probabilities (B, R, classes), deltas (B, R, classes, 4),
     window (B, 4): the part of the canvas that holds the picture; boxes are cut to it. With `every_class` each
     class of a proposal stands for itself, also the less likely (detectron2 `fast_rcnn_inference`).
     """
-    owner, class_ids, scores = (_all_classes if every_class else _likeliest_class)(probabilities)
+    owner, class_ids, scores = (_all_classes if every_class else _most_probable_class)(probabilities)
     own = ops.take_along_axis(deltas, owner[..., None, None], axis=1)
     own = ops.take_along_axis(own, class_ids[..., None, None], axis=2)[:, :, 0]
     boxes = ops.take_along_axis(proposals, owner[..., None], axis=1)
@@ -133,7 +133,7 @@ def select(refined: Detections, *, keep: int, min_score: float, max_iou: float) 
     )
 
 
-def _likeliest_class(probabilities: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _most_probable_class(probabilities: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """(B, R, classes) -> proposal, class and score of each candidate, (B, R)."""
     scores, class_ids = ops.top_k(probabilities, 1)  # argmax has no form in OpenVINO
     owner = ops.broadcast_to(ops.arange(probabilities.shape[1])[None], ops.shape(scores)[:2])

@@ -10,7 +10,7 @@ from live_seg.maskrcnn.boxes import Tensor, apply_deltas, clip
 from live_seg.maskrcnn.ops import nms
 
 WHOLE = np.array([0, 0, 1, 1], np.float32)
-"""The box of a whole picture, normalised."""
+"""The box of a whole picture, normalized."""
 
 
 class RegionProposals(keras.Layer):
@@ -39,7 +39,7 @@ class RegionProposals(keras.Layer):
 def best_anchors(
     scores: Tensor, deltas: Tensor, anchors: np.ndarray, count: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Choose the `count` likeliest of all anchors (A, 4): their scores, deltas and places, best first.
+    """Choose the `count` most probable of all anchors (A, 4): their scores, deltas and places, best first.
 
     scores (B, A), deltas (B, A, 4) -> (B, count), (B, count, 4), (B, count, 4); all, where A is less.
     """

@@ -26,7 +26,7 @@ class Truth(NamedTuple):
     """The objects of B pictures, at most G each, filled up with zeros."""
 
     class_ids: Tensor  # (B, G) int32; 0: nothing here; negative: a crowd
-    boxes: Tensor  # (B, G, 4) normalised y1 x1 y2 x2
+    boxes: Tensor  # (B, G, 4) normalized y1 x1 y2 x2
     masks: Tensor  # (B, G, m, m) 0..1, each in its own box
     masked: Tensor  # (B, G) bool; False: only the box is known, the mask loss skips it
 
@@ -231,7 +231,7 @@ def losses(
     """
     size = pictures.shape[1:3]
     pyramid = model.features(pictures)
-    logits, deltas = model.judge_anchors(pyramid)
+    logits, deltas = model.rpn_outputs(pyramid)
     anchors = model.config.anchors(size)
     noise = keras.random.uniform(ops.shape(logits)[:2], seed=seeds)
     match, anchor_deltas = anchor_targets(anchors, truth, noise, sampling)
@@ -243,7 +243,7 @@ def losses(
     chosen = ProposalTargets(
         *(ops.stop_gradient(part) for part in proposal_targets(proposals, truth, noise, sampling))
     )
-    class_logits, class_deltas = model.judge(pyramid[:-1], chosen.boxes)
+    class_logits, class_deltas = model.box_outputs(pyramid[:-1], chosen.boxes)
     masks = _masks_of(model, pyramid[:-1], chosen)
     return {
         "anchor_class": anchor_class_loss(match, logits),

@@ -1,4 +1,4 @@
-"""Every frame shown, only key frames segmented: instances are carried from those to the frames between.
+"""Every frame shown, only key frames segmented: instances are propagated from those to the frames between.
 
 For Newest the key frame is the newest one whenever the network is free, and what there is no time to show is
 dropped; for EveryNth it is frame 0, N, 2N, ... and the source waits.
@@ -24,11 +24,11 @@ FRAMES_AHEAD = 32
 """Most frames read ahead for EveryNth, though `batch` key frames may span more: 200 MB at full HD."""
 
 
-class Carrier(Protocol):
+class Propagation(Protocol):
     """Takes instances along from frame to frame; called by one thread alone."""
 
     def advance(self, frame: Frame, /) -> Instances:
-        """Go on to `frame`, the next in order, and return the instances carried to it."""
+        """Go on to `frame`, the next in order, and return the instances propagated to it."""
 
     def correct(self, index: int, instances: Instances, /) -> None:
         """Take over what was found in frame `index`: the last one `advance` had, or one before."""
@@ -41,13 +41,13 @@ Identify = Callable[[Instances, float], Instances]
 class Newest(Stages):
     """Hands on every frame at the source's own pace, while the newest is segmented in the background.
 
-        with Newest(camera, segment, carrier, tracker.update) as results:
+        with Newest(camera, segment, propagator, tracker.update) as results:
             for frame, instances in results:
                 ...
 
     `source` is iterated by the reader thread alone, `segment` called by the worker thread alone, with one
-    image; `carrier` and `identify` are called in the caller's loop. A caller slower than the source loses the
-    oldest waiting frame. Leaving the `with` block stops and joins both threads, as with a Pipeline; a frame
+    image; `propagator` and `identify` are called in the caller's loop. A caller slower than the source loses
+    the oldest waiting frame. Leaving the `with` block stops and joins both threads, as with a Pipeline; a frame
     that is being segmented then is waited for, and its result dropped. `idle` is called while no frame comes,
     as by a Pipeline.
     """
@@ -56,12 +56,12 @@ class Newest(Stages):
         self,
         source: Iterable[Frame],
         segment: Segment,
-        carrier: Carrier,
+        propagator: Propagation,
         identify: Identify,
         *,
         idle: Idle | None = None,
     ) -> None:
-        self._carrier = carrier
+        self._propagator = propagator
         self._identify = identify
         self._idle = idle
         self._frames: Channel[Frame] = Channel(FRAMES_BEHIND, drop_oldest=True)
@@ -80,19 +80,19 @@ class Newest(Stages):
         return self._frames.dropped
 
     def __iter__(self) -> Iterator[tuple[Frame, Instances]]:
-        """Yield (frame, the instances carried to it) in the order of the source; at first there are none.
+        """Yield (frame, the instances propagated to it) in the order of the source; at first there are none.
 
         Raises the first error of the source or of `segment`, with its traceback, after the frames that wait;
-        whatever `carrier` and `identify` raise; ValueError when `segment` returns more or less than one.
+        whatever `propagator` and `identify` raise; ValueError when `segment` returns more or less than one.
         """
         self._check_entered()
         while frames := self._frames.take(idle=self._idle):
             (frame,) = frames
             for past, found in self._results.take(wait=False):
-                self._carrier.correct(past.index, self._identify(found, past.seconds))
-            # From here, not from the reader: the carrier must know every frame that is segmented.
+                self._propagator.correct(past.index, self._identify(found, past.seconds))
+            # From here, not from the reader: the propagator must know every frame that is segmented.
             self._key.put(frame)
-            yield frame, self._carrier.advance(frame)
+            yield frame, self._propagator.advance(frame)
 
 
 class EveryNth(Stages):
@@ -106,7 +106,7 @@ class EveryNth(Stages):
         self,
         source: Iterable[Frame],
         segment: Segment,
-        carrier: Carrier,
+        propagator: Propagation,
         identify: Identify,
         *,
         every: int,
@@ -115,7 +115,7 @@ class EveryNth(Stages):
     ) -> None:
         if every < 1 or batch < 1:
             raise UsageError(f"Both every and batch need at least 1 frame. Got every {every}, batch {batch}.")
-        self._carrier = carrier
+        self._propagator = propagator
         self._identify = identify
         self._idle = idle
         self._every = every
@@ -131,21 +131,21 @@ class EveryNth(Stages):
         )
 
     def __iter__(self) -> Iterator[tuple[Frame, Instances]]:
-        """Yield (frame, its instances, found in it or carried to it) in the order of the source.
+        """Yield (frame, its instances, found in it or propagated to it) in the order of the source.
 
         Raises the first error of the source or of `segment`, with its traceback, after every frame before it;
-        whatever `carrier` and `identify` raise; ValueError when `segment` miscounts.
+        whatever `propagator` and `identify` raise; ValueError when `segment` miscounts.
         """
         self._check_entered()
         while frames := self._frames.take(idle=self._idle):
             (frame,) = frames
-            instances = self._carrier.advance(frame)
+            instances = self._propagator.advance(frame)
             if self._is_key(frame):
                 if not (results := self._results.take(idle=self._idle)):
                     return
                 ((_, found),) = results
                 instances = self._identify(found, frame.seconds)
-                self._carrier.correct(frame.index, instances)
+                self._propagator.correct(frame.index, instances)
             yield frame, instances
 
     def _is_key(self, frame: Frame) -> bool:

@@ -1,4 +1,4 @@
-"""One sitting, from source to sinks: frames segmented, tracked, drawn and handed on in order."""
+"""One session, from source to sinks: frames segmented, tracked, drawn and handed on in order."""
 
 import contextlib
 import time
@@ -23,7 +23,7 @@ def run(
     batch: int = 4,
     policy: Policy | None = None,
     track: bool = True,
-    carry: bool | None = None,
+    propagate: bool | None = None,
     every: int = 1,
     smooth: float | None = None,
     tally: Tally | None = None,
@@ -36,34 +36,34 @@ def run(
     by default files wait and live sources drop. With `track`, instances carry ids that stay over time; with
     `smooth`, the least score shown, their masks and scores are steadied, too (see `Smoother`).
 
-    With `carry` and "latest", the default when live, every frame is yielded as it comes, with the instances
-    of the newest segmented one carried along; without `carry`, segmented frames alone. With "all", `every` N
-    segments frames 0, N, 2N, ... and carries in between. `tally`, the one that `show` gets, hears what is
+    With `propagate` and "latest", the default when live, every frame is yielded as it comes, with the
+    instances of the newest segmented one propagated; without `propagate`, segmented frames alone. With "all", `every` N
+    segments frames 0, N, 2N, ... and propagates in between. `tally`, the one that `show` gets, hears what is
     segmented and when a live source began. `idle` is called some 20 times a second while nothing comes, in
     the caller's thread, to serve a window; the loop ends when it returns False.
 
     Raises SourceError, and whatever `segment` raises; UsageError when `every` is below 1, or more with
-    "latest" or without `carry`. Leaving the loop early stops every thread once the generator is closed (`del`
-    it, or use `contextlib.closing`).
+    "latest" or without `propagate`. Leaving the loop early stops every thread once the generator is closed
+    (`del` it, or use `contextlib.closing`).
     """
     tally = tally or Tally()
     identify = _identify(track, smooth)
     with contextlib.ExitStack() as stack:
         opened = stack.enter_context(open_source(source)) if isinstance(source, str | int | Path) else source
         policy = policy or ("latest" if opened.live else "all")
-        if every != 1 and (policy == "latest" or carry is False):
-            raise UsageError(f"every is {every}: that takes a source that waits (policy all), and carrying.")
-        carries = every != 1 or (policy == "latest" and (opened.live if carry is None else carry))
+        if every != 1 and (policy == "latest" or propagate is False):
+            raise UsageError(f"every is {every}: it needs a source that waits (policy all) and propagation.")
+        propagates = every != 1 or (policy == "latest" and (opened.live if propagate is None else propagate))
         frames, counted = tally.timing(opened), tally.counting(segment)
         stages = (
-            _carrying(frames, counted, identify, every=every, batch=batch, idle=idle)
-            if carries
+            _propagating(frames, counted, identify, every=every, batch=batch, idle=idle)
+            if propagates
             else Pipeline(frames, counted, batch=batch, policy=policy, idle=idle)
         )
         # A live source is closed first: that ends the reader's wait for a camera that is silent.
         with stages as results, contextlib.closing(opened) if opened.live else contextlib.nullcontext():
             for frame, instances in results:
-                yield frame, instances if carries else identify(instances, frame.seconds)
+                yield frame, instances if propagates else identify(instances, frame.seconds)
 
 
 def _identify(track: bool, smooth: float | None) -> Identify:
@@ -81,7 +81,7 @@ def _unchanged(instances: Instances, _: float) -> Instances:
     return instances
 
 
-def _carrying(
+def _propagating(
     frames: Iterable[Frame],
     segment: Segment,
     identify: Identify,
@@ -90,13 +90,13 @@ def _carrying(
     batch: int,
     idle: Idle | None,
 ) -> Newest | EveryNth:
-    """Give every frame its instances, found or carried: those of each `every`th, or of the newest."""
-    from live_seg.propagation.propagator import Carrier
+    """Give every frame its instances, found or propagated: those of each `every`th, or of the newest."""
+    from live_seg.propagation.propagator import Propagator
 
     if every == 1:
-        return Newest(frames, segment, Carrier(), identify, idle=idle)
+        return Newest(frames, segment, Propagator(), identify, idle=idle)
     # In a file what was found holds at once: it comes in the frame it was found in.
-    return EveryNth(frames, segment, Carrier(takeover=1), identify, every=every, batch=batch, idle=idle)
+    return EveryNth(frames, segment, Propagator(takeover=1), identify, every=every, batch=batch, idle=idle)
 
 
 def show(

@@ -42,7 +42,7 @@ class Latency:
 
 @dataclass
 class Tally:
-    """What a sitting has done so far."""
+    """What a session has done so far."""
 
     frames: int = 0
     """Frames shown: drawn, and handed to every sink."""

@@ -112,7 +112,7 @@ def smoothed(motion: Floats, weights: Floats) -> Floats:
 def motion_of(values: Floats, weights: Floats) -> tuple[Floats, Floats]:
     """Fit values (N, M, M, 2) over the cells of a grid: affine part (N, 3, 2), smooth residual (N, M, M, 2).
 
-    Iteratively reweighted least squares; the residual is a normalised convolution (Knutsson & Westin 1993).
+    Iteratively reweighted least squares; the residual is a normalized convolution (Knutsson & Westin 1993).
     """
     n, side = values.shape[:2]
     design = _design(side)  # (M * M, 3)

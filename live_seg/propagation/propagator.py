@@ -1,4 +1,4 @@
-"""Instances carried from the frame they were found in to the frame shown now, until newer ones arrive."""
+"""Instances propagated from the frame they were found in to the frame shown now, until newer ones arrive."""
 
 import logging
 from collections import deque
@@ -16,7 +16,7 @@ from live_seg.types import Frame, Instances
 logger = logging.getLogger(__name__)
 
 TAKEOVER = 4
-"""Frames over which a new result takes the place of what was carried: short, but no jump."""
+"""Frames over which a new result takes the place of what was propagated: short, but no jump."""
 
 KEPT = 160
 """Frames for which a result may still come: 2.5 seconds at 60 a second. At 16:9 0.35 MB each, 0.6 at most."""
@@ -31,10 +31,10 @@ GONE = 0.05
 """Score below which an instance that no new result continues is gone, however quickly results come."""
 
 SAME = 0.3
-"""Least mask IoU of a new instance and a carried one without track ids that are one and the same."""
+"""Least mask IoU of a new instance and a propagated one without track ids that are one and the same."""
 
 
-class Carrier:
+class Propagator:
     """Follows a source frame by frame and tells where its instances are now. Not for two threads at once.
 
     Results take over within `takeover` frames, 1 or more (1: at once). Raises UsageError for fewer.
@@ -52,8 +52,8 @@ class Carrier:
         self._flow = Flow()
         self._steps: deque[tuple[int, Step]] = deque(maxlen=KEPT)
         self._seconds = 0.0
-        self._new: _Carried | None = None
-        self._old: _Carried | None = None
+        self._new: _Propagated | None = None
+        self._old: _Propagated | None = None
         self._age = 0
 
     def advance(self, frame: Frame) -> Instances:
@@ -67,7 +67,7 @@ class Carrier:
         elapsed = frame.seconds - self._seconds if self._steps else 0.0
         step = self._flow.step(frame.image)
         if step.flow is None and self._steps:
-            logger.debug("Frame %d shows a new scene: nothing is carried into it.", frame.index)
+            logger.debug("Frame %d shows a new scene: nothing is propagated into it.", frame.index)
             self._steps.clear()
             self._new = self._old = None
         self._steps.append((frame.index, step))
@@ -82,19 +82,19 @@ class Carrier:
     def correct(self, index: int, instances: Instances) -> None:
         """Take the network's `instances` of the frame `index`, caught up from there to the newest frame.
 
-        Their `track_ids`, if any, tell which carried ones they continue; else their overlap does. A result
+        Their `track_ids`, if any, tell which propagated ones they continue; else their overlap does. A result
         for a frame that is forgotten (another scene, more than KEPT frames ago) is left out.
         """
         steps = [(number, step) for number, step in self._steps if number >= index]
         if not steps or steps[0][0] != index:
-            logger.debug("The result of frame %d is too late to be carried.", index)
+            logger.debug("The result of frame %d is too late to be propagated.", index)
             return
-        caught = _Carried.begin(_scaled(instances, self._to_reduced()), steps[0][1])
+        caught = _Propagated.begin(_scaled(instances, self._to_reduced()), steps[0][1])
         for _, step in steps[1:]:
             caught = caught.along(step, 0.0)
         newest = self._steps[-1][1]
         if self._new is not None and self._takeover > 1:
-            self._old = _Carried.begin(self._shown(newest), newest)
+            self._old = _Propagated.begin(self._shown(newest), newest)
         self._new, self._age = caught, 0
 
     @property
@@ -116,7 +116,7 @@ class Carrier:
         return np.array([width / self._shape[1], height / self._shape[0]] * 2, np.float32)
 
 
-class _Carried:
+class _Propagated:
     """Moving instances, and how long each has been out of sight."""
 
     def __init__(self, moving: Moving, unseen: NDArray[np.float32]) -> None:
@@ -124,14 +124,14 @@ class _Carried:
         self._unseen = unseen  # seconds (N,)
 
     @classmethod
-    def begin(cls, instances: Instances, step: Step) -> "_Carried":
+    def begin(cls, instances: Instances, step: Step) -> "_Propagated":
         return cls(Moving.begin(instances, step), np.zeros(len(instances), np.float32))
 
-    def along(self, step: Step, elapsed: float) -> "_Carried":
+    def along(self, step: Step, elapsed: float) -> "_Propagated":
         moving = self._moving.along(step)
         unseen = np.where(moving.sound < LOST, self._unseen + np.float32(elapsed), np.float32(0))
         kept = unseen < FADE
-        return _Carried(moving[kept], unseen[kept])
+        return _Propagated(moving[kept], unseen[kept])
 
     def now(self, step: Step) -> Instances:
         instances = self._moving.now(step)

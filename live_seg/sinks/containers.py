@@ -52,13 +52,13 @@ VP9 = Codec(
 class Container:
     """A file format: ffmpeg's name for it, its pictures' codec, and the audio codecs it can hold (None: all).
 
-    Sound in any other codec is encoded again, with ffmpeg's encoder `sound`.
+    Audio in any other codec is encoded again, with ffmpeg's encoder `audio`.
     """
 
     format: str
     codec: Codec
     holds: frozenset[str] | None
-    sound: str = "aac"
+    audio: str = "aac"
 
 
 _MPEG4_AUDIO = frozenset({"aac", "ac3", "alac", "eac3", "mp3"})

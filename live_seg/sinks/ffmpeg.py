@@ -56,7 +56,7 @@ class Span:
     """When the pictures of a video file are shown, in seconds."""
 
     start: float
-    """The first picture, on the file's own clock, which its sound shares."""
+    """The first picture, on the file's own clock, which its audio shares."""
     last: float
     """The last picture, since the first."""
     end: float
@@ -101,8 +101,8 @@ def _shown(path: Path, *options: str) -> Iterator[tuple[float, float]]:
                     yield float(begin * unit), float((begin + int(duration)) * unit)
 
 
-def sound_tracks(path: Path) -> dict[int, str]:
-    """Find the sound tracks of `path`: stream number -> codec by ffmpeg's name; unknown codecs left out."""
+def audio_tracks(path: Path) -> dict[int, str]:
+    """Find the audio tracks of `path`: stream number -> codec by ffmpeg's name; unknown codecs left out."""
     # Not by `command`: that silences what is wanted here.
     done = subprocess.run(
         [executable(), "-hide_banner", "-i", str(path.absolute())],

@@ -1,4 +1,4 @@
-"""Video with the sound and the time line of its source, through the ffmpeg of imageio-ffmpeg."""
+"""Video with the audio and the time line of its source, through the ffmpeg of imageio-ffmpeg."""
 
 import math
 import subprocess
@@ -12,11 +12,11 @@ import numpy as np
 from live_seg.errors import SinkError, UsageError
 from live_seg.files import claim, partial_name, publish
 from live_seg.sinks.containers import X264_WORST, container_of
-from live_seg.sinks.ffmpeg import command, executable, failure, run, sound_tracks, video_span
+from live_seg.sinks.ffmpeg import audio_tracks, command, executable, failure, run, video_span
 from live_seg.types import Frame, Image, Instances, Sink
 
 FROM_ZERO = r"noise=drop=lt(pts*tb\,-0.05)+gt(n\,0)*lt(pts\,0)"
-"""A packet filter that leaves out sound from before the picture. A first packet up to 50 ms early stays: it
+"""A packet filter that leaves out audio from before the picture. A first packet up to 50 ms early stays: it
 is the run-in that decoders of AAC, MP3 and Opus need and do not play."""
 
 
@@ -45,7 +45,7 @@ class VideoWriter(Sink):
 
     The output has the constant rate `fps`; each frame is shown at its own `Frame.seconds`, counted from the
     first one. The frame before is repeated until then, and of two frames for one output frame the later wins.
-    `sound` is the video file the frames come from: its sound tracks are copied in step with the picture, and
+    `audio` is the video file the frames come from: its audio tracks are copied in step with the picture, and
     the last frame is shown as long as there, if it was written. `crf` is x264's quality, 0 (best) to 51, put
     on VP9's scale for .webm; ProRes has none.
     An odd width or height gets its last column or row twice, as yuv420p needs even sizes.
@@ -60,7 +60,7 @@ class VideoWriter(Sink):
         path: Path,
         fps: float,
         *,
-        sound: Path | None = None,
+        audio: Path | None = None,
         crf: int = 23,
         alpha: bool = False,
         overwrite: bool = False,
@@ -76,8 +76,8 @@ class VideoWriter(Sink):
         self._channels = 4 if alpha else 3
         self._rate = frame_rate(fps)
         self._crf = crf
-        self._source = sound
-        self._tracks = sound_tracks(sound) if sound else {}
+        self._source = audio
+        self._tracks = audio_tracks(audio) if audio else {}
         self._encoder: _Encoder | None = None
         self._first = self._latest = 0.0
         self._closed = False
@@ -118,7 +118,7 @@ class VideoWriter(Sink):
             return
         try:
             span = video_span(self._source) if self._source else None
-            # Read to its end, a source keeps its length; interrupted, it ends here, and its sound with it.
+            # Read to its end, a source keeps its length; interrupted, it ends here, and its audio with it.
             at_end = span is not None and self._latest + 1 / self._rate >= span.last
             encoder.finish(slot(span.end - self._first, self._rate) if span and at_end else 0)
         except BaseException:
@@ -126,11 +126,11 @@ class VideoWriter(Sink):
             raise
         if self._source and self._tracks:
             picture_start = self._first + (span.start if span else 0.0)
-            self._add_sound(self._source, picture_start, None if at_end else encoder.frames / self._rate)
+            self._add_audio(self._source, picture_start, None if at_end else encoder.frames / self._rate)
         publish(self._partial, self._path, complete=complete)
 
     def _start(self, image: Image) -> "_Encoder":
-        # With sound to come the file is written once more anyway.
+        # With audio to come the file is written once more anyway.
         faststart = [] if self._tracks else self._faststart()
         options = [*self._container.codec.options(self._crf), *faststart, "-f", self._container.format]
         return _Encoder(self._partial, image.shape, self._rate, options)
@@ -144,17 +144,17 @@ class VideoWriter(Sink):
         encoder.kill()
         self._partial.unlink(missing_ok=True)
 
-    def _add_sound(self, source: Path, picture_start: float, seconds: Fraction | None) -> None:
-        """Put the sound of `source`, where the picture starts at `picture_start` seconds, beside the picture.
+    def _add_audio(self, source: Path, picture_start: float, seconds: Fraction | None) -> None:
+        """Put the audio of `source`, where the picture starts at `picture_start` seconds, beside the picture.
 
         In a second pass, because only now is known how many `seconds` of it belong there (None: all). Packets
         are copied, not decoded: flat memory, and as fast as the disk.
         """
-        both = partial_name(self._path.with_stem(f"{self._path.stem}.sound"))
+        both = partial_name(self._path.with_stem(f"{self._path.stem}.audio"))
         tracks: list[str] = []
         for number, (stream, codec) in enumerate(self._tracks.items()):
             held = self._container.holds is None or codec in self._container.holds
-            tracks += ["-map", f"1:{stream}", f"-c:a:{number}", "copy" if held else self._container.sound]
+            tracks += ["-map", f"1:{stream}", f"-c:a:{number}", "copy" if held else self._container.audio]
         try:
             run(
                 *("-y", "-copyts", "-i", self._partial, "-itsoffset", f"{-picture_start:.6f}", "-i", source),
@@ -165,7 +165,7 @@ class VideoWriter(Sink):
             )
             both.replace(self._partial)
         except SinkError as error:
-            raise SinkError(f"{error} The picture without its sound is in {self._partial}.") from error
+            raise SinkError(f"{error} The picture without its audio is in {self._partial}.") from error
         finally:
             both.unlink(missing_ok=True)
 

@@ -8,7 +8,7 @@ def why_unreadable(path: Path) -> str:
     """Say why `path` cannot be opened as a video, as far as its outermost parts tell."""
     boxes = _mp4_boxes(path)
     if b"moov" in boxes:
-        return f"{path} holds no frames that can be decoded. Is it sound only? If not: ffmpeg -i IN OUT.mp4"
+        return f"{path} holds no frames that can be decoded. Is it audio only? If not: ffmpeg -i IN OUT.mp4"
     if b"ftyp" in boxes:
         return (
             f"{path} is incomplete: its index (moov) is missing, as after a copy or recording that was cut "

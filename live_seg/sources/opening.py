@@ -65,7 +65,7 @@ class VideoFile(Captured):
             raise SourceError(why_unreadable(path))
         self._capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)  # OpenCV's default changed between versions
         super().__init__(str(path), Declared.by(self._capture))
-        self.sound = path
+        self.audio = path
         self._reading = threading.Lock()
 
     def _pictures(self) -> Iterator[Picture]:

@@ -9,7 +9,7 @@ MOST = 300
 """Instances kept at most, newest first: three frames full of them, should every one get a new id."""
 
 
-class Held:
+class Retention:
     """Add to each frame's instances those seen shortly before and missing now, where they were last.
 
     An id that is not seen any more is held for `hold` seconds of source time. Raises UsageError for a `hold`

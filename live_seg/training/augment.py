@@ -31,11 +31,11 @@ class Augmentation:
     scale: tuple[float, float] = (0.5, 1.6)
     """Longest side of a photo, in canvases: large-scale jitter (Ghiasi et al., arXiv 2012.07177)."""
     flip: float = 0.5
-    """Chance that a photo is mirrored."""
+    """Probability that a photo is mirrored."""
     colour: float = 0.3
     """Brightness, contrast and saturation change by up to this fraction."""
     mosaic: float = 0.5
-    """Chance that four photos share the canvas (YOLOv4, arXiv 2004.10934, section 3.3)."""
+    """Probability that four photos share the canvas (YOLOv4, arXiv 2004.10934, section 3.3)."""
     pasted: int = 2
     """Most objects pasted from other photos (Ghiasi et al., arXiv 2012.07177)."""
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from live_seg.maskrcnn.anchors import to_normalised
+from live_seg.maskrcnn.anchors import to_normalized
 from live_seg.training.augment import MASK_GRID, Augmentation, Canvas, compose
 from live_seg.training.photos import Annotated
 
@@ -87,7 +87,7 @@ class Batches:
         }
         for place, placed in enumerate(seen[:MOST_OBJECTS]):
             truth["class_ids"][place] = placed.class_id
-            truth["boxes"][place] = to_normalised(placed.box[[1, 0, 3, 2]], (self.side, self.side))
+            truth["boxes"][place] = to_normalized(placed.box[[1, 0, 3, 2]], (self.side, self.side))
             if placed.outline and placed.class_id > 0:
                 truth["masks"][place] = placed.mask()
                 truth["masked"][place] = True

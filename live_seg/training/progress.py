@@ -9,7 +9,7 @@ import numpy as np
 
 from live_seg.drawing.annotate import draw
 from live_seg.errors import SourceError
-from live_seg.evaluation.ground_truth import Truth
+from live_seg.evaluation.ground_truth import GroundTruth
 from live_seg.files import replacing, write_picture
 from live_seg.types import Segment
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 LOSSES = ("loss", "anchor_class", "anchor_box", "class", "box", "mask")
-FIGURES = ("box_ap", "mask_ap")
-COLUMNS = ("epoch", *LOSSES, "learning_rate", "seconds", *FIGURES)
+METRICS = ("box_ap", "mask_ap")
+COLUMNS = ("epoch", *LOSSES, "learning_rate", "seconds", *METRICS)
 """Of the table: the mean losses of an epoch, the rate at its end, its time, and AP where it was measured."""
 
 Row = dict[str, float]
@@ -56,7 +56,7 @@ def draw_curves(rows: Sequence[Row], path: Path) -> None:
     figure = Figure(figsize=(10, 4), layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
-    for axes, names, title in ((left, LOSSES, "losses"), (right, FIGURES, "average precision on val")):
+    for axes, names, title in ((left, LOSSES, "losses"), (right, METRICS, "average precision on val")):
         _plot(axes, rows, names)
         axes.set(xlabel="epoch", title=title)
     left.set_ylim(bottom=0)
@@ -75,7 +75,12 @@ def _plot(axes: "Axes", rows: Sequence[Row], names: Sequence[str]) -> None:
 
 
 def draw_pictures(
-    segment: Segment, class_names: Sequence[str], truth: Truth, min_score: float, folder: Path, epoch: int
+    segment: Segment,
+    class_names: Sequence[str],
+    truth: GroundTruth,
+    min_score: float,
+    folder: Path,
+    epoch: int,
 ) -> None:
     """Draw what is found on PHOTOS photos of `truth`, always the same, as EPOCH_NAME.jpg in `folder`.
 

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from live_seg.engines.keras import KerasEngine
 from live_seg.errors import LiveSegError, SinkError, SourceError, UsageError
 from live_seg.evaluation.evaluate import evaluate
-from live_seg.evaluation.ground_truth import Truth
+from live_seg.evaluation.ground_truth import GroundTruth
 from live_seg.evaluation.threshold import best_threshold
 from live_seg.files import replacing
 from live_seg.maskrcnn.config import USUAL_THRESHOLD
@@ -39,16 +39,16 @@ MOST_THREADS = 6
 PICTURE_ROUNDS = 10
 """How often in a run pictures are drawn, at most."""
 
-Tell = Callable[[str], None]
+Report = Callable[[str], None]
 """Takes lines of text for the user: what starts fresh, one line an epoch."""
 
 
-def train(settings: Settings, folder: Path, *, tell: Tell = logger.info, quiet: bool = False) -> None:
+def train(settings: Settings, folder: Path, *, report: Report = logger.info, quiet: bool = False) -> None:
     """Train a model; all that comes of it lies in `folder`, which is new or empty.
 
     After each epoch: model.weights.h5 and its card model.json, of averaged weights, ready for
     `live_seg.load`; log.csv, curves.png, now and then pictures in val/; settings.json and state.npz, for
-    `resume`. `tell` gets lines for the user, `quiet` shows no progress bars. Fresh layers draw on Keras'
+    `resume`. `report` gets lines for the user, `quiet` shows no progress bars. Fresh layers draw on Keras'
     global seed, which is set.
 
     Raises UsageError, SourceError, SinkError, WeightsError, and LiveSegError when a loss is no finite number.
@@ -58,16 +58,16 @@ def train(settings: Settings, folder: Path, *, tell: Tell = logger.info, quiet: 
     settings = replace(settings, precision=settings.precision or best_precision())
     model, fresh = _begin(settings, data)
     if fresh:
-        tell(f"From {settings.start}; fresh: {fresh}.")
+        report(f"From {settings.start}; fresh: {fresh}.")
     alone = settings.epochs // 6 if fresh and settings.layers != "heads" else 0
     heads_first = alone if settings.heads_first is None else settings.heads_first
     settings = replace(settings, size=model.config.size, heads_first=heads_first)
     _make(folder)
     write_settings(settings, folder / "settings.json")
-    _Run(settings, folder, data, model, tell, quiet).go()
+    _Run(settings, folder, data, model, report, quiet).go()
 
 
-def resume(folder: Path, *, tell: Tell = logger.info, quiet: bool = False) -> None:
+def resume(folder: Path, *, report: Report = logger.info, quiet: bool = False) -> None:
     """Go on with the training in `folder`: the outcome is as if it had never stopped.
 
     Raises as `train` does.
@@ -77,15 +77,15 @@ def resume(folder: Path, *, tell: Tell = logger.info, quiet: bool = False) -> No
     path = folder / "state.npz"
     if not path.exists():
         model, _ = _begin(settings, data)
-        _Run(settings, folder, data, model, tell, quiet).go()
+        _Run(settings, folder, data, model, report, quiet).go()
         return
     state = read_state(path)
     if state.class_names != data.class_names:
         raise SourceError(f"The annotations name other classes than when {folder} began. Begin a new run.")
     model = build(state.config, str(settings.precision))
     assign(model.variables, state.network)
-    tell(f"Going on after epoch {state.epoch} of {settings.epochs}.")
-    _Run(settings, folder, data, model, tell, quiet).go(state)
+    report(f"Going on after epoch {state.epoch} of {settings.epochs}.")
+    _Run(settings, folder, data, model, report, quiet).go(state)
 
 
 def _check_free(folder: Path) -> None:
@@ -106,12 +106,12 @@ def _make(folder: Path) -> None:
 class _Data(NamedTuple):
     photos: list[Annotated]
     class_names: tuple[str, ...]
-    truth: Truth | None
+    truth: GroundTruth | None
 
 
 def _read(settings: Settings) -> _Data:
     photos, names = read_all(settings.data)
-    truth = Truth(*settings.val) if settings.val else None
+    truth = GroundTruth(*settings.val) if settings.val else None
     if truth:
         known = {name.lower() for name in names[1:]}
         if not known & {name.lower() for name in truth.categories.values()}:
@@ -128,10 +128,10 @@ class _Run:
     """A training in its folder."""
 
     def __init__(
-        self, settings: Settings, folder: Path, data: _Data, model: MaskRCNN, tell: Tell, quiet: bool
+        self, settings: Settings, folder: Path, data: _Data, model: MaskRCNN, report: Report, quiet: bool
     ) -> None:
         self.settings, self.folder, self.data = settings, folder, data
-        self.model, self.tell, self.quiet = model, tell, quiet
+        self.model, self.report, self.quiet = model, report, quiet
         self.batches = Batches(
             data.photos,
             model.config.mean_pixel,
@@ -207,7 +207,7 @@ class _Run:
         network, own = arrays_of(self.model.variables), [] if last else trainer.state()
         state = State(epoch, self.model.config, self.data.class_names, network, own)
         write_state(state, self.folder / "state.npz")
-        self.tell(_line(row, self.settings.epochs))
+        self.report(_line(row, self.settings.epochs))
 
     def _measure(self, segment: Segmenter, row: Row) -> tuple[dict[str, Any], float]:
         """Complete the row with AP where it is due. Returns facts for the card, and its least score."""

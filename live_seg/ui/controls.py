@@ -15,7 +15,7 @@ ESCAPE = "\x1b"
 
 @dataclass
 class Controls:
-    """The switches of one sitting: set by keys, read by what draws, shows and records.
+    """The switches of one session: set by keys, read by what draws, shows and records.
 
     `threshold` is the least score, 0..1, that is shown; keys move it between `least`, which is all that the
     network delivers, and 1. Two Controls are equal when every switch is: a copy tells whether a key did

@@ -51,7 +51,7 @@ class Screen(Sink, Protocol):
         """Press the keys that come within `seconds`, up to the first. Returns as `write` does."""
 
 
-class Viewer:
+class Session:
     """Draws each frame, hands it to sinks and recorder, shows it, and does what `controls` want.
 
     `draw` takes a frame, its instances and the switches `labels`, `boxes` and `masks`. Snapshots go into the

@@ -9,12 +9,12 @@ import openvino
 from numpy.typing import NDArray
 
 from live_seg.engines.engine import Engine, Found
-from live_seg.engines.openvino.nms import best_first, likeliest
+from live_seg.engines.openvino.nms import best_first, top_k
 from live_seg.engines.openvino.passes.rewrite import rewritten
 from live_seg.engines.openvino.signals import own_signal_stack
 from live_seg.errors import WeightsError
 from live_seg.maskrcnn.config import MaskRCNNConfig
-from live_seg.timing import Watch
+from live_seg.timing import Timer
 
 PARTS = ("trunk", "heads", "masks")
 """What a converted network consists of: see `conversion.convert`."""
@@ -69,8 +69,8 @@ class OpenVINOEngine(Engine):
         runs = self._compiled(pictures.shape[1:3]).runs(len(pictures))
         found = []
         for row, (run, picture, window) in enumerate(zip(runs, pictures, windows, strict=True)):
-            boxes, class_ids, scores = run.detect(picture, window, self.watch)
-            with self.watch("suppression"):
+            boxes, class_ids, scores = run.detect(picture, window, self.timer)
+            with self.timer("suppression"):
                 kept = best_first(
                     boxes,
                     class_ids,
@@ -85,7 +85,7 @@ class OpenVINOEngine(Engine):
 
     def masks(self, maps: Any, found: Found) -> NDArray[np.float32]:
         """Masks of what was found: see Engine."""
-        with self.watch("masks"):
+        with self.timer("masks"):
             return np.concatenate(
                 [maps[row].masks(found.only(found.rows == row)) for row in np.unique(found.rows)]
             )
@@ -146,16 +146,16 @@ class _Run:
                 request.set_input_tensor(level, self._trunk.get_output_tensor(level))
 
     def detect(
-        self, picture: NDArray[np.uint8], window: NDArray[np.float32], watch: Watch
+        self, picture: NDArray[np.uint8], window: NDArray[np.float32], timer: Timer
     ) -> list[NDArray[Any]]:
         """picture (H, W, 3), window (4,) -> boxes (M, 4), class ids and scores (M,) of what may be found."""
-        with watch("trunk"):
+        with timer("trunk"):
             _infer(self._trunk, 0, [picture[None]])
-        with watch("proposals"):
+        with timer("proposals"):
             scores, deltas = (self._trunk.get_output_tensor(self._levels + i).data[0] for i in range(2))
-            chosen = likeliest(scores, self._candidates)
+            chosen = top_k(scores, self._candidates)
             inputs = [scores[None, chosen], deltas[None, chosen], self._anchors[None, chosen], window[None]]
-        with watch("heads"):
+        with timer("heads"):
             _infer(self._heads, self._levels, inputs)
         return [self._heads.get_output_tensor(i).data[0] for i in range(3)]
 

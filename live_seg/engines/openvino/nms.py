@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def likeliest(scores: NDArray[np.float32], count: int) -> NDArray[np.intp]:
+def top_k(scores: NDArray[np.float32], count: int) -> NDArray[np.intp]:
     """Positions of the `count` highest of `scores` (A,), best first, of equals the earlier first."""
     if count < len(scores):
         least = np.partition(scores, -count)[-count]
@@ -27,7 +27,7 @@ def best_first(
 ) -> NDArray[np.intp]:
     """Greedy non-maximum suppression within each class: positions of at most `keep` boxes, best first.
 
-    boxes (M, 4) normalised y1 x1 y2 x2, class_ids (M,), scores (M,). Background and scores below `min_score`
+    boxes (M, 4) normalized y1 x1 y2 x2, class_ids (M,), scores (M,). Background and scores below `min_score`
     take no part: the rule of `maskrcnn.roi.select`.
     """
     order = np.nonzero((class_ids > 0) & (scores >= min_score))[0]

@@ -1,4 +1,4 @@
-"""A converted network in int8: quantised by NNCF, with pictures that show which values occur."""
+"""A converted network in int8: quantized by NNCF, with pictures that show which values occur."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -100,7 +100,7 @@ def _flattened_as_they_lie(model: openvino.Model) -> openvino.Model:
 
 
 def _left_alone(part: str, model: openvino.Model) -> nncf.IgnoredScope:
-    """Operations that are not quantised."""
+    """Operations that are not quantized."""
     if part == "trunk":
         return nncf.IgnoredScope()
     operations = model.get_ops()
