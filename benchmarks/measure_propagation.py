@@ -74,7 +74,7 @@ def segmented(frames: Iterable[Frame], segment: Callable[..., Sequence[Instances
 
 
 def followed(truth: Found, every: int) -> tuple[list[Instances], float, float]:
-    """What is propagated to each frame from the last segmented one before it; median and mean CPU ms of one."""
+    """Propagate to each frame from the last segmented one; also returns median ms and mean CPU ms."""
     propagator, propagated, costs, begun = (
         Propagator(takeover=1),
         list[Instances](),

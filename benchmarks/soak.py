@@ -2,8 +2,8 @@
 
 An ffmpeg sends a small picture over HTTP, faster than any camera; a stand-in for the network answers after
 random delays; every frame is shown with its masks propagated, as by live-seg webcam. Prints memory, losses
-and the delay from capture to display as it goes (memory takes psutil: `pip install live-seg[dev]`). Fails when a
-frame is neither shown nor counted as dropped, when memory grows, or when a thread stays behind.
+and the delay from capture to display as it goes (memory takes psutil: `pip install live-seg[dev]`). Fails
+when a frame is neither shown nor counted as dropped, when memory grows, or when a thread stays behind.
 """
 
 import argparse

@@ -559,7 +559,7 @@ class TestWeights:
 
     def test_verify_and_download_what_is_bundled(self) -> None:
         assert re.fullmatch(
-            r".*person\.weights\.h5 is sound\.\n", invoke("weights", "verify", "person").stdout
+            r".*person\.weights\.h5 is valid\.\n", invoke("weights", "verify", "person").stdout
         )
         assert Path(invoke("weights", "download", "person").stdout.strip()).is_file()
 

@@ -25,4 +25,4 @@ def verify_weights(name: Annotated[str, typer.Argument(help="As shown by `weight
     """Check size and hash of weights that are here."""
     from live_seg.models.registry import verify
 
-    print(f"{verify(name)} is sound.")
+    print(f"{verify(name)} is valid.")

@@ -41,7 +41,7 @@ def person() -> Finding:
 
 
 def coco() -> Finding:
-    """Whether the weights of COCO's 80 classes are downloaded, and sound by their hash."""
+    """Whether the weights of COCO's 80 classes are downloaded, and valid by their hash."""
     from live_seg.models.registry import status, verify
 
     remedy = "live-seg weights download coco"

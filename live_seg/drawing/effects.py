@@ -30,8 +30,8 @@ REPLACE = "replace-background"
 """The effect that takes a picture: replace-background=IMAGE."""
 
 HIDDEN = 0.3
-"""Least probability that a pixel is the instance's for blur and pixelate to hide it whole: below the usual 0.5,
-as what shows through cannot be taken back, and a little too much hidden hurts nobody."""
+"""Least probability that a pixel is the instance's for blur and pixelate to hide it whole: below the usual
+0.5, as what shows through cannot be taken back, and a little too much hidden hurts nobody."""
 
 FEATHER = 1 / 540
 """Pixels from the edge of a mask to where its softness ends, per pixel of the frame's shorter side."""

@@ -131,7 +131,7 @@ def save(content: object, path: Path, *, indent: int | None = None) -> None:
 
 
 class _Timed:
-    """A segmenter with a stopwatch, which counts the calls that need not compile."""
+    """A segmenter with a timer, which counts the calls that need not compile."""
 
     def __init__(self, segment: "Segmenter") -> None:
         self._segment = segment

@@ -57,9 +57,9 @@ def locate(name: str, *, quiet: bool = False) -> Path:
 
 
 def download(name: str, *, quiet: bool = False) -> Path:
-    """Make sure the cache holds a sound file of the weights called `name`, and return its path.
+    """Make sure the cache holds a valid file of the weights called `name`, and return its path.
 
-    A sound file is not fetched again; a broken-off download goes on where it stopped; `quiet` hides the bar
+    A valid file is not fetched again; a broken-off download goes on where it stopped; `quiet` hides the bar
     on stderr. Nothing incomplete or unproven ever has the final name. Bundled weights are only looked up.
 
     Raises WeightsError, with the manual way out, when that cannot be done.

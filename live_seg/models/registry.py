@@ -117,7 +117,7 @@ def fault_at_a_glance(weights: Weights, path: Path) -> str | None:
 
 
 def fault_of(weights: Weights, path: Path) -> str | None:
-    """What existence, size and hash tell against the file at `path`; None: it is sound."""
+    """What existence, size and hash tell against the file at `path`; None: it is valid."""
     fault = fault_at_a_glance(weights, path)
     if fault is not None:
         return fault

@@ -47,9 +47,9 @@ class Newest(Stages):
 
     `source` is iterated by the reader thread alone, `segment` called by the worker thread alone, with one
     image; `propagator` and `identify` are called in the caller's loop. A caller slower than the source loses
-    the oldest waiting frame. Leaving the `with` block stops and joins both threads, as with a Pipeline; a frame
-    that is being segmented then is waited for, and its result dropped. `idle` is called while no frame comes,
-    as by a Pipeline.
+    the oldest waiting frame. Leaving the `with` block stops and joins both threads, as with a Pipeline; a
+    frame that is being segmented then is waited for, and its result dropped. `idle` is called while no frame
+    comes, as by a Pipeline.
     """
 
     def __init__(

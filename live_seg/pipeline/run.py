@@ -37,10 +37,10 @@ def run(
     `smooth`, the least score shown, their masks and scores are steadied, too (see `Smoother`).
 
     With `propagate` and "latest", the default when live, every frame is yielded as it comes, with the
-    instances of the newest segmented one propagated; without `propagate`, segmented frames alone. With "all", `every` N
-    segments frames 0, N, 2N, ... and propagates in between. `tally`, the one that `show` gets, hears what is
-    segmented and when a live source began. `idle` is called some 20 times a second while nothing comes, in
-    the caller's thread, to serve a window; the loop ends when it returns False.
+    instances of the newest segmented one propagated; without `propagate`, segmented frames alone. With "all",
+    `every` N segments frames 0, N, 2N, ... and propagates in between. `tally`, the one that `show` gets,
+    hears what is segmented and when a live source began. `idle` is called some 20 times a second while
+    nothing comes, in the caller's thread, to serve a window; the loop ends when it returns False.
 
     Raises SourceError, and whatever `segment` raises; UsageError when `every` is below 1, or more with
     "latest" or without `propagate`. Leaving the loop early stops every thread once the generator is closed

@@ -45,7 +45,7 @@ class Moving:
     """(N, M, M, 2): x y of each cell's centre now, in reduced pixels."""
     trust: Floats
     """(N, M, M): 0..1, how far each point can be relied on."""
-    sound: Floats
+    trusted: Floats
     """(N,): 0..1, the trusted share of each mask in the last step."""
 
     @classmethod
@@ -76,7 +76,7 @@ class Moving:
             self,
             points=self.points + smoothed(motion, masks * trust + 1e-4),
             trust=MEMORY * self.trust + (1 - MEMORY) * trust,
-            sound=np.sum(masks * trust, axis=(1, 2)) / area,
+            trusted=np.sum(masks * trust, axis=(1, 2)) / area,
         )
 
     def now(self, step: Step) -> Instances:

@@ -129,7 +129,7 @@ class _Propagated:
 
     def along(self, step: Step, elapsed: float) -> "_Propagated":
         moving = self._moving.along(step)
-        unseen = np.where(moving.sound < LOST, self._unseen + np.float32(elapsed), np.float32(0))
+        unseen = np.where(moving.trusted < LOST, self._unseen + np.float32(elapsed), np.float32(0))
         kept = unseen < FADE
         return _Propagated(moving[kept], unseen[kept])
 
