@@ -20,6 +20,7 @@ from live_seg.errors import LiveSegError, SinkError, SourceError, UsageError
 from live_seg.evaluation.evaluate import evaluate
 from live_seg.evaluation.ground_truth import GroundTruth
 from live_seg.maskrcnn.backbone import RESNET_BLOCKS, build_backbone
+from live_seg.maskrcnn.model import MaskRCNN
 from live_seg.training.batches import Batches, Columns
 from live_seg.training.checkpoint import State, read_state, write_state
 from live_seg.training.initial_weights import Layers, begin, build, set_trainable, take_over
@@ -332,6 +333,7 @@ def test_mixed_precision_keeps_weights_and_outputs_in_float32(short: Settings) -
     for precision in ("float32", "mixed_bfloat16"):
         keras.utils.set_random_seed(1)
         model = build(replace(CONFIG, num_classes=3), precision)
+        assert isinstance(model, MaskRCNN)
         assert keras.config.dtype_policy().name == "float32"
         pyramid = model.features(columns["pictures"])
         outputs = [*model.rpn_outputs(pyramid), *model.box_outputs(pyramid[:-1], columns["boxes"])]

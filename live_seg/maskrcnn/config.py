@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from live_seg.maskrcnn.anchors import pyramid_anchors
 
 USUAL_THRESHOLD = 0.7
-"""Least score of a detection where no card says another (Matterport `DETECTION_MIN_CONFIDENCE`)."""
+"""Score threshold where no model card gives another (Matterport `DETECTION_MIN_CONFIDENCE`)."""
 
-BackboneName = Literal["resnet50", "resnet101", "mobilenetv2"]
+BackboneName = Literal["resnet50", "resnet101", "mobilenetv2", "csp-darknet-nano"]
+FirstStage = Literal["rpn", "yolox"]
 BACKBONES: tuple[str, ...] = get_args(BackboneName)
 
 
@@ -21,6 +22,7 @@ class MaskRCNNConfig:
 
     num_classes: int = 81  # background included
     backbone: BackboneName = "resnet101"
+    first_stage: FirstStage = "rpn"  # what proposes boxes; "yolox" classifies them, too
     size: int = 1024  # longest side of the input, pixels
     min_side: int = 800  # the square layout enlarges the shorter side to this
     mean_pixel: tuple[float, float, float] = (123.7, 116.8, 103.9)  # RGB
@@ -82,3 +84,17 @@ MOBILE = MaskRCNNConfig(
     every_class=True,
 )
 """The small, fast member of the family: anchors from P3 on, slim heads, few proposals."""
+
+SMALL = MaskRCNNConfig(
+    num_classes=81,
+    backbone="csp-darknet-nano",
+    first_stage="yolox",
+    size=512,
+    min_side=512,
+    mean_pixel=(0.0, 0.0, 0.0),
+    mask_channels=64,
+    candidates=400,
+    detections=100,
+    detection_iou=0.6,
+)
+"""The bundled model: a one-stage detector and a mask head."""

@@ -22,6 +22,10 @@ CROWD_IOU = 0.001
 """What overlaps a crowd more than this is no example of background (Matterport `build_rpn_targets`)."""
 
 
+LOSSES = ("anchor_class", "anchor_box", "class", "box", "mask")
+"""Names of what `losses` returns."""
+
+
 class Truth(NamedTuple):
     """The objects of B pictures, at most G each, filled up with zeros."""
 
@@ -138,7 +142,7 @@ def proposal_targets(proposals: Tensor, truth: Truth, noise: Tensor, sampling: S
         ops.where(valid, class_ids, -1),
         _safe_deltas(boxes, targets, is_positive),
         mask_places,
-        _mask_targets(mask_boxes, mask_targets, truth.masks, owner, masked),
+        mask_targets(mask_boxes, mask_targets, truth.masks, owner, masked),
         masked,
     )
 
@@ -158,7 +162,7 @@ def _places(positive: Tensor, negative: Tensor, noise: Tensor, sampling: Samplin
     return ops.concatenate(picked, axis=1), ops.concatenate(filled, axis=1)
 
 
-def _mask_targets(boxes: Tensor, owners: Tensor, masks: Tensor, owner: Tensor, valid: Tensor) -> Tensor:
+def mask_targets(boxes: Tensor, owners: Tensor, masks: Tensor, owner: Tensor, valid: Tensor) -> Tensor:
     """Cut the owners' masks (B, G, m, m) to the boxes (B, P, 4) they own -> (B, P, 28, 28), 0 or 1.
 
     The middles of the cells are sampled, where a mask is drawn again. Matterport's `DetectionTargetLayer`

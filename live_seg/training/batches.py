@@ -15,7 +15,7 @@ from live_seg.training.photos import Annotated
 Columns = dict[str, NDArray[Any]]
 """What `Trainer` takes: pictures (B, S, S, 3) float32, RGB less the mean, and the columns of a Truth."""
 
-MOST_OBJECTS = 32
+MOST_OBJECTS = 60
 """Places for objects on a picture; of more, the largest stay."""
 
 AHEAD = 2

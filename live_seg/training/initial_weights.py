@@ -9,8 +9,11 @@ import keras
 import numpy as np
 
 from live_seg.errors import WeightsError
-from live_seg.maskrcnn.config import MOBILE, MaskRCNNConfig
+from live_seg.maskrcnn import yolox
+from live_seg.maskrcnn.config import MOBILE, SMALL, MaskRCNNConfig
+from live_seg.maskrcnn.family import Network, build_network
 from live_seg.maskrcnn.model import MaskRCNN, computing_in
+from live_seg.maskrcnn.one_stage import OneStageMaskRCNN
 from live_seg.models.card import class_names as names_of
 from live_seg.models.checkpoint import read_network
 from live_seg.models.download import find
@@ -34,6 +37,10 @@ BACKBONE = "backbone:"
 """Says that what follows names a file of ImageNet weights."""
 
 
+YOLOX = "yolox:"
+"""Says that what follows names an ONNX file of YOLOX-Nano."""
+
+
 class Start(NamedTuple):
     """A network ready to learn, and what it brings along."""
 
@@ -41,10 +48,10 @@ class Start(NamedTuple):
     fresh: str  # which layers start from nothing, "" for none
 
 
-def build(config: MaskRCNNConfig, precision: str) -> MaskRCNN:
+def build(config: MaskRCNNConfig, precision: str) -> Network:
     """Build a network whose layers compute in `precision`, a Keras dtype policy such as mixed_bfloat16."""
     with computing_in(precision):
-        return MaskRCNN(config)
+        return build_network(config)
 
 
 def begin(start: str, class_names: Sequence[str], size: int | None, precision: str) -> Start:
@@ -61,6 +68,12 @@ def begin(start: str, class_names: Sequence[str], size: int | None, precision: s
         model = build(config, precision)
         load_backbone(model, Path(start.removeprefix(BACKBONE)).expanduser())
         return Start(model, "pyramid, rpn, box_head, mask_head")
+    if start.startswith(YOLOX):
+        model = build(_resized(replace(SMALL, num_classes=count), size), precision)
+        yolox.load(
+            [model.backbone, model.neck, model.dense_head], Path(start.removeprefix(YOLOX)).expanduser()
+        )
+        return Start(model, "mask_fusion, mask_head")
     path = find(start)
     old = read_network(path, {})
     model = build(_resized(replace(old.config, num_classes=count), size), precision)
@@ -97,6 +110,8 @@ def take_over(old: MaskRCNN, old_names: Sequence[str], model: MaskRCNN, class_na
 
 def _last_layers(model: MaskRCNN) -> dict[str, keras.Layer]:
     """The layers with outputs for each class."""
+    if isinstance(model, OneStageMaskRCNN):
+        return {layer.name: layer for layer in model.dense_head.layers if layer.name.endswith("_classes")}
     box, mask = model.box_head, model.mask_head
     return {"box_head/logits": box.logits, "box_head/deltas": box.deltas, "mask_head/logits": mask.logits}
 
@@ -120,6 +135,10 @@ def load_backbone(model: MaskRCNN, path: Path) -> None:
 
 def set_trainable(model: MaskRCNN, layers: Layers) -> None:
     """Say what of `model` learns. Batch norms never do: batches are too small for statistics of their own."""
+    if isinstance(model, OneStageMaskRCNN):
+        for part in (model.backbone, model.neck, model.dense_head):
+            part.trainable = layers != "heads"
+        return
     stages = {f"{i}+": f"stage{i}_block0_conv1" for i in (3, 4, 5)}
     if model.config.backbone == "mobilenetv2":
         stages = MOBILENET_STAGES

@@ -16,7 +16,7 @@ from live_seg.types import Segment
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-LOSSES = ("loss", "anchor_class", "anchor_box", "class", "box", "mask")
+LOSSES = ("loss", "anchor_class", "anchor_box", "objectness", "class", "box", "mask")
 METRICS = ("box_ap", "mask_ap")
 COLUMNS = ("epoch", *LOSSES, "learning_rate", "seconds", *METRICS)
 """Of the table: the mean losses of an epoch, the rate at its end, its time, and AP where it was measured."""

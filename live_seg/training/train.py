@@ -174,7 +174,7 @@ class _Run:
                 bar.set_postfix(loss=f"{taken[-1]['loss']:.3f}", refresh=False)
         return {
             "epoch": epoch + 1,
-            **{name: float(np.mean([losses[name] for losses in taken])) for name in LOSSES},
+            **{n: float(np.mean([losses[n] for losses in taken])) for n in LOSSES if n in taken[0]},
             "learning_rate": float(trainer.optimizer.learning_rate),
             "seconds": round(time.monotonic() - begun, 1),
         }

@@ -9,8 +9,8 @@ import numpy as np
 from keras import ops
 
 from live_seg.maskrcnn.boxes import Tensor
-from live_seg.maskrcnn.model import MaskRCNN
-from live_seg.maskrcnn.training import Sampling, Truth, losses
+from live_seg.maskrcnn.family import Network, losses_of
+from live_seg.maskrcnn.training import Sampling, Truth
 from live_seg.training.batches import Columns
 from live_seg.training.checkpoint import Arrays
 
@@ -30,18 +30,18 @@ LONGEST_MEMORY = 500
 class Trainer(keras.Model):
     """A MaskRCNN being fitted: inputs are a batch of `Batches`, outputs the five losses, which are summed."""
 
-    def __init__(self, model: MaskRCNN, sampling: Sampling, seed: int) -> None:
+    def __init__(self, model: Network, sampling: Sampling, seed: int) -> None:
         # A mixed policy would round the boxes of the truth.
         super().__init__(name="trainer", dtype="float32")
         self.model, self.sampling = model, sampling
         self.seeds = keras.random.SeedGenerator(seed)
-        names = ("anchor_class", "anchor_box", "class", "box", "mask")
+        names, self.losses = losses_of(model)
         self.trackers = {name: keras.metrics.Mean(name=name) for name in names}
 
     def call(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Find the five losses of a batch: scalars."""
         truth = Truth(batch["class_ids"], batch["boxes"], batch["masks"], batch["masked"])
-        return losses(self.model, batch["pictures"], truth, self.sampling, self.seeds)
+        return self.losses(batch["pictures"], truth, self.sampling, self.seeds)
 
     def compute_loss(
         self,

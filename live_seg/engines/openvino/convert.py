@@ -16,10 +16,11 @@ import tensorflow as tf
 from live_seg.engines.openvino.passes.transposes import without_idle_transposes
 from live_seg.errors import UsageError
 from live_seg.maskrcnn.boxes import Tensor
-from live_seg.maskrcnn.model import MaskRCNN
+from live_seg.maskrcnn.family import Network
+from live_seg.maskrcnn.one_stage import OneStageMaskRCNN
 
 
-def convert(model: MaskRCNN, folder: Path) -> None:
+def convert(model: Network, folder: Path) -> None:
     """Write `model` as it is now into `folder`: NAME.xml and NAME.bin for each of the three, in float32.
 
     trunk: picture (1, H, W, 3) uint8 RGB -> maps (1, C, h, w), finest first, scores (1, A), deltas (1, A, 4).
@@ -33,6 +34,9 @@ def convert(model: MaskRCNN, folder: Path) -> None:
             f"Converting for OpenVINO takes Keras on TensorFlow, not on {backend}: "
             "unset KERAS_BACKEND, or use --engine keras."
         )
+    if isinstance(model, OneStageMaskRCNN):
+        _convert_one_stage(model, folder)
+        return
     channels = model.config.pyramid_channels
     levels = model.config.finer_levels + len(model.config.anchor_scales) - 1
     maps = [_input(1, channels, None, None) for _ in range(levels)]
@@ -54,6 +58,25 @@ def convert(model: MaskRCNN, folder: Path) -> None:
     _write(trunk, [tf.TensorSpec((1, None, None, 3), tf.uint8)], folder / "trunk.xml")
     _write(heads, [*maps, *anchors], folder / "heads.xml")
     _write(masks, [*maps, *detections], folder / "masks.xml")
+
+
+def _convert_one_stage(model: OneStageMaskRCNN, folder: Path) -> None:
+    """Write the two parts of a one-stage network.
+
+    trunk: image -> map (1, C, h, w), scores (1, A, classes), boxes (1, A, 4). masks: map, boxes (K, 4).
+    """
+
+    def trunk(picture: Tensor) -> Any:
+        maps, scores, boxes = model.trunk(picture)
+        return [*_transposed(maps, (0, 3, 1, 2)), scores, boxes]
+
+    def masks(fused: Tensor, boxes: Tensor) -> Any:
+        rows = tf.zeros(tf.shape(boxes)[:1], tf.int32)
+        return model.masks(_transposed([fused], (0, 2, 3, 1)), boxes, rows, rows)
+
+    channels = model.config.mask_channels
+    _write(trunk, [tf.TensorSpec((1, None, None, 3), tf.uint8)], folder / "trunk.xml")
+    _write(masks, [_input(1, channels, None, None), _input(None, 4)], folder / "masks.xml")
 
 
 def _input(*shape: int | None) -> tf.TensorSpec:

@@ -1,0 +1,187 @@
+"""Mask R-CNN whose first stage is a one-stage detector that proposes boxes and classifies them.
+
+After RetinaMask (Fu et al., arXiv 1901.03353) and CenterMask (Lee and Park, arXiv 1911.06667).
+"""
+
+from typing import NamedTuple
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from live_seg.maskrcnn.boxes import Tensor, clip
+from live_seg.maskrcnn.config import MaskRCNNConfig
+from live_seg.maskrcnn.darknet import STRIDES, Doubled, build_backbone, build_dense_head, build_neck
+from live_seg.maskrcnn.ops import crop
+from live_seg.maskrcnn.roi import Detections, select
+
+MASK_SIDE = 28
+"""Cells along the side of a mask (Mask R-CNN, figure 4), and of the region that it is computed from."""
+
+MASK_STRIDE = 4
+"""Pixels from cell to cell on the map that regions are read from."""
+
+FINE_CHANNELS = 32
+"""Channels of the mask head at its full resolution."""
+
+
+class DenseOutputs(NamedTuple):
+    """What the dense head predicts for the A cells of B images."""
+
+    classes: Tensor  # (B, A, classes) logits, background left out
+    objectness: Tensor  # (B, A) logits
+    boxes: Tensor  # (B, A, 4) y1 x1 y2 x2 in pixels of the canvas
+
+
+class MaskFusion(keras.Layer):
+    """Join maps of strides 4, 8 and 16 into one of stride 4 for the mask head."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(name="mask_fusion")
+        self.laterals = [layers.Conv2D(channels, 1, name=f"lateral{level}") for level in (2, 3, 4)]
+        self.double = Doubled()
+
+    def call(self, maps: list[Tensor]) -> Tensor:
+        """Maps [C2, N3, N4] -> (B, H / 4, W / 4, channels)."""
+        fine, middle, coarse = (conv(x) for conv, x in zip(self.laterals, maps, strict=True))
+        return ops.relu(fine + self.double(middle + self.double(coarse)))
+
+
+class FineMaskHead(keras.Layer):
+    """Predict one mask a region, whatever its class.
+
+    Context is computed on 14 x 14 cells, as in Mask R-CNN. The last layers also read the region itself at
+    28 x 28 cells, which holds the details of the outline.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(name="mask_head")
+        self.shrink = layers.Conv2D(channels, 3, strides=2, padding="same", activation="relu", name="shrink")
+        self.convs = [
+            layers.Conv2D(channels, 3, padding="same", activation="relu", name=f"conv{i}") for i in range(3)
+        ]
+        self.enlarge = layers.Conv2DTranspose(FINE_CHANNELS, 2, strides=2, name="enlarge")
+        self.skip = layers.Conv2D(FINE_CHANNELS, 1, name="skip")
+        self.fine = layers.Conv2D(FINE_CHANNELS, 3, padding="same", activation="relu", name="fine")
+        self.logits = layers.Conv2D(1, 1, dtype="float32", name="logits")
+
+    def call(self, regions: Tensor) -> Tensor:
+        """Regions (K, 28, 28, C) -> mask logits (K, 28, 28)."""
+        x = self.shrink(regions)
+        for conv in self.convs:
+            x = conv(x)
+        x = self.fine(ops.relu(self.enlarge(x) + self.skip(regions)))
+        return self.logits(x)[..., 0]
+
+
+class OneStageMaskRCNN(keras.Model):
+    """A dense detector, RoIAlign and a mask head. Images are (B, H, W, 3) RGB, 0..255."""
+
+    def __init__(self, config: MaskRCNNConfig) -> None:
+        super().__init__(name="one_stage_mask_rcnn")
+        self.config = config
+        self.backbone = build_backbone()
+        self.neck = build_neck()
+        self.dense_head = build_dense_head(config.num_classes - 1)
+        self.mask_fusion = MaskFusion(config.mask_channels)
+        self.mask_head = FineMaskHead(config.mask_channels)
+        fused = self.features(keras.Input((64, 64, 3), batch_size=1))[0]
+        self.mask_head(keras.Input((MASK_SIDE, MASK_SIDE, fused.shape[-1]), batch_size=1))
+        self.built = True
+
+    def features(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Return the map for masks (B, H / 4, W / 4, C) and the maps [N3, N4, N5] for the dense head."""
+        c2, *coarse = self.backbone(images)
+        maps = self.neck(coarse)
+        return self.mask_fusion([c2, *maps[:2]]), maps
+
+    def dense_outputs(self, maps: list[Tensor]) -> DenseOutputs:
+        """Predict for every cell of [N3, N4, N5], finest first, row by row."""
+        columns: list[list[Tensor]] = [[], [], []]
+        for (classes, boxes, objectness), stride in zip(self.dense_head(maps), STRIDES, strict=True):
+            parts = classes, objectness, decode(boxes, stride)
+            for column, values in zip(columns, parts, strict=True):
+                batch, height, width, last = values.shape
+                # While a graph is traced, either the number of images or their size may be unknown.
+                cells = -1 if height is None else height * width
+                column.append(ops.reshape(values, (-1 if batch is None else batch, cells, last)))
+        classes, objectness, boxes = (ops.concatenate(column, axis=1) for column in columns)
+        return DenseOutputs(classes, objectness[..., 0], boxes)
+
+    def trunk(self, images: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
+        """Return the map for masks, class probabilities (B, A, classes) and boxes (B, A, 4), normalized.
+
+        A probability is that of an object in the cell times that of its class (YOLOX, section 2.1).
+        """
+        images = ops.cast(images, "float32")
+        fused, maps = self.features(images)
+        outputs = self.dense_outputs(maps)
+        scores = ops.sigmoid(outputs.classes) * ops.sigmoid(outputs.objectness)[..., None]
+        return [fused], scores, normalized(outputs.boxes, ops.shape(images)[1:3])
+
+    def detect(
+        self,
+        maps: list[Tensor],  # noqa: ARG002 - the signature of `MaskRCNN.detect`
+        scores: Tensor,
+        boxes: Tensor,
+        window: Tensor,
+    ) -> Detections:
+        """Choose detections from the outputs of `trunk`. window (B, 4): the image on its canvas."""
+        config = self.config
+        classes = scores.shape[-1]
+        flat = ops.reshape(scores, (-1, scores.shape[1] * classes))
+        best, order = ops.top_k(flat, min(config.candidates, flat.shape[1]))
+        own = ops.take_along_axis(boxes, (order // classes)[..., None], axis=1)
+        found = Detections(clip(own, window[:, None]), ops.cast(order % classes, "int32") + 1, best)
+        return select(found, keep=config.detections, min_score=config.min_score, max_iou=config.detection_iou)
+
+    def mask_logits(self, fused: Tensor, boxes: Tensor, rows: Tensor) -> Tensor:
+        """Masks of boxes (K, 4), normalized, in images `rows` (K,) -> (K, 28, 28)."""
+        regions, _ = crop(
+            [fused], ops.zeros_like(rows), cell_centers(boxes, ops.shape(fused)[1:3]), rows, MASK_SIDE
+        )
+        return self.mask_head(regions)
+
+    def masks(
+        self,
+        maps: list[Tensor],
+        boxes: Tensor,
+        rows: Tensor,
+        class_ids: Tensor,  # noqa: ARG002 - one mask serves every class
+    ) -> Tensor:
+        """Return masks as probabilities, 0..1 (K, 28, 28)."""
+        return ops.sigmoid(self.mask_logits(maps[0], boxes, rows))
+
+
+def decode(boxes: Tensor, stride: int) -> Tensor:
+    """Turn box outputs (B, h, w, 4) of one map into y1 x1 y2 x2 in pixels of the canvas.
+
+    Outputs are x y w h: the center as an offset from the cell's corner, and the logarithm of the sides, in
+    cells of `stride` pixels (YOLOX, section 2.1).
+    """
+    height, width = ops.shape(boxes)[1:3]
+    x, y, across, down = (boxes[..., i] for i in range(4))
+    x = (x + ops.cast(ops.arange(width), "float32")[None, None, :]) * stride
+    y = (y + ops.cast(ops.arange(height), "float32")[None, :, None]) * stride
+    half_width, half_height = (ops.exp(side) * (stride / 2) for side in (across, down))
+    return ops.stack([y - half_height, x - half_width, y + half_height, x + half_width], axis=-1)
+
+
+def normalized(boxes: Tensor, size: tuple[Tensor, Tensor]) -> Tensor:
+    """Pixels y1 x1 y2 x2 (..., 4) of a canvas of `size` (height, width) -> normalized: see `anchors`."""
+    lengths = ops.cast(ops.stack([size[0], size[1], size[0], size[1]]), "float32") - 1.0
+    return (boxes - np.array([0, 0, 1, 1], np.float32)) / lengths
+
+
+def cell_centers(boxes: Tensor, cells: tuple[Tensor, Tensor]) -> Tensor:
+    """Turn normalized boxes (K, 4) into those whose edges `crop` samples: the centers of their outer cells.
+
+    A box spans 28 cells; `crop` samples 28 points from edge to edge and takes 0 and 1 for the centers of the
+    first and the last of the map's `cells` (rows, columns).
+    """
+    shape = ops.cast(ops.stack([cells[0], cells[1], cells[0], cells[1]]), "float32")
+    pixels = boxes * (shape * MASK_STRIDE - 1.0) + np.array([0, 0, 1, 1], np.float32)
+    sides = pixels[:, 2:] - pixels[:, :2]
+    inset = sides / (2 * MASK_SIDE)
+    inner = ops.concatenate([pixels[:, :2] + inset, pixels[:, 2:] - inset], axis=1)
+    return (inner / MASK_STRIDE - 0.5) / (shape - 1.0)
