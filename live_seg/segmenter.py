@@ -7,10 +7,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from live_seg.choices import Layout
 from live_seg.engines.engine import Engine, Found, Prepared
 from live_seg.errors import UsageError
 from live_seg.maskrcnn.config import MaskRCNNConfig
-from live_seg.maskrcnn.images import Layout, Placement, on_canvas, place_fit, place_square
+from live_seg.maskrcnn.images import Placement, on_canvas, place_fit, place_square
 from live_seg.masks import resize_on_black
 from live_seg.models.classes import choose
 from live_seg.types import Image, Instances

@@ -92,7 +92,7 @@ def street(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     """The command's engines pretend, its program does nothing; who is called how."""
     told: list[tuple[str, int]] = []
-    load = lambda options: contestant(options.engine.value, told).segment  # noqa: E731
+    load = lambda options: contestant(options.engine, told).segment  # noqa: E731
     monkeypatch.setattr(ModelOptions, "load", load)
     monkeypatch.setattr(bench, "PROGRAM", tuple(NOTHING))
     return told

@@ -12,7 +12,7 @@ from pycocotools.coco import COCO
 from typer.testing import CliRunner, Result
 
 from live_seg.cli.main import app
-from live_seg.cli.options import EngineName, ModelOptions, Options
+from live_seg.cli.options import ModelOptions, Options
 from live_seg.evaluation.evaluate import METRICS
 from live_seg.types import Image, Instances
 from tests.clips import names
@@ -134,8 +134,8 @@ class TestOptions:
         given = ("--conf", "0.5", "--batch", "2", "--size", "256", "--model", "coco")
         assert invoke(data).exit_code == invoke(data, *given).exit_code == 0
         assert seen == [
-            ModelOptions(conf=0.05, batch=1, engine=EngineName.KERAS),
-            ModelOptions(conf=0.5, batch=2, size=256, model="coco", engine=EngineName.KERAS),
+            ModelOptions(conf=0.05, batch=1, engine="keras"),
+            ModelOptions(conf=0.5, batch=2, size=256, model="coco", engine="keras"),
         ]
         assert model.batches == [1, 1, 1, 2, 1]
 

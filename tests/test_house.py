@@ -23,7 +23,7 @@ MODULES = {
 }
 
 FLOORS = (
-    {"errors", "timing", "masks", "types"},
+    {"choices", "errors", "timing", "masks", "types"},
     {"maskrcnn", "files"},
     {"engines"},
     {"segmenter", "propagation", "tracking", "sources", "sinks"},
@@ -136,7 +136,7 @@ def test_foreign_packages_stay_in_their_rooms(module: str) -> None:
         assert not foreign & {"keras", "tensorflow", "jax"}
     if module in THREADS:
         assert foreign <= set(sys.stdlib_module_names)
-        assert own_imports(module) <= {"types", "errors"} | THREADS
+        assert own_imports(module) <= {"choices", "types", "errors"} | THREADS
 
 
 @pytest.mark.parametrize("module", [module for module in MODULES if module not in CAPTURE_ROOMS])

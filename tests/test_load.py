@@ -15,6 +15,7 @@ import pytest
 import tensorflow as tf
 from matplotlib import cbook
 
+from live_seg.choices import EngineName
 from live_seg.engines.keras import KerasEngine
 from live_seg.engines.openvino import cache as store
 from live_seg.engines.openvino.engine import OpenVINOEngine
@@ -25,7 +26,7 @@ from live_seg.maskrcnn.model import MaskRCNN
 from live_seg.models import load as loading
 from live_seg.models.checkpoint import read_network as really_read
 from live_seg.models.download import find
-from live_seg.models.load import EngineName, converted, load, quantized
+from live_seg.models.load import converted, load, quantized
 from live_seg.training.checkpoint import save
 from live_seg.types import Image, Instances
 from tests.stand_ins import ROOT

@@ -16,10 +16,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from live_seg.choices import Policy
 from live_seg.errors import UsageError
 from live_seg.pipeline import batched
 from live_seg.pipeline.batched import Pipeline
-from live_seg.pipeline.channel import Channel, Policy
+from live_seg.pipeline.channel import Channel
 from live_seg.types import Frame, Image, Instances
 from tests.interrupts import assert_interrupts_leave_nothing
 

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 import live_seg
+from live_seg.choices import Layers
 from live_seg.errors import LiveSegError, SinkError, SourceError, UsageError
 from live_seg.evaluation.evaluate import evaluate
 from live_seg.evaluation.ground_truth import GroundTruth
@@ -23,7 +24,7 @@ from live_seg.maskrcnn.backbone import RESNET_BLOCKS, build_backbone
 from live_seg.maskrcnn.model import MaskRCNN
 from live_seg.training.batches import Batches, Columns
 from live_seg.training.checkpoint import State, read_state, write_state
-from live_seg.training.initial_weights import Layers, begin, build, set_trainable, take_over
+from live_seg.training.initial_weights import begin, build, set_trainable, take_over
 from live_seg.training.progress import read_table
 from live_seg.training.settings import Settings, read_settings
 from live_seg.training.train import resume, train

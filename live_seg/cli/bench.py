@@ -4,11 +4,12 @@ import sys
 from dataclasses import fields, replace
 from json import dumps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 
-from live_seg.cli.options import EngineName, ModelOptions, with_options
+from live_seg.choices import EngineName
+from live_seg.cli.options import ModelOptions, with_options
 from live_seg.errors import UsageError, nearest
 
 if TYPE_CHECKING:
@@ -76,13 +77,13 @@ def _engines(compare: str | None, options: ModelOptions) -> list[EngineName]:
     """Those to measure, in the order given. Raises UsageError for an unknown one."""
     if compare is None:
         return [options.engine]
-    if options.engine is not EngineName.AUTO:
+    if options.engine != "auto":
         raise UsageError("--engine chooses one engine, --compare several: give one of the two.")
-    names, known = [name.strip() for name in compare.split(",")], tuple(EngineName)
+    names, known = [name.strip() for name in compare.split(",")], get_args(EngineName)
     for name in names:
         if name not in known:
             raise UsageError(f"Unknown engine {name!r}. {nearest(name, known)}")
-    return [EngineName(name) for name in names]
+    return [cast(EngineName, name) for name in names]
 
 
 def _opened(video: str | None) -> "Source":
@@ -106,4 +107,4 @@ def _contestant(options: ModelOptions) -> "Contestant":
     words = [
         (f"--{name}", str(value)) for name, value in chosen.items() if not isinstance(value, bool | None)
     ]
-    return Contestant(options.engine.value, options.load(), tuple(word for pair in words for word in pair))
+    return Contestant(options.engine, options.load(), tuple(word for pair in words for word in pair))

@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from live_seg.cli.options import EngineName, ModelOptions, with_options
+from live_seg.cli.options import ModelOptions, with_options
 from live_seg.errors import UsageError
 
-EVAL_OPTIONS = ModelOptions(conf=0.05, batch=1, engine=EngineName.KERAS)
+EVAL_OPTIONS = ModelOptions(conf=0.05, batch=1, engine="keras")
 """COCO's figures want unsure detections, too; one photo at a time, the speed is a latency. And Keras: what
 is measured is the network as it was trained, unless another engine is asked for."""
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from live_seg.cli.options import Layout
+from live_seg.choices import Layout
 from live_seg.errors import SourceError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def optimize(
     calibrate: Annotated[str, typer.Option(metavar="VIDEO", help="A video, folder or picture like yours.")],
     model: Annotated[str, typer.Option(help="person, coco, or a weights file.")] = "person",
     size: Annotated[int | None, typer.Option(help="Longest side of the network's input, pixels.")] = None,
-    layout: Annotated[Layout, typer.Option(help="As it will be used.")] = Layout.FIT,
+    layout: Annotated[Layout, typer.Option(help="As it will be used.")] = "fit",
     frames: Annotated[int, typer.Option(min=1, help="Most frames to calibrate with.")] = 64,
     quiet: Annotated[bool, typer.Option("--quiet", help="Neither progress nor summary.")] = False,
 ) -> None:
@@ -36,7 +36,7 @@ def optimize(
     path = find(model, quiet=quiet)
     pictures = _spread(calibrate, frames)
     with _bars_on_stderr(shown=not quiet):
-        made = quantized(path, pictures, layout=layout.value, size=size)
+        made = quantized(path, pictures, layout=layout, size=size)
     if not quiet:
         print(f"{path.name} in int8 -> {made.folder}; live-seg now uses it for --engine auto.")
 

@@ -5,12 +5,12 @@ import inspect
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self, get_type_hints
 
 import typer
 
+from live_seg.choices import EngineName, Layout, Policy
 from live_seg.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,30 +19,6 @@ if TYPE_CHECKING:
     from live_seg.types import Frame, Image, Instances, Source
 
     Drawing = Callable[..., Image]
-
-
-class Layout(StrEnum):
-    """How a frame is laid into the network's input."""
-
-    FIT = "fit"
-    SQUARE = "square"
-
-
-class EngineName(StrEnum):
-    """What runs the network."""
-
-    AUTO = "auto"
-    KERAS = "keras"
-    KERAS_FLOAT16 = "keras-float16"
-    OPENVINO = "openvino"
-    OPENVINO_INT8 = "openvino-int8"
-
-
-class Policy(StrEnum):
-    """What to do with frames that come faster than they are segmented."""
-
-    ALL = "all"
-    LATEST = "latest"
 
 
 @dataclass(frozen=True)
@@ -54,10 +30,8 @@ class ModelOptions:
     conf: Annotated[float | None, typer.Option(min=0, max=1, help="Least score of a detection.")] = None
     size: Annotated[int | None, typer.Option(help="Longest side of the network's input, pixels.")] = None
     batch: Annotated[int, typer.Option(min=1, help="Most frames segmented at once.")] = 4
-    engine: Annotated[EngineName, typer.Option(help="auto: Keras on a GPU, else OpenVINO.")] = EngineName.AUTO
-    layout: Annotated[Layout, typer.Option(help="square: Matterport's; fit: hardly any padding.")] = (
-        Layout.FIT
-    )
+    engine: Annotated[EngineName, typer.Option(help="auto: Keras on a GPU, else OpenVINO.")] = "auto"
+    layout: Annotated[Layout, typer.Option(help="square: Matterport's; fit: hardly any padding.")] = "fit"
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False
     quiet: Annotated[bool, typer.Option("--quiet", help="Neither progress nor summary.")] = False
 
@@ -70,8 +44,8 @@ class ModelOptions:
 
         return load(
             path,
-            engine=self.engine.value,
-            layout=self.layout.value,
+            engine=self.engine,
+            layout=self.layout,
             size=self.size,
             min_score=self.conf,
             classes=self.wanted,
@@ -187,7 +161,7 @@ class StreamOptions(Options):
         """What `session.run` is told of it."""
         return {
             "batch": self.batch,
-            "policy": None if self.policy is None else self.policy.value,
+            "policy": self.policy,
             "propagate": self.propagate,
             "smooth": self.threshold() if self.smooth else None,
         }

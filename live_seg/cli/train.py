@@ -2,23 +2,13 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from live_seg.choices import Layers
 from live_seg.errors import UsageError
-
-
-class Layers(StrEnum):
-    """What learns."""
-
-    HEADS = "heads"
-    FIVE = "5+"
-    FOUR = "4+"
-    THREE = "3+"
-    ALL = "all"
 
 
 def train(
@@ -69,7 +59,7 @@ def train(
         "size": size,
         "batch": batch,
         "learning_rate": learning_rate,
-        "layers": layers and layers.value,
+        "layers": layers,
         "heads_first": heads_first,
         "seed": seed,
         "val_every": val_every,

@@ -4,9 +4,8 @@ import contextlib
 import functools
 import sys
 from dataclasses import replace
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -20,13 +19,8 @@ if TYPE_CHECKING:
     from live_seg.ui.session import Screen
 from live_seg.cli.process import summed_up
 
-
-class Show(StrEnum):
-    """Where a session is shown."""
-
-    WINDOW = "window"
-    WEB = "web"
-    NONE = "none"
+Show = Literal["window", "web", "none"]
+"""Where a session is shown."""
 
 
 @with_options
@@ -56,7 +50,7 @@ def webcam(
     from live_seg.ui.controls import Controls
     from live_seg.ui.session import Session
 
-    tally, written, shown = Tally(), list[Path](), show is not Show.NONE
+    tally, written, shown = Tally(), list[Path](), show != "none"
     with summed_up(tally, written, quiet=options.quiet), contextlib.ExitStack() as stack:
         draw, sinks = options.drawing(), list["Sink"]()
         threshold = options.threshold()
@@ -90,7 +84,7 @@ def webcam(
 def _check(options: LiveOptions, show: Show | None) -> None:
     """Refuse what cannot work before anything is opened."""
     recorded = options.record or options.record_on
-    if show is Show.NONE and not (recorded or options.json):
+    if show == "none" and not (recorded or options.json):
         raise UsageError("Nothing to do: with --show none give --record CLIP.mp4 or --json OUT.jsonl.")
     if recorded and options.transparent:
         raise UsageError("Live recordings have no transparency: use another effect, or live-seg video.")
@@ -102,11 +96,11 @@ def _screen(show: Show | None, web_address: str, source: str, controls: "Control
     from live_seg.ui.window import Window
 
     title = f"live-seg {redacted(source) if '://' in source else source}"
-    if show is not Show.WEB:
+    if show != "web":
         try:
             return Window(title, controls)
         except SinkError:
-            if show is Show.WINDOW:
+            if show == "window":
                 raise
     from live_seg.ui.web.page import WebPage
 

@@ -1,15 +1,11 @@
 """Where a frame lies in the network's input, and the way back: layouts, windows, canvases."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from live_seg.maskrcnn.anchors import to_normalized, to_pixels
-
-Layout = Literal["fit", "square"]
-"""`square`: padded to size x size, Matterport's rule. `fit`: longest side `size`, hardly any padding."""
 
 STRIDE = 32
 """The backbone's deepest map is 32 times smaller: sides are multiples, so that upsampled maps meet theirs."""

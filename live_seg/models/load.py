@@ -7,13 +7,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
+from live_seg.choices import EngineName, Layout
 from live_seg.engines.engine import Engine
 from live_seg.engines.openvino import cache
 from live_seg.errors import UsageError, WeightsError, nearest
 from live_seg.maskrcnn.config import BACKBONES, BackboneName
-from live_seg.maskrcnn.images import Layout
 from live_seg.models.card import class_names
 from live_seg.models.download import find
 from live_seg.segmenter import Segmenter
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from live_seg.maskrcnn.model import MaskRCNN
 
 logger = logging.getLogger(__name__)
-
-EngineName = Literal["auto", "keras", "keras-float16", "openvino", "openvino-int8"]
 
 SMALLEST_SIZE = 64
 """The coarsest pyramid level, of stride 64, has at least one cell."""

@@ -9,8 +9,9 @@ Data, end and failure of a stage travel the same channel, in that order.
 from collections.abc import Iterable, Iterator
 from functools import partial
 
+from live_seg.choices import Policy
 from live_seg.errors import UsageError
-from live_seg.pipeline.channel import Channel, Idle, Policy
+from live_seg.pipeline.channel import Channel, Idle
 from live_seg.pipeline.stages import Stages, read, work
 from live_seg.types import Frame, Instances, Segment
 

@@ -4,12 +4,9 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import Generic, Literal, TypeVar
+from typing import Generic, TypeVar
 
 T = TypeVar("T")
-
-Policy = Literal["all", "latest"]
-"""What to do with frames that come faster than they are segmented: let them wait, or drop the oldest."""
 
 CTRL_C_WITHIN = 1.0
 """Seconds after which a waiting thread looks up: a Ctrl-C in the instant before a wait does not end the wait,

@@ -5,9 +5,10 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 
+from live_seg.choices import Policy
 from live_seg.errors import UsageError
 from live_seg.pipeline.batched import Pipeline
-from live_seg.pipeline.channel import Idle, Policy
+from live_seg.pipeline.channel import Idle
 from live_seg.pipeline.keyframes import EveryNth, Identify, Newest
 from live_seg.pipeline.stats import Tally
 from live_seg.sources.opening import open_source

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple, get_args
 
 import keras
 import numpy as np
 
+from live_seg.choices import Layers
 from live_seg.errors import WeightsError
 from live_seg.maskrcnn import yolox
 from live_seg.maskrcnn.config import MOBILE, SMALL, MaskRCNNConfig
@@ -17,10 +18,6 @@ from live_seg.maskrcnn.one_stage import OneStageMaskRCNN
 from live_seg.models.card import class_names as names_of
 from live_seg.models.checkpoint import read_network
 from live_seg.models.download import find
-
-Layers = Literal["heads", "5+", "4+", "3+", "all"]
-"""What learns: the heads (all but the backbone), those and the backbone from a stage on, or everything
-(Matterport `MaskRCNN.train`)."""
 
 LAYERS: tuple[str, ...] = get_args(Layers)
 

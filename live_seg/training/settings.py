@@ -6,11 +6,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from live_seg.choices import Layers
 from live_seg.errors import SourceError, UsageError
 from live_seg.files import replacing
 from live_seg.maskrcnn.training import Sampling
 from live_seg.training.augment import Augmentation
-from live_seg.training.initial_weights import LAYERS, STRIDE, Layers
+from live_seg.training.initial_weights import LAYERS, STRIDE
 
 SAMPLING = Sampling(anchors=128, positive_anchors=64, proposals=64, positive_proposals=24, masks=12)
 """Fewer than Matterport's: several pictures in a step make up for it."""

@@ -1,0 +1,21 @@
+"""The values that a user chooses by name, for the library's arguments and the command line's options.
+
+This module imports nothing else, so that `live-seg --help` loads no numerical package.
+"""
+
+from typing import Literal
+
+EngineName = Literal["auto", "keras", "keras-float16", "openvino", "openvino-int8"]
+"""The runtime and number format of the network; "auto" picks the fastest that is available."""
+
+Layout = Literal["fit", "square"]
+"""How a frame is placed in the network's input: with little padding, or on a square canvas."""
+
+Policy = Literal["all", "latest"]
+"""Which frames are processed when they arrive faster than they are segmented: all, or the newest."""
+
+Layers = Literal["heads", "5+", "4+", "3+", "all"]
+"""Which layers are trained: the heads; the heads and the backbone from stage 5, 4 or 3 on; or all.
+
+Named as in Matterport's `MaskRCNN.train`.
+"""
