@@ -15,7 +15,7 @@ from live_seg.errors import SinkError, SourceError
 from live_seg.types import Image
 
 
-def expanded(spec: str | Path) -> Path:
+def expand_user(spec: str | Path) -> Path:
     """Put the user's home for a leading ~."""
     with contextlib.suppress(RuntimeError):  # a name may begin with ~ and mean no home
         return Path(spec).expanduser()
@@ -33,7 +33,7 @@ def quiet() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def access(path: Path) -> Iterator[None]:
+def reading(path: Path) -> Iterator[None]:
     """Turn an OSError about `path` into a SourceError."""
     try:
         yield
@@ -43,7 +43,7 @@ def access(path: Path) -> Iterator[None]:
 
 def read_image(path: Path) -> Image:
     """Read an image as (height, width, 3) uint8 BGR, upright. Raises SourceError naming it."""
-    with access(path):
+    with reading(path):
         path.open("rb").close()
     image = None
     with quiet(), contextlib.suppress(cv2.error):  # raised for absurd sizes
@@ -85,7 +85,7 @@ def replacing(path: Path) -> Iterator[Path]:
             partial.unlink()
 
 
-def write_picture(image: Image, path: Path) -> None:
+def write_image(image: Image, path: Path) -> None:
     """Write a picture, BGR or with alpha, as `path`'s ending says; its folder is made. Raises SinkError."""
     with replacing(path) as partial:
         path.parent.mkdir(exist_ok=True)

@@ -24,7 +24,7 @@ MODULES = {
 
 FLOORS = (
     {"choices", "errors", "timing", "masks", "types"},
-    {"maskrcnn", "files"},
+    {"maskrcnn", "ffmpeg", "files"},
     {"engines"},
     {"segmenter", "propagation", "tracking", "sources", "sinks"},
     {"evaluation", "pipeline", "models", "drawing"},
@@ -57,7 +57,7 @@ NETWORK_DOORS = {
     "cli.options",  # the default score threshold: a ModelSpec's instead
 } | TRAINING
 THREADS = {f"pipeline.{name}" for name in ("channel", "stages", "batched", "keyframes")}
-CAPTURE_ROOMS = {"sources.opening", "sources.captures", "ui.window"}
+CAPTURE_ROOMS = {"sources.captures", "ui.window"}
 CAPTURE_CALL = re.compile(r"Video\w+|imshow|waitKey\w*|pollKey|namedWindow|destroy\w*Window\w*|\w+Window\w*")
 MATTERPORT_NAME = re.compile(r"mrcnn_|fpn_c|fpn_p\d|rpn_class|rpn_bbox|rpn_conv|(res|bn)\d[a-w]?_|bn_conv1")
 

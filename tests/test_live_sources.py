@@ -18,7 +18,7 @@ import pytest
 
 from live_seg.errors import SourceError, UsageError
 from live_seg.sources import cameras, captures, live, streams
-from live_seg.sources.cameras import BACKENDS, Camera, CameraSettings, picture_size
+from live_seg.sources.cameras import BACKENDS, Camera, CameraSettings, parse_size
 from live_seg.sources.captures import DEFAULT_FPS
 from live_seg.sources.live import PAUSES
 from live_seg.sources.opening import open_source
@@ -195,10 +195,10 @@ def test_timeouts_no_clock_can_follow(timeout: float) -> None:
 
 
 def test_picture_size() -> None:
-    assert picture_size("1280x720") == (1280, 720)
+    assert parse_size("1280x720") == (1280, 720)
     for wrong in ("1280", "1280x", "12.5x7", "-1x7", "1280 x 720 pixels"):
         with pytest.raises(UsageError, match="1280x720"):
-            picture_size(wrong)
+            parse_size(wrong)
 
 
 def test_every_backend_is_one_of_opencv() -> None:

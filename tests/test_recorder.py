@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from live_seg.errors import SinkError, UsageError
 from live_seg.sinks.file_names import FileNames
-from live_seg.sinks.recorder import LONGEST_GAP, Recorder, Status, Trigger, parse_duration
+from live_seg.sinks.recorder import MAX_GAP, Recorder, RecorderStatus, Trigger, parse_duration
 from live_seg.types import Frame, Image, Instances
 from tests.clips import ffmpeg, names, no_process_left_behind, probe
 from tests.stand_ins import left_half
@@ -71,10 +71,10 @@ class TestByHand:
         with Recorder(path, FPS) as recorder:
             recorder.start()
             put(recorder, range(10))
-            assert recorder.status == Status("recording", str(path))
+            assert recorder.status == RecorderStatus("recording", str(path))
         assert shown(path) == list(range(10))
         assert probe(path).times[0] == 0
-        assert (recorder.written, recorder.status) == ([path], Status("idle"))
+        assert (recorder.written, recorder.status) == ([path], RecorderStatus("idle"))
         assert names(tmp_path) == ["out.mp4"]
 
     def test_any_time_and_again(self, tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ class TestPause:
         assert shown(tmp_path / "out.mp4") == [0, 1, 30, 31]
 
     def test_seconds_after_a_sighting_do_not_run_out_meanwhile(self, tmp_path: Path) -> None:
-        with Recorder(tmp_path / "out.mp4", FPS, on=Trigger(PERSON, pre=0, post=0.5)) as recorder:
+        with Recorder(tmp_path / "out.mp4", FPS, trigger=Trigger(PERSON, pre=0, post=0.5)) as recorder:
             put(recorder, range(2), seen=[1])
             recorder.pause()
             put(recorder, range(2, 20), seen=[3])
@@ -161,14 +161,16 @@ class TestPause:
 
 class TestTrigger:
     def test_from_before_the_class_is_seen_until_after_it_was(self, tmp_path: Path) -> None:
-        with Recorder(tmp_path / "out.mp4", FPS, on=Trigger(PERSON, pre=1, post=0.5)) as recorder:
+        with Recorder(tmp_path / "out.mp4", FPS, trigger=Trigger(PERSON, pre=1, post=0.5)) as recorder:
             put(recorder, range(30), seen=[16, 18])
             assert state(recorder) == "idle"
         assert names(tmp_path) == ["out_001.mp4"]
         assert shown(tmp_path / "out_001.mp4") == list(range(8, 23))
 
     def test_each_event_has_its_file_and_no_frame_is_in_two(self, tmp_path: Path) -> None:
-        with Recorder(tmp_path / "p_{number}.mp4", FPS, on=Trigger(PERSON, pre=1, post=0.25)) as recorder:
+        with Recorder(
+            tmp_path / "p_{number}.mp4", FPS, trigger=Trigger(PERSON, pre=1, post=0.25)
+        ) as recorder:
             put(recorder, range(36), seen=[10, 15, 28])
         assert names(tmp_path) == ["p_1.mp4", "p_2.mp4", "p_3.mp4"]
         assert shown(tmp_path / "p_1.mp4") == list(range(2, 13))
@@ -177,27 +179,27 @@ class TestTrigger:
 
     @pytest.mark.parametrize("pre", [0.0, 1.0])
     def test_never_seen_no_file(self, tmp_path: Path, pre: float) -> None:
-        with Recorder(tmp_path / "out.mp4", FPS, on=Trigger(frozenset({2}), pre=pre)) as recorder:
+        with Recorder(tmp_path / "out.mp4", FPS, trigger=Trigger(frozenset({2}), pre=pre)) as recorder:
             put(recorder, range(20), seen=range(20))
         assert names(tmp_path) == []
 
     def test_pictures_from_before_an_outage_are_too_old(self, tmp_path: Path) -> None:
-        with Recorder(tmp_path / "out.mp4", FPS, on=Trigger(PERSON, pre=1)) as recorder:
+        with Recorder(tmp_path / "out.mp4", FPS, trigger=Trigger(PERSON, pre=1)) as recorder:
             put(recorder, [0, 1, 2, 38, 39], seen=[39])
         assert shown(tmp_path / "out_001.mp4") == [38, 39]
 
     def test_the_end_comes_on_time_where_frames_are_rare(self, tmp_path: Path) -> None:
-        with Recorder(tmp_path / "out.mp4", FPS, on=Trigger(PERSON, pre=0, post=1)) as recorder:
+        with Recorder(tmp_path / "out.mp4", FPS, trigger=Trigger(PERSON, pre=0, post=1)) as recorder:
             put(recorder, [0, 6, 12], seen=[0])
         assert shown(tmp_path / "out_001.mp4") == [0] * 6 + [6] * 6
 
     def test_closing_writes_what_still_waits(self, tmp_path: Path) -> None:
-        with Recorder(tmp_path / "out.mp4", FPS, on=Trigger(PERSON, pre=2)) as recorder:
+        with Recorder(tmp_path / "out.mp4", FPS, trigger=Trigger(PERSON, pre=2)) as recorder:
             put(recorder, range(17), seen=[16])
         assert shown(tmp_path / "out_001.mp4") == list(range(17))
 
     def test_the_key_begins_with_what_is_kept_and_ends_what_it_began(self, tmp_path: Path) -> None:
-        with Recorder(tmp_path / "out.mp4", FPS, on=Trigger(PERSON, pre=0.5, post=0.25)) as recorder:
+        with Recorder(tmp_path / "out.mp4", FPS, trigger=Trigger(PERSON, pre=0.5, post=0.25)) as recorder:
             put(recorder, range(10))
             recorder.start()
             put(recorder, range(10, 20), seen=[12])
@@ -207,7 +209,7 @@ class TestTrigger:
         assert names(tmp_path) == ["out_001.mp4"]
 
     def test_a_start_while_an_event_is_recorded_outlasts_it(self, tmp_path: Path) -> None:
-        with Recorder(tmp_path / "out.mp4", FPS, on=Trigger(PERSON, pre=0, post=0.25)) as recorder:
+        with Recorder(tmp_path / "out.mp4", FPS, trigger=Trigger(PERSON, pre=0, post=0.25)) as recorder:
             put(recorder, range(2), seen=[0])
             recorder.start()
             put(recorder, range(2, 8))
@@ -216,7 +218,7 @@ class TestTrigger:
         assert [shown(path) for path in recorder.written] == [list(range(8))]
 
     def test_an_event_that_was_stopped_by_key_does_not_begin_again(self, tmp_path: Path) -> None:
-        with Recorder(tmp_path / "out.mp4", FPS, on=Trigger(PERSON, pre=0, post=0.25)) as recorder:
+        with Recorder(tmp_path / "out.mp4", FPS, trigger=Trigger(PERSON, pre=0, post=0.25)) as recorder:
             put(recorder, range(4), seen=range(4))
             recorder.stop()
             put(recorder, range(4, 20), seen=[4, 5, 15])
@@ -224,7 +226,7 @@ class TestTrigger:
         assert shown(tmp_path / "out_002.mp4") == [15, 16, 17]
 
     def test_memory_holds_the_last_seconds_only(self, tmp_path: Path) -> None:
-        with Recorder(tmp_path / "out.mp4", FPS, on=Trigger(PERSON, pre=1, post=50)) as recorder:
+        with Recorder(tmp_path / "out.mp4", FPS, trigger=Trigger(PERSON, pre=1, post=50)) as recorder:
             put(recorder, range(30))
             assert len(recorder._waiting) == FPS + 1
             assert sum(packed.nbytes for _, packed in recorder._waiting) < numbered(0).nbytes
@@ -260,7 +262,7 @@ class TestSegments:
 
     def test_what_came_before_is_cut_alike(self, tmp_path: Path) -> None:
         on = Trigger(PERSON, pre=2, post=50)
-        with Recorder(tmp_path / "out.mp4", FPS, on=on, segment=1) as recorder:
+        with Recorder(tmp_path / "out.mp4", FPS, trigger=on, segment=1) as recorder:
             put(recorder, range(24), seen=[16])
         assert [shown(path) for path in recorder.written] == [
             list(range(begin, begin + 8)) for begin in (0, 8, 16)
@@ -281,7 +283,7 @@ class TestSegments:
             recorder.start()
             put(recorder, range(2))
             put(recorder, range(2, 4), start=100 + 3600.0)
-            put(recorder, [4], start=100 + 3600.0 + LONGEST_GAP - 1)
+            put(recorder, [4], start=100 + 3600.0 + MAX_GAP - 1)
         assert shown(tmp_path / "out.mp4") == [0, 1]
         assert shown(tmp_path / "out_001.mp4") == [2] + [3] * round(9 * FPS + 1) + [4]
 
@@ -372,7 +374,7 @@ class TestFailures:
     ) -> None:
         clips = tmp_path / "clips"
         clips.mkdir()
-        with Recorder(clips / "out.mp4", FPS, on=Trigger(PERSON, pre=1, post=0.25)) as recorder:
+        with Recorder(clips / "out.mp4", FPS, trigger=Trigger(PERSON, pre=1, post=0.25)) as recorder:
             with monkeypatch.context() as broken:
                 broken.setattr(imageio_ffmpeg, "get_ffmpeg_exe", lambda: str(fails(tmp_path)))
                 put(recorder, range(20), seen=range(4, 20))

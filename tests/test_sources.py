@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 
 from live_seg.errors import SourceError
 from live_seg.sources.captures import ContainerClock
-from live_seg.sources.opening import VideoFile, open_source
-from live_seg.sources.stills import ImageFiles
+from live_seg.sources.image_files import ImageFiles
+from live_seg.sources.opening import open_source
+from live_seg.sources.video_files import VideoFile
 from live_seg.types import Image, Source
 from tests.clips import clip, pictures, probe, text_as_mp4, truncated, variable_clip, zero_frames
 from tests.live import FRAMES, HEIGHT, WIDTH, FakeCapture, put_captures, served

@@ -399,7 +399,7 @@ class TestRecording:
     def test_the_controls_follow_a_trigger(self, tmp_path: Path) -> None:
         controls = Controls()
         lit: list[bool] = []
-        recorder = Recorder(tmp_path / "a.mp4", RATE, on=Trigger(frozenset({1}), pre=0, post=0.2))
+        recorder = Recorder(tmp_path / "a.mp4", RATE, trigger=Trigger(frozenset({1}), pre=0, post=0.2))
         hand, tally = Hand(controls), Tally()
         with Session(Drawn(), controls, tally, screen=hand, recorder=recorder) as session:
             for _ in session.show(found(10, until=3)):
@@ -410,7 +410,7 @@ class TestRecording:
 
     def test_a_key_ends_one_that_a_trigger_began(self, tmp_path: Path) -> None:
         controls = Controls()
-        recorder = Recorder(tmp_path / "a.mp4", RATE, on=Trigger(frozenset({1}), pre=0, post=5))
+        recorder = Recorder(tmp_path / "a.mp4", RATE, trigger=Trigger(frozenset({1}), pre=0, post=5))
         with Session(
             Drawn(), controls, Tally(), screen=Hand(controls, {4: "r"}), recorder=recorder
         ) as session:
@@ -452,7 +452,7 @@ class TestRecording:
     def test_frames_left_out_are_told(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
-        monkeypatch.setattr("live_seg.sinks.background.MOST_WAITING", 1)
+        monkeypatch.setattr("live_seg.sinks.threaded.MAX_QUEUED_BYTES", 1)
         gate = Event()
 
         class Slow(Recorder):
@@ -474,7 +474,7 @@ def settle(session: Session) -> None:
     done = Event()
     recording = session._recording
     assert recording is not None
-    recording._background.do(done.set)
+    recording._background.call(done.set)
     assert done.wait(30)
 
 

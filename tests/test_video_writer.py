@@ -18,8 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from live_seg.errors import SinkError, UsageError
-from live_seg.sinks.ffmpeg import audio_tracks, video_span
-from live_seg.sinks.video_writer import VideoWriter, frame_rate, slot
+from live_seg.ffmpeg import audio_tracks, video_span
+from live_seg.sinks.video_writer import VideoWriter, frame_rate, output_index
 from live_seg.types import Frame, Image, Instances
 from tests.clips import clip, ffmpeg, names, no_process_left_behind, pictures, probe, truncated, variable_clip
 
@@ -214,8 +214,8 @@ class TestTimeLine:
         self, at: float, later: float, fps: float
     ) -> None:
         rate = frame_rate(fps)
-        assert abs(slot(at, rate) / rate - at) <= 0.5 / rate + 1e-6
-        assert slot(at, rate) <= slot(at + later, rate)
+        assert abs(output_index(at, rate) / rate - at) <= 0.5 / rate + 1e-6
+        assert output_index(at, rate) <= output_index(at + later, rate)
 
 
 def matte(index: int, width: int = 64, height: int = 48) -> Image:

@@ -12,7 +12,7 @@ from live_seg.benchmark.measured import Measured
 from live_seg.benchmark.stages import Contestant
 from live_seg.benchmark.whole import Excerpt, end_to_end, launched
 from live_seg.errors import SourceError
-from live_seg.files import write_picture
+from live_seg.files import write_image
 from live_seg.types import Source
 
 STARTS = 2
@@ -46,7 +46,7 @@ def benchmark(
             if first is None:
                 raise SourceError(f"{source.name} holds no frame to measure with.")
             passes = 2 * len(contestants) * (source.frames or frames)
-        write_picture(first.image, picture)
+        write_image(first.image, picture)
         stages.warm_up(contestants, first.image, min(batch, frames))
         with tqdm(total=passes, unit=" frames", disable=True if quiet else None) as bar:
             with excerpt() as source:

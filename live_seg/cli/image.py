@@ -17,7 +17,7 @@ def image(
 ) -> None:
     """Segment images."""
     from live_seg.sinks.images import Images
-    from live_seg.sources.stills import open_images
+    from live_seg.sources.image_files import open_images
 
     with open_images(inputs) as source:
         names = [path.stem for path in source.paths]

@@ -196,9 +196,9 @@ class LiveOptions(StreamOptions):
 
     def open(self, spec: str, **how: Any) -> "Source":
         """Open a source, a camera as it was asked for. Raises SourceError and UsageError."""
-        from live_seg.sources.cameras import CameraSettings, picture_size
+        from live_seg.sources.cameras import CameraSettings, parse_size
 
-        size = picture_size(self.camera_size) if self.camera_size else None
+        size = parse_size(self.camera_size) if self.camera_size else None
         camera = CameraSettings(size, self.camera_fps, self.camera_backend)
         return super().open(spec, camera=camera, **how)
 
@@ -231,7 +231,7 @@ class LiveOptions(StreamOptions):
             on = Trigger(frozenset(wanted), self.pre, self.post)
         length = parse_duration(self.segment) if self.segment else math.inf
         template = self.record or "live-seg_{time}.mp4"
-        return Recorder(template, fps, on=on, segment=length, crf=self.crf, overwrite=self.overwrite)
+        return Recorder(template, fps, trigger=on, segment=length, crf=self.crf, overwrite=self.overwrite)
 
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -70,7 +70,7 @@ def window() -> Finding:
 
 def ffmpeg() -> Finding:
     """Whether there is an ffmpeg, with the encoders that are used."""
-    from live_seg.sinks.ffmpeg import executable
+    from live_seg.ffmpeg import executable
 
     own = "pip install --force-reinstall imageio-ffmpeg"
     chosen = "IMAGEIO_FFMPEG_EXE" in os.environ

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from live_seg.errors import UsageError, nearest
-from live_seg.files import expanded, read_image
+from live_seg.files import expand_user, read_image
 from live_seg.types import Image, Instances, Region
 
 Effect = Callable[[Image, Instances], Image]
@@ -64,7 +64,7 @@ def effect_of(spec: str) -> Effect:
     """
     name, _, path = spec.partition("=")
     if name == REPLACE and path:
-        return replace_background(read_image(expanded(path)))
+        return replace_background(read_image(expand_user(path)))
     if name == REPLACE:
         raise UsageError(f"{REPLACE} needs a picture: {REPLACE}=beach.jpg")
     if spec == MASK:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from live_seg.errors import SourceError
-from live_seg.files import access
+from live_seg.files import reading
 
 LISTS = {
     "images": ("id", "file_name", "height", "width"),
@@ -42,7 +42,7 @@ def as_cocos(where: str) -> Iterator[None]:
 def _read(path: Path) -> dict[str, Any]:
     """The content of an instances file, with all of LISTS."""
     wanted = f"Expected a COCO instances file, with {', '.join(LISTS)}."
-    with access(path):
+    with reading(path):
         text = path.read_bytes()
     try:
         data: Any = json.loads(text)

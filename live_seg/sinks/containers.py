@@ -15,7 +15,7 @@ COLOURS = (
 )
 """BT.709, converted to and declared, as otherwise each player guesses by itself."""
 
-X264_WORST = 51
+X264_MAX_CRF = 51
 """The other end of x264's quality scale, whose 0 is the best."""
 
 
@@ -29,11 +29,11 @@ class Codec:
 
     def options(self, crf: int) -> list[str]:
         """Tell ffmpeg; `crf` is on x264's scale."""
-        quality = [] if self.worst is None else ["-crf", str(round(crf * self.worst / X264_WORST))]
+        quality = [] if self.worst is None else ["-crf", str(round(crf * self.worst / X264_MAX_CRF))]
         return ["-vf", COLOURS.format(pixels=self.pixels), *self.encoder, *quality]
 
 
-H264 = Codec("yuv420p", ("-c:v", "libx264", "-preset", PRESET), X264_WORST)
+H264 = Codec("yuv420p", ("-c:v", "libx264", "-preset", PRESET), X264_MAX_CRF)
 """Plays everywhere."""
 
 PRORES = Codec("yuva444p10le", ("-c:v", "prores_aw", "-profile:v", "4"), None)
@@ -76,7 +76,7 @@ TRANSPARENT = {
 }
 
 
-def container_of(path: Path, *, alpha: bool) -> Container:
+def container_for(path: Path, *, alpha: bool) -> Container:
     """Find the format that the ending of `path` stands for, with or without transparent pictures.
 
     Raises SinkError, naming those that can be used.

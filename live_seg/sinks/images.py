@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from live_seg.errors import SinkError
-from live_seg.files import check_alpha, check_folder, claim, write_picture
+from live_seg.files import check_alpha, check_folder, claim, write_image
 from live_seg.types import Frame, Image, Instances, Sink
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
@@ -54,7 +54,7 @@ class Images(Sink):
             raise SinkError(f"{self._path} holds one picture and a second one came. Give a folder instead.")
         name = f"{frame.index:06d}" if self._names is None else self._names[frame.index]
         path = self._path if self._single else self._path / f"{name}.png"
-        write_picture(image, path)
+        write_image(image, path)
         self._written = True
         return True
 

@@ -29,7 +29,7 @@ JPEG_QUALITY = 95
 CATCH_UP = 2
 """Waiting pictures written for each new one, once a recording began: all at once would stall the session."""
 
-LONGEST_GAP = 10.0
+MAX_GAP = 10.0
 """Seconds without a picture after which a new file begins. Shorter gaps show the last picture on; an hour of
 it, after a lost connection, would keep the encoder busy for minutes."""
 
@@ -65,7 +65,7 @@ class Trigger:
 
 
 @dataclass(frozen=True)
-class Status:
+class RecorderStatus:
     """What a recorder does, for a display."""
 
     state: Literal["idle", "recording", "failed"]
@@ -86,7 +86,7 @@ class _Clip:
     def follows(self, seconds: float, image: Image, segment: float) -> bool:
         """Whether a picture still belongs into this file of `segment` seconds."""
         same_size = self._picture.size == 0 or self._picture.shape == image.shape
-        return same_size and seconds < self.begin + segment and seconds - self.last <= LONGEST_GAP
+        return same_size and seconds < self.begin + segment and seconds - self.last <= MAX_GAP
 
     def show(self, seconds: float, image: Image) -> None:
         """Show `image` from `seconds` on. Raises SinkError and OSError."""
@@ -95,7 +95,7 @@ class _Clip:
 
     def hold(self, until: float) -> None:
         """Show the last picture on, unless `until` is too far away. Raises SinkError and OSError."""
-        if until - self.last <= LONGEST_GAP:
+        if until - self.last <= MAX_GAP:
             self._writer.write(Frame(0, until, self._picture), self._picture, NOTHING)
 
     def close(self, complete: bool) -> None:
@@ -106,12 +106,12 @@ class _Clip:
 class Recorder(Sink):
     """Writes recordings of a session as H.264 to files named by `template` (see `FileNames`).
 
-    Nothing is recorded until `start`, or until the trigger `on` sees its class: then the `pre` seconds before
+    Nothing is recorded until `start`, or until the `trigger` sees its class: then the `pre` seconds before
     are recorded, too, and the recording ends by itself. No picture is in two recordings. Every file begins at
     0 s and plays at true speed: pictures are shown at their own `Frame.seconds`, `fps` a second at most,
     repeated where fewer came. A new file begins after `segment` seconds, with a picture of another size, and
-    after a gap of LONGEST_GAP. `crf` is x264's quality, 0 (best) to 51. Writing waits for an encoder that is
-    behind: a session that must not, puts the recorder into a `Background`.
+    after a gap of MAX_GAP. `crf` is x264's quality, 0 (best) to 51. Writing waits for an encoder that is
+    behind: a session that must not, puts the recorder into a `ThreadedSink`.
 
     A recording that fails (full disk, broken encoder) is told in the log and in `status`; the session goes
     on, and the next start or event tries again. A file has its final name only once complete, and replaces
@@ -123,20 +123,20 @@ class Recorder(Sink):
         template: str | Path,
         fps: float,
         *,
-        on: Trigger | None = None,
+        trigger: Trigger | None = None,
         segment: float = math.inf,
         crf: int = 23,
         overwrite: bool = False,
     ) -> None:
         if not segment >= 1:
             raise UsageError(f"A recording is cut into files of 1 second or more. Got {segment:g}.")
-        several = on is not None or segment < math.inf
+        several = trigger is not None or segment < math.inf
         first = FileNames(template, several=several, overwrite=overwrite).next()
         VideoWriter(first, fps, crf=crf, overwrite=overwrite)  # what it refuses is told before the session
         self._names = FileNames(template, several=several, overwrite=overwrite)
         self._fps, self._step, self._crf, self._overwrite = fps, 1 / fps, crf, overwrite
         self._segment = segment
-        self._on, self._pre = on, on.pre if on else 0.0
+        self._trigger, self._pre = trigger, trigger.pre if trigger else 0.0
         self.written: list[Path] = []
         """The files completed so far."""
         self.failures: list[str] = []
@@ -151,11 +151,11 @@ class Recorder(Sink):
         self._finishing: Thread | None = None
 
     @property
-    def status(self) -> Status:
+    def status(self) -> RecorderStatus:
         """What is going on now. Cheap: ask for every frame shown."""
         if self._recording:
-            return Status("recording", str(self._clip.path) if self._clip else "")
-        return Status("failed", self._trouble) if self._trouble else Status("idle")
+            return RecorderStatus("recording", str(self._clip.path) if self._clip else "")
+        return RecorderStatus("failed", self._trouble) if self._trouble else RecorderStatus("idle")
 
     def start(self) -> None:
         """Begin with the next frame, or with what the trigger kept. Only `stop` ends it, or one under way."""
@@ -198,11 +198,11 @@ class Recorder(Sink):
 
     def _watch(self, instances: Instances) -> None:
         """Start with the event that the trigger waits for, and stop when it is over."""
-        if self._on is None:
+        if self._trigger is None:
             return
-        if self._on.sees(instances):
+        if self._trigger.sees(instances):
             self._last_seen = self._now
-        event = self._now - self._last_seen <= self._on.post
+        event = self._now - self._last_seen <= self._trigger.post
         if event and not self._event and not self._recording:
             self.start()
             self._by_trigger = True

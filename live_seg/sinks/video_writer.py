@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from live_seg.errors import SinkError, UsageError
+from live_seg.ffmpeg import audio_tracks, command, executable, failure, run, video_span
 from live_seg.files import claim, partial_name, publish
-from live_seg.sinks.containers import X264_WORST, container_of
-from live_seg.sinks.ffmpeg import audio_tracks, command, executable, failure, run, video_span
+from live_seg.sinks.containers import X264_MAX_CRF, container_for
 from live_seg.types import Frame, Image, Instances, Sink
 
 FROM_ZERO = r"noise=drop=lt(pts*tb\,-0.05)+gt(n\,0)*lt(pts\,0)"
@@ -33,7 +33,7 @@ def frame_rate(fps: float) -> Fraction:
     return Fraction(fps).limit_denominator(1001)
 
 
-def slot(seconds: float, rate: Fraction) -> int:
+def output_index(seconds: float, rate: Fraction) -> int:
     """Number the output frame (0-based, `rate` per second) that is shown nearest to `seconds`."""
     return math.floor(seconds * rate + 0.5)
 
@@ -65,10 +65,10 @@ class VideoWriter(Sink):
         alpha: bool = False,
         overwrite: bool = False,
     ) -> None:
-        self._container = container_of(path, alpha=alpha)
-        if not 0 <= crf <= X264_WORST:
+        self._container = container_for(path, alpha=alpha)
+        if not 0 <= crf <= X264_MAX_CRF:
             raise UsageError(
-                f"The quality crf goes from 0 (best) to {X264_WORST} (smallest file). Got {crf}."
+                f"The quality crf goes from 0 (best) to {X264_MAX_CRF} (smallest file). Got {crf}."
             )
         self._path = path
         self._partial = claim(path, overwrite=overwrite)
@@ -100,7 +100,7 @@ class VideoWriter(Sink):
                 f"{self._encoder.shape}. All frames of a video must have one size."
             )
         try:
-            self._encoder.show_until(slot(frame.seconds - self._first, self._rate))
+            self._encoder.show_until(output_index(frame.seconds - self._first, self._rate))
         except SinkError:
             self._discard(self._encoder)
             raise
@@ -120,7 +120,7 @@ class VideoWriter(Sink):
             span = video_span(self._source) if self._source else None
             # Read to its end, a source keeps its length; interrupted, it ends here, and its audio with it.
             at_end = span is not None and self._latest + 1 / self._rate >= span.last
-            encoder.finish(slot(span.end - self._first, self._rate) if span and at_end else 0)
+            encoder.finish(output_index(span.end - self._first, self._rate) if span and at_end else 0)
         except BaseException:
             self._discard(encoder)
             raise

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import cv2
 
 from live_seg.errors import SourceError, UsageError
-from live_seg.sources.captures import MAX_FPS, Capture, Declared, open_capture
+from live_seg.sources.captures import MAX_FPS, Capture, CaptureInfo, open_capture
 from live_seg.sources.live import TIMEOUT, Live
 
 logger = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ class CameraSettings:
             raise UsageError(f"No camera backend is called {self.backend}; use {', '.join(BACKENDS)}.")
 
 
-def picture_size(text: str) -> tuple[int, int]:
+def parse_size(text: str) -> tuple[int, int]:
     """Read "1280x720" as (width, height). Raises UsageError."""
     if (sides := re.fullmatch(r"([0-9]+)[xX]([0-9]+)", text)) is None:
         raise UsageError(f"A size is written as 1280x720, width by height in pixels. Got {text}.")
@@ -91,16 +91,16 @@ class Camera(Live):
             capture.set(cv2.CAP_PROP_FRAME_HEIGHT, size[1])
         if fps is not None:
             capture.set(cv2.CAP_PROP_FPS, fps)
-        delivered, rate = Declared.by(capture).size, capture.get(cv2.CAP_PROP_FPS)
+        delivered, rate = CaptureInfo.of(capture).size, capture.get(cv2.CAP_PROP_FPS)
         known = 0 < rate <= MAX_FPS
         if size not in (None, delivered) or (fps and known and abs(fps - rate) > RATE_TOLERANCE):
             message = "%s delivers %dx%d pixels%s, other than asked for. Try another size, rate or backend."
             logger.warning(message, self.name, *delivered, f" at {rate:g} fps" if known else "")
 
-    def _ended(self, count: int, seconds: float) -> None:
+    def _check_end(self, count: int, seconds: float) -> None:
         if not self._stalled:
             raise SourceError(
                 f"{self.name} stopped delivering after {count} pictures ({seconds:.1f} s). "
                 "Was it unplugged, or taken by another program?"
             )
-        super()._ended(count, seconds)
+        super()._check_end(count, seconds)

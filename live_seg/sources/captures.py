@@ -40,7 +40,7 @@ def open_capture(target: str | int, backend: int, params: Sequence[int] = ()) ->
 
 
 @dataclass(frozen=True)
-class Declared:
+class CaptureInfo:
     """What an opened capture says of its pictures."""
 
     size: tuple[int, int]
@@ -51,7 +51,7 @@ class Declared:
     """Number of pictures; None where unknown."""
 
     @classmethod
-    def by(cls, capture: Capture) -> "Declared":
+    def of(cls, capture: Capture) -> "CaptureInfo":
         """Ask `capture`."""
         width, height = capture.get(cv2.CAP_PROP_FRAME_WIDTH), capture.get(cv2.CAP_PROP_FRAME_HEIGHT)
         fps, frames = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
@@ -63,7 +63,7 @@ class Declared:
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
+class RawFrame:
     """One picture out of a capture, with both its times."""
 
     image: Image
@@ -73,26 +73,26 @@ class Picture:
     """`time.monotonic()` when it came."""
 
 
-def read(capture: Capture) -> Picture | None:
+def read_frame(capture: Capture) -> RawFrame | None:
     """Wait for the next picture of `capture`; None at its end."""
     delivered, image = capture.read()
     arrived = time.monotonic()
     # The position is that of the picture just read.
     milliseconds = capture.get(cv2.CAP_PROP_POS_MSEC)
-    return Picture(np.asarray(image, np.uint8), milliseconds, arrived) if delivered else None
+    return RawFrame(np.asarray(image, np.uint8), milliseconds, arrived) if delivered else None
 
 
-class Captured(Source):
+class CaptureSource(Source):
     """A source of captured pictures: numbers them, gives them their time, and judges their end."""
 
-    def __init__(self, name: str, declared: Declared) -> None:
+    def __init__(self, name: str, declared: CaptureInfo) -> None:
         self.name = name
         self.size, self.fps, self.frames = declared.size, declared.fps, declared.frames
         self._clock = ContainerClock(1 / self.fps)
         self._iterated = self._closed = False
 
     @abstractmethod
-    def _pictures(self) -> Iterator[Picture]:
+    def _raw_frames(self) -> Iterator[RawFrame]:
         """Yield the pictures until their end, or until closed."""
 
     def __iter__(self) -> Iterator[Frame]:
@@ -100,18 +100,18 @@ class Captured(Source):
             raise SourceError(f"{self.name} was read already. Open it again to read it again.")
         self._iterated = True
         count, seconds = 0, 0.0
-        for picture in self._pictures():
+        for picture in self._raw_frames():
             seconds = self._seconds(picture)
             yield Frame(count, seconds, picture.image)
             count += 1
         if not self._closed:
-            self._ended(count, seconds)
+            self._check_end(count, seconds)
 
-    def _seconds(self, picture: Picture) -> float:
+    def _seconds(self, picture: RawFrame) -> float:
         """Time of `picture` since the first one."""
         return self._clock.at(picture.milliseconds)
 
-    def _ended(self, count: int, seconds: float) -> None:
+    def _check_end(self, count: int, seconds: float) -> None:
         """Judge the end after `count` pictures, the last at `seconds`: an error, a warning, or in order."""
         if count == 0:
             raise SourceError(f"{self.name} holds no frames. Check that it plays, or record it again.")

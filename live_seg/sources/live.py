@@ -11,7 +11,7 @@ from threading import Event, Thread
 
 from live_seg.errors import SourceError, UsageError
 from live_seg.files import quiet
-from live_seg.sources.captures import Capture, Captured, Declared, Picture, read
+from live_seg.sources.captures import Capture, CaptureInfo, CaptureSource, RawFrame, read_frame
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class _Ended:
     error: BaseException | None = None
 
 
-class Live(Captured):
+class Live(CaptureSource):
     """A capture that one thread opens, reads and releases, so that no call of it holds anybody else up.
 
     The thread is one picture ahead of whoever iterates, and waits for them.
@@ -71,9 +71,9 @@ class Live(Captured):
         self._reconnect = reconnect
         self._wait = wait
         self._delivered = self._stalled = False
-        self._declared: Declared | None = None
+        self._declared: CaptureInfo | None = None
         self._asked: SimpleQueue[None] = SimpleQueue()
-        self._came: SimpleQueue[Declared | Picture | _Ended] = SimpleQueue()
+        self._came: SimpleQueue[CaptureInfo | RawFrame | _Ended] = SimpleQueue()
         self._closing = Event()
         self._thread = Thread(target=self._run, name=f"live_seg {name}", daemon=True)
         try:
@@ -82,20 +82,20 @@ class Live(Captured):
         except BaseException:
             self.close()
             raise
-        assert isinstance(declared, Declared)
+        assert isinstance(declared, CaptureInfo)
         super().__init__(name, declared)
 
     @abstractmethod
     def _open(self) -> Capture:
         """Open the capture; called in the reading thread. Raises SourceError."""
 
-    def _pictures(self) -> Iterator[Picture]:
+    def _raw_frames(self) -> Iterator[RawFrame]:
         self._asked.put(None)
-        while not self._closed and isinstance(picture := self._next(), Picture):
+        while not self._closed and isinstance(picture := self._next(), RawFrame):
             self._asked.put(None)  # the next one is read while this one is used
             yield picture
 
-    def _next(self) -> Declared | Picture | _Ended:
+    def _next(self) -> CaptureInfo | RawFrame | _Ended:
         """Wait for what the thread hands over; raises its error, and SourceError when it is silent."""
         thing = self._waited()
         if isinstance(thing, _Ended):
@@ -109,7 +109,7 @@ class Live(Captured):
         """Whether a connection that fails is tried again."""
         return self._reconnect and (self._wait or self._delivered)
 
-    def _waited(self) -> Declared | Picture | _Ended:
+    def _waited(self) -> CaptureInfo | RawFrame | _Ended:
         until = math.inf if self._goes_on else time.monotonic() + self._timeout + GRACE
         while (left := until - time.monotonic()) > 0:
             try:
@@ -118,16 +118,16 @@ class Live(Captured):
                 continue
         raise self._silent()
 
-    def _seconds(self, picture: Picture) -> float:
+    def _seconds(self, picture: RawFrame) -> float:
         if not self.live:
             return super()._seconds(picture)
         self.begun = picture.arrived if self.begun is None else self.begun
         return picture.arrived - self.begun
 
-    def _ended(self, count: int, seconds: float) -> None:
+    def _check_end(self, count: int, seconds: float) -> None:
         if self._stalled:
             raise self._silent()
-        super()._ended(count, seconds)
+        super()._check_end(count, seconds)
 
     def _silent(self) -> SourceError:
         return SourceError(
@@ -185,7 +185,7 @@ class Live(Captured):
         """Hand over what `capture` declares and its pictures, then release it; says why they ended."""
         count, self._stalled = 0, False
         try:
-            self._introduce(Declared.by(capture))
+            self._introduce(CaptureInfo.of(capture))
             while (picture := self._read_one(capture)) is not None:
                 self._delivered = True
                 self._came.put(picture)
@@ -196,18 +196,18 @@ class Live(Captured):
         how = f"sent nothing for {self._timeout:g} s" if self._stalled else "broke off"
         return f"{self.name} {how} after {count} pictures."
 
-    def _read_one(self, capture: Capture) -> Picture | None:
+    def _read_one(self, capture: Capture) -> RawFrame | None:
         """Wait until a picture is asked for, then for it; None at the end, or when closed."""
         self._asked.get()
         if self._closing.is_set():
             return None
         began = time.monotonic()
-        picture = read(capture)
+        picture = read_frame(capture)
         # After a timeout the decoder still hands out the pictures it held back, as if nothing had happened.
         self._stalled = self._stalled or time.monotonic() - began >= self._timeout
         return picture
 
-    def _introduce(self, declared: Declared) -> None:
+    def _introduce(self, declared: CaptureInfo) -> None:
         if self._declared is None:
             self._declared = declared
             self._came.put(declared)

@@ -1,20 +1,14 @@
 """Where pictures come from: a video file, a camera, a network stream or still images, by what names it."""
 
 import re
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
-
-from live_seg.errors import SourceError
-from live_seg.files import access, expanded
+from live_seg.files import expand_user
 from live_seg.sources.cameras import Camera, CameraSettings
-from live_seg.sources.captures import Captured, Declared, Picture, open_capture, read
+from live_seg.sources.image_files import ImageFiles, find_images
 from live_seg.sources.live import TIMEOUT
-from live_seg.sources.mp4 import why_unreadable
-from live_seg.sources.stills import ImageFiles, find_images
 from live_seg.sources.streams import Stream
+from live_seg.sources.video_files import VideoFile
 from live_seg.types import Source
 
 
@@ -44,40 +38,6 @@ def open_source(
         return Camera(int(number[1]), camera, timeout)
     if isinstance(spec, str) and "://" in spec:
         return Stream(spec, timeout, reconnect=reconnect, wait=wait)
-    path = expanded(spec)
+    path = expand_user(spec)
     images = find_images(path)
     return ImageFiles(str(path), images) if images else VideoFile(path)
-
-
-class VideoFile(Captured):
-    """A video on disk: every frame, at its container's time, turned as its rotation metadata says.
-
-    Raises SourceError when it is missing, forbidden, incomplete or no video; while iterating, when it holds
-    no frames. One that ends well before its declared length logs a warning.
-    """
-
-    def __init__(self, path: Path) -> None:
-        with access(path):
-            path.open("rb").close()
-        # Absolute: FFmpeg takes "12:30.mp4" for an address with the scheme "12".
-        self._capture = open_capture(str(path.absolute()), cv2.CAP_FFMPEG)
-        if not self._capture.isOpened():
-            raise SourceError(why_unreadable(path))
-        self._capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)  # OpenCV's default changed between versions
-        super().__init__(str(path), Declared.by(self._capture))
-        self.audio = path
-        self._reading = threading.Lock()
-
-    def _pictures(self) -> Iterator[Picture]:
-        while (picture := self._read()) is not None:
-            yield picture
-
-    def _read(self) -> Picture | None:
-        with self._reading:
-            return None if self._closed else read(self._capture)
-
-    def close(self) -> None:
-        """End the reading; waits for a read in progress, because releasing a busy capture crashes."""
-        self._closed = True
-        with self._reading:
-            self._capture.release()

@@ -10,7 +10,7 @@ import numpy as np
 from live_seg.drawing.annotate import draw
 from live_seg.errors import SourceError
 from live_seg.evaluation.ground_truth import GroundTruth
-from live_seg.files import replacing, write_picture
+from live_seg.files import replacing, write_image
 from live_seg.types import Segment
 
 if TYPE_CHECKING:
@@ -91,4 +91,4 @@ def draw_pictures(
         pixels = truth.read(photo)
         (found,) = segment([pixels])
         picture = draw(pixels, found[found.scores >= min_score], class_names)
-        write_picture(picture, folder / f"{epoch:03d}_{Path(photo['file_name']).stem}.jpg")
+        write_image(picture, folder / f"{epoch:03d}_{Path(photo['file_name']).stem}.jpg")

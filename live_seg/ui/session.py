@@ -12,8 +12,8 @@ import numpy as np
 
 from live_seg.errors import SinkError
 from live_seg.pipeline.stats import Tally
-from live_seg.sinks.background import Background
 from live_seg.sinks.recorder import Recorder
+from live_seg.sinks.threaded import ThreadedSink
 from live_seg.types import Frame, Image, Instances, Sink
 from live_seg.ui.controls import Controls
 from live_seg.ui.hud import Figures, Message, Rate
@@ -174,7 +174,7 @@ class _Recording:
 
     def __init__(self, recorder: Recorder, controls: Controls, message: Message) -> None:
         self._recorder, self._controls, self._message = recorder, controls, message
-        self._background = Background(recorder)
+        self._background = ThreadedSink(recorder)
         self._wanted = False
         self._asked = self._answered = 0  # keys for recording handed on, and those the recorder has heard
         self._failures = 0
@@ -190,7 +190,7 @@ class _Recording:
         if self._controls.recording != self._wanted:
             self._wanted = self._controls.recording
             self._asked += 1
-            self._background.do(partial(self._switch, self._wanted))
+            self._background.call(partial(self._switch, self._wanted))
         elif self._asked == self._answered:
             self._wanted = self._controls.recording = self._recorder.status.state == "recording"
         if len(self._recorder.failures) > self._failures:
@@ -207,11 +207,11 @@ class _Recording:
         self._answered += 1
 
     def pause(self) -> None:
-        self._background.do(self._recorder.pause)
+        self._background.call(self._recorder.pause)
 
     def resume(self, after: float) -> None:
         """Go on `after` so many seconds."""
-        self._background.do(self._recorder.resume)
+        self._background.call(self._recorder.resume)
         if self.begun is not None:
             self.begun += after
 

@@ -7,15 +7,15 @@ from threading import Thread
 
 from live_seg.types import Frame, Image, Instances, Sink
 
-MOST_WAITING = 256 * 2**20
+MAX_QUEUED_BYTES = 256 * 2**20
 """Bytes of frames and drawn pictures that may wait: 48 of 720p, 21 of 1080p, for an encoder that starts, ends
 or gets no processor for a moment."""
 
 
-class Background(Sink):
+class ThreadedSink(Sink):
     """Hands frames on to `sink` in a thread; the caller never waits for it, but at the end.
 
-    Frames that come while MOST_WAITING bytes wait are left out and counted in `dropped`: the recording of a
+    Frames that come while MAX_QUEUED_BYTES wait are left out and counted in `dropped`: the recording of a
     live session stays true in time, and the session keeps its pace. What `sink` raises is raised by the next
     `write`, or by `close`; nothing but closing is asked of it from then on. Not for windows.
     """
@@ -38,14 +38,14 @@ class Background(Sink):
         self._check()
         size = frame.image.nbytes + image.nbytes
         waiting = self._bytes_given - self._bytes_taken
-        if waiting and waiting + size > MOST_WAITING:
+        if waiting and waiting + size > MAX_QUEUED_BYTES:
             self.dropped += 1
             return self._wanted
         self._bytes_given += size
-        self.do(partial(self._hand_on, frame, image.copy(), instances, size))
+        self.call(partial(self._hand_on, frame, image.copy(), instances, size))
         return self._wanted
 
-    def do(self, act: Callable[[], None]) -> None:
+    def call(self, act: Callable[[], None]) -> None:
         """Call `act`, say `recorder.start`, in the thread, after the frames so far; not once one failed."""
         if self._thread is None:
             self._thread = Thread(target=self._serve, name=f"background {type(self._sink).__name__}")

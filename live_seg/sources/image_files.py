@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from live_seg.errors import SourceError
-from live_seg.files import access, expanded, read_image
+from live_seg.files import expand_user, read_image, reading
 from live_seg.types import Frame, Source
 
-IMAGE_ENDINGS = (
+IMAGE_SUFFIXES = (
     *(".bmp", ".jfif", ".jp2", ".jpeg", ".jpg", ".pbm"),
     *(".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"),
 )
@@ -22,7 +22,7 @@ def open_images(specs: Sequence[str | Path]) -> "ImageFiles":
     """
     paths: list[Path] = []
     for spec in specs:
-        found = find_images(expanded(spec))
+        found = find_images(expand_user(spec))
         if not found:
             raise SourceError(f"{spec} is no image, folder or glob. For a video: live-seg video {spec}")
         paths.extend(found)
@@ -63,17 +63,17 @@ def find_images(path: Path) -> list[Path]:
 
     Raises SourceError for a folder or glob without images.
     """
-    with access(path):
+    with reading(path):
         if path.is_dir():
             found = list(path.iterdir())
         elif glob.has_magic(str(path)) and not path.exists():
             found = [Path(name) for name in glob.glob(str(path), recursive=True)]  # noqa: PTH207 - may be absolute
         else:
-            return [path] if path.suffix.lower() in IMAGE_ENDINGS else []
+            return [path] if path.suffix.lower() in IMAGE_SUFFIXES else []
     # macOS leaves "._name.jpg" beside name.jpg on foreign disks.
-    images = [p for p in found if p.suffix.lower() in IMAGE_ENDINGS and not p.name.startswith(".")]
+    images = [p for p in found if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
     if not images:
-        raise SourceError(f"{path} holds no images. Expected files ending in {', '.join(IMAGE_ENDINGS)}.")
+        raise SourceError(f"{path} holds no images. Expected files ending in {', '.join(IMAGE_SUFFIXES)}.")
     return sorted(images, key=_natural)
 
 

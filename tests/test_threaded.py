@@ -1,4 +1,4 @@
-"""Background: order, what is left out when a sink is slow, and whose error it is."""
+"""ThreadedSink: order, what is left out when a sink is slow, and whose error it is."""
 
 import itertools
 import threading
@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from live_seg.errors import SinkError
-from live_seg.sinks import background
-from live_seg.sinks.background import Background
+from live_seg.sinks import threaded
+from live_seg.sinks.threaded import ThreadedSink
 from live_seg.types import Frame, Image, Instances, Sink
 
 NOTHING = Instances.empty()
@@ -50,17 +50,17 @@ def put(sink: Sink, *indices: int) -> list[bool]:
     return wanted
 
 
-def wait_for(sink: Background) -> None:
+def wait_for(sink: ThreadedSink) -> None:
     done = threading.Event()
-    sink.do(done.set)
+    sink.call(done.set)
     done.wait()
 
 
 def test_frames_and_acts_come_in_order_in_one_other_thread() -> None:
     slow = Slow()
-    with Background(slow) as sink:
+    with ThreadedSink(slow) as sink:
         put(sink, 0, 1)
-        sink.do(lambda: slow.told.append("start"))
+        sink.call(lambda: slow.told.append("start"))
         put(sink, 2, 3)
     assert slow.told == [0, 1, "start", 2, 3]
     assert len(slow.threads) == 1
@@ -69,9 +69,9 @@ def test_frames_and_acts_come_in_order_in_one_other_thread() -> None:
 
 
 def test_the_caller_does_not_wait_and_what_is_too_much_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(background, "MOST_WAITING", 3 * SIZE)
+    monkeypatch.setattr(threaded, "MAX_QUEUED_BYTES", 3 * SIZE)
     slow = Slow()
-    with Background(slow) as sink:
+    with ThreadedSink(slow) as sink:
         slow.gate.clear()
         put(sink, 0)
         slow.came.wait()
@@ -85,16 +85,16 @@ def test_the_caller_does_not_wait_and_what_is_too_much_is_left_out(monkeypatch: 
 
 
 def test_a_picture_larger_than_all_that_may_wait_is_taken_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(background, "MOST_WAITING", 1)
+    monkeypatch.setattr(threaded, "MAX_QUEUED_BYTES", 1)
     slow = Slow()
-    with Background(slow) as sink:
+    with ThreadedSink(slow) as sink:
         put(sink, 0)
     assert slow.told == [0]
 
 
 def test_an_error_is_raised_once_by_the_next_write_and_nothing_is_written_after_it() -> None:
     slow = Slow(fails_at=1)
-    sink = Background(slow)
+    sink = ThreadedSink(slow)
     put(sink, 0, 1)
     with pytest.raises(SinkError, match="boom"):
         put(sink, *itertools.repeat(2, 1_000_000))  # until the thread has come to frame 1
@@ -105,7 +105,7 @@ def test_an_error_is_raised_once_by_the_next_write_and_nothing_is_written_after_
 
 def test_an_error_at_the_end_is_raised_by_closing() -> None:
     slow = Slow(fails_at=0)
-    sink = Background(slow)
+    sink = ThreadedSink(slow)
     put(sink, 0)
     with pytest.raises(SinkError, match="boom"):
         sink.close()
@@ -115,7 +115,7 @@ def test_an_error_at_the_end_is_raised_by_closing() -> None:
 
 def test_a_sink_that_asks_to_stop() -> None:
     slow = Slow(stops_at=0)
-    with Background(slow) as sink:
+    with ThreadedSink(slow) as sink:
         put(sink, 0)
         wait_for(sink)
         assert put(sink, 1) == [False]
@@ -123,6 +123,6 @@ def test_a_sink_that_asks_to_stop() -> None:
 
 def test_a_failed_run_is_passed_on_and_no_thread_is_needed_without_frames() -> None:
     slow = Slow()
-    with pytest.raises(ZeroDivisionError), Background(slow):
+    with pytest.raises(ZeroDivisionError), ThreadedSink(slow):
         raise ZeroDivisionError
     assert (slow.told, slow.closings) == ([], [False])
