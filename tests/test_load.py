@@ -300,7 +300,7 @@ class TestPersonModel:
 
     def test_segments_without_keras(self) -> None:
         program = (
-            "import sys, live_seg; from live_seg import loading\n"
+            "import sys, live_seg; from live_seg.models import load as loading\n"
             "from live_seg.sources.image_files import read_image; from pathlib import Path\n"
             "loading._better_keras = lambda: None\n"
             f"found = live_seg.load('person')([read_image(Path({str(GRACE)!r}))])[0]\n"
