@@ -1,4 +1,4 @@
-"""Calling the ffmpeg of imageio-ffmpeg, and what it tells of a video file."""
+"""The ffmpeg binary of imageio-ffmpeg: run it, and inspect video files with it."""
 
 import re
 import subprocess
@@ -12,61 +12,70 @@ import imageio_ffmpeg
 from live_seg.errors import SinkError
 
 ERROR_LINES = 8
-"""How many of ffmpeg's last words an error shows; the cause is rarely the very last line."""
+"""Number of ffmpeg's last lines of stderr shown in an error; the cause is rarely in the very last line."""
+
+DISCARDED = 4
+"""Packet flag AV_PKT_FLAG_DISCARD: the frame is decoded but not shown."""
 
 
 def executable() -> str:
-    """Path of the ffmpeg binary. Raises SinkError when there is none."""
+    """Return the path of the ffmpeg binary. Raises SinkError if there is none."""
     try:
         return str(imageio_ffmpeg.get_ffmpeg_exe())
     except RuntimeError as error:
-        raise SinkError(f"No ffmpeg to write videos with: {error}") from error
+        raise SinkError(f"Cannot find ffmpeg: {error} Reinstall it: pip install imageio-ffmpeg") from error
 
 
 def command(*arguments: str | Path) -> list[str]:
-    """Build a quiet command line. Paths become absolute, as ffmpeg takes "12:30.mp4" for an address.
+    """Build a command line that logs errors only.
 
-    Run it with `start_new_session`: the terminal's Ctrl-C is for this program, which lets ffmpeg finish.
+    Paths become absolute because ffmpeg parses "12:30.mp4" as a URL. Run the command with
+    `start_new_session`, so that Ctrl-C in a terminal interrupts this program but not ffmpeg, which has to
+    finish its file.
     """
     words = [str(word.absolute() if isinstance(word, Path) else word) for word in arguments]
     return [executable(), "-hide_banner", "-loglevel", "error", *words]
 
 
-def failure(path: Path, told: bytes) -> SinkError:
-    """Make the error for an ffmpeg that failed to write `path`, with the last of what it `told` on stderr."""
-    lines = told.decode(errors="replace").strip().splitlines()[-ERROR_LINES:]
-    return SinkError("\n  ".join([f"ffmpeg could not write {path}:", *(lines or ["it said nothing."])]))
+def failure(path: Path, stderr: bytes) -> SinkError:
+    """Return the error for an ffmpeg that failed to write `path`, with the last lines of its `stderr`."""
+    lines = _lines(stderr)[-ERROR_LINES:] or ["(no error message)"]
+    return SinkError("\n  ".join([f"ffmpeg could not write {path}:", *lines]))
 
 
 def run(*arguments: str | Path, to: Path) -> None:
-    """Run ffmpeg until it has written the file `to`. Raises SinkError with its own words when it fails."""
-    done = subprocess.run(
-        command(*arguments, to),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        check=False,
-        start_new_session=True,
-    )
+    """Run ffmpeg until it has written the file `to`. Raises SinkError with ffmpeg's messages if it fails."""
+    done = _run(command(*arguments, to))
     if done.returncode != 0:
         raise failure(to, done.stderr)
 
 
+def open_error(path: Path) -> str | None:
+    """Return the error that ffmpeg reports when it opens `path`; None if it opens. Raises SinkError."""
+    done = _run(command("-i", path, "-map", "0", "-t", "0", "-c", "copy", "-f", "null", "-"))
+    if done.returncode == 0:
+        return None
+    first = next(iter(_lines(done.stderr)), "unknown error")
+    return first.rpartition("] ")[2]  # without the "[in#0 @ 0x55d0c8]" of the component
+
+
 @dataclass(frozen=True)
 class Span:
-    """When the pictures of a video file are shown, in seconds."""
+    """Presentation times of the frames of a video file, in seconds."""
 
     start: float
-    """The first picture, on the file's own clock, which its audio shares."""
+    """Time of the first frame on the file's own clock, which its audio shares."""
     last: float
-    """The last picture, since the first."""
+    """Time of the last frame, relative to the first."""
     end: float
-    """The end of the last picture, since the first."""
+    """End of the last frame, relative to the first."""
 
 
 def video_span(path: Path) -> Span | None:
-    """Find when the first picture of `path` begins and the last one ends; None when it has no pictures.
+    """Return when the first frame of `path` starts and the last one ends; None if it has no frames.
 
-    The first is decoded, as the first in the file is not always shown. The rest are only read, not decoded.
+    The first frame is decoded, because the first one in the file is not always shown. The others are only
+    demuxed.
     """
     start = next((begin for begin, _ in _shown(path, "-frames:v", "1", "-enc_time_base", "demux")), None)
     if start is None:
@@ -78,7 +87,7 @@ def video_span(path: Path) -> Span | None:
 
 
 def _shown(path: Path, *options: str) -> Iterator[tuple[float, float]]:
-    """Begin and end, in seconds on the file's clock, of each picture of `path` that is meant to be shown."""
+    """Yield the start and end of each frame of `path` that is shown, in seconds on the file's clock."""
     every = ("-map", "0:V:0", "-fps_mode", "passthrough", *options, "-f", "framecrc", "-")
     with subprocess.Popen(
         command("-copyts", "-i", path, *every),
@@ -91,26 +100,35 @@ def _shown(path: Path, *options: str) -> Iterator[tuple[float, float]]:
         assert process.stdout is not None
         unit = Fraction(1)
         for line in process.stdout:
-            if found := re.match(r"#tb 0: (\d+)/(\d+)", line):
-                unit = Fraction(int(found[1]), int(found[2]))
-            # stream, decoding time, time, duration, bytes, checksum, flags (bit 4: decoded but not shown)
-            elif found := re.match(r"0, *(\S+), *(\S+), *(\d+), *\d+, \w+(?:, F=0x(\w+))?", line):
-                decoded, shown, duration, flags = found.groups()
-                if not int(flags or "0", 16) & 4:
+            if line.startswith("#tb 0:"):
+                unit = Fraction(line.partition(":")[2].strip())
+            elif line.startswith("0,"):
+                # stream, decoding time, presentation time, duration, size, checksum[, F=flags]
+                _, decoded, shown, duration, _, _, *rest = (field.strip() for field in line.split(","))
+                if not _flags(rest) & DISCARDED:
                     begin = int(decoded if shown == "NOPTS" else shown)
                     yield float(begin * unit), float((begin + int(duration)) * unit)
 
 
+def _flags(fields: list[str]) -> int:
+    """Return the packet flags among the optional last `fields` of a framecrc line."""
+    return next((int(field.removeprefix("F="), 16) for field in fields if field.startswith("F=")), 0)
+
+
 def audio_tracks(path: Path) -> dict[int, str]:
-    """Find the audio tracks of `path`: stream number -> codec by ffmpeg's name; unknown codecs left out."""
-    # Not by `command`: that silences what is wanted here.
-    done = subprocess.run(
-        [executable(), "-hide_banner", "-i", str(path.absolute())],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        check=False,
-        start_new_session=True,
-    )
-    told = done.stderr.decode(errors="replace")
-    found = re.findall(r"^ *Stream #0:(\d+).*?: Audio: (\w+)", told, re.MULTILINE)
+    """Return the audio tracks of `path` as {stream index: ffmpeg's name of the codec}, known codecs only."""
+    # `command` would suppress the stream list that is parsed here.
+    done = _run([executable(), "-hide_banner", "-i", str(path.absolute())])
+    listed = done.stderr.decode(errors="replace")
+    found = re.findall(r"^ *Stream #0:(\d+).*?: Audio: (\w+)", listed, re.MULTILINE)
     return {int(number): codec for number, codec in found if codec != "none"}
+
+
+def _run(words: list[str]) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        words, stdin=subprocess.DEVNULL, capture_output=True, check=False, start_new_session=True
+    )
+
+
+def _lines(stderr: bytes) -> list[str]:
+    return stderr.decode(errors="replace").strip().splitlines()

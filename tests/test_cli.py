@@ -205,7 +205,7 @@ class TestSourcesAndSinks:
         path = text_as_mp4(out / "text.mp4")
         result = invoke("video", path, "-o", out / "a.mp4")
         assert (result.exit_code, names(out)) == (3, ["text.mp4"])
-        assert "is not a video" in result.stderr
+        assert "not a video" in result.stderr
 
     def test_no_image(self, out: Path, source: Path) -> None:
         result = invoke("image", source, "-o", out / "a.png")

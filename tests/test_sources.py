@@ -225,19 +225,12 @@ def test_a_video_is_read_once(tmp_path: Path) -> None:
 def test_unreadable_files_say_why(tmp_path: Path) -> None:
     assert "No such file" in the_error(tmp_path / "missing.mp4")
     assert "moov" in the_error(truncated(tmp_path / "half.mp4"))
-    assert "is not a video" in the_error(text_as_mp4(tmp_path / "text.mp4"))
+    assert "not a video" in the_error(text_as_mp4(tmp_path / "text.mp4"))
     assert "holds no frames" in the_error(zero_frames(tmp_path / "audio.mp4"))
     assert "holds no frames" in the_error(clip(tmp_path / "none.avi", encode=("-frames:v", "0")))
     (tmp_path / "empty.mp4").touch()
-    assert "is not a video" in the_error(tmp_path / "empty.mp4")
+    assert "not a video" in the_error(tmp_path / "empty.mp4")
     assert "Not a directory" in the_error(tmp_path / "empty.mp4" / "a.mp4")
-
-
-def test_an_index_behind_four_gigabytes_is_found(tmp_path: Path) -> None:
-    path = tmp_path / "a.mp4"
-    long_box = (1).to_bytes(4) + b"mdat" + (16 + 4).to_bytes(8) + b"long"
-    path.write_bytes((8).to_bytes(4) + b"ftyp" + long_box + (8).to_bytes(4) + b"moov")
-    assert "holds no frames" in the_error(path)
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.png"])

@@ -6,41 +6,58 @@ from pathlib import Path
 
 import cv2
 
-from live_seg.errors import SourceError
+from live_seg.errors import SinkError, SourceError
+from live_seg.ffmpeg import open_error
 from live_seg.files import reading
 from live_seg.sources.captures import CaptureInfo, CaptureSource, RawFrame, open_capture, read_frame
-from live_seg.sources.mp4 import why_unreadable
 
 
 class VideoFile(CaptureSource):
-    """A video on disk: every frame, at its container's time, turned as its rotation metadata says.
+    """Read every frame of a video file, with the container's timestamps and rotation metadata applied.
 
-    Raises SourceError when it is missing, forbidden, incomplete or no video; while iterating, when it holds
-    no frames. One that ends well before its declared length logs a warning.
+    A file that ends well before its declared duration logs a warning. Raises SourceError if the file is
+    missing, not readable, damaged or not a video; while iterating, if it has no frames.
     """
 
     def __init__(self, path: Path) -> None:
         with reading(path):
             path.open("rb").close()
-        # Absolute: FFmpeg takes "12:30.mp4" for an address with the scheme "12".
+        # Absolute: FFmpeg parses "12:30.mp4" as a URL of the scheme "12".
         self._capture = open_capture(str(path.absolute()), cv2.CAP_FFMPEG)
         if not self._capture.isOpened():
-            raise SourceError(why_unreadable(path))
+            raise _unreadable(path)
         self._capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)  # OpenCV's default changed between versions
         super().__init__(str(path), CaptureInfo.of(self._capture))
         self.audio = path
         self._reading = threading.Lock()
 
     def _raw_frames(self) -> Iterator[RawFrame]:
-        while (picture := self._read()) is not None:
-            yield picture
+        while (frame := self._read()) is not None:
+            yield frame
 
     def _read(self) -> RawFrame | None:
         with self._reading:
             return None if self._closed else read_frame(self._capture)
 
     def close(self) -> None:
-        """End the reading; waits for a read in progress, because releasing a busy capture crashes."""
+        """Stop reading. Waits for a read in progress, because releasing a busy capture crashes."""
         self._closed = True
         with self._reading:
             self._capture.release()
+
+
+def _unreadable(path: Path) -> SourceError:
+    """Return the error for a file that OpenCV cannot open as a video, with ffmpeg's reason."""
+    try:
+        reason = open_error(path)
+    except SinkError:  # without ffmpeg the reason stays unknown
+        reason = "no details"
+    if reason is None:
+        return SourceError(
+            f"{path} holds no frames that can be decoded. If it is not audio only, convert it: "
+            "ffmpeg -i IN OUT.mp4"
+        )
+    return SourceError(
+        f"Cannot read {path}: it is damaged, incomplete or not a video (ffmpeg: {reason}). "
+        "Copy or record it again."
+    )
