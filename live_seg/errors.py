@@ -1,19 +1,19 @@
-"""The exceptions a user of live_seg may want to catch, and help for their texts."""
+"""Exceptions that live_seg raises, and a helper for their messages."""
 
 import difflib
 from collections.abc import Iterable
 
 
 class LiveSegError(Exception):
-    """Root of every error this package raises on purpose; its text is meant for the user."""
+    """Base class of the errors that live_seg raises. The message is written for the user."""
 
 
-class UsageError(LiveSegError):
-    """An argument has a value that cannot be used: an unknown class name, a size of zero."""
+class UsageError(LiveSegError, ValueError):
+    """An argument has an invalid value, such as an unknown class name or a size of zero."""
 
 
 class SourceError(LiveSegError):
-    """A camera, stream, video file or image cannot be opened or read."""
+    """A camera, stream, video file, image or annotation file cannot be opened or read."""
 
 
 class SinkError(LiveSegError):
@@ -21,11 +21,11 @@ class SinkError(LiveSegError):
 
 
 class WeightsError(LiveSegError):
-    """A model's weights are unknown, missing, damaged, or do not fit the network."""
+    """The weights of a model are unknown, missing, damaged or do not match the network."""
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Say which of the `known` names `word` may have meant: "Did you mean a or b?", or list them all."""
+    """Return a hint for the unknown name `word`: "Did you mean a or b?", or a list of all `known` names."""
     known = list(known)
     close = difflib.get_close_matches(word.lower(), known, n=3, cutoff=0.6)
     if close:
