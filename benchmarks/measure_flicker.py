@@ -72,7 +72,7 @@ def measured(
 
 def seen(instances: Instances, size: tuple[int, int]) -> Seen:
     """Every track in a frame of `size` (height, width)."""
-    ids = [] if instances.track_ids is None else np.abs(instances.track_ids).tolist()
+    ids = [] if instances.track_ids is None else instances.track_ids.tolist()
     return dict(zip(ids, zip(instances.rles(size), instances.boxes, strict=True), strict=True))
 
 

@@ -116,8 +116,8 @@ def overlaps(shown: Instances, truth: Instances, size: tuple[int, ...], known: I
 
 
 def tracks(instances: Instances) -> dict[int, int]:
-    """The position of each track; one seen once, -n, and n are the same."""
-    ids = [] if instances.track_ids is None else np.abs(instances.track_ids).tolist()
+    """Map each track id to its position."""
+    ids = [] if instances.track_ids is None else instances.track_ids.tolist()
     return {track: position for position, track in enumerate(ids)}
 
 

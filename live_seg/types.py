@@ -51,7 +51,9 @@ class Instances:
     scores: NDArray[np.float32]
     """(N,): 0..1."""
     track_ids: NDArray[np.int32] | None = None
-    """(N,): steady over time, once tracked; -n for what will be n when it is seen again."""
+    """(N,) from 1: the identity of each instance across frames; None when untracked."""
+    confirmed: NDArray[np.bool_] | None = None
+    """(N,): True from a track's second detection on; None exactly when `track_ids` is None."""
 
     def __post_init__(self) -> None:
         n = len(self.boxes)
@@ -61,12 +63,14 @@ class Instances:
             and self.masks.shape == (n, *self.masks.shape[1:2] * 2)
             and self.class_ids.shape == (n,)
             and self.scores.shape == (n,)
-            and (self.track_ids is None or self.track_ids.shape == (n,))
+            and (self.track_ids is None) == (self.confirmed is None)
+            and all(column is None or column.shape == (n,) for column in (self.track_ids, self.confirmed))
         )
         if not fits:
             shapes = {name: np.shape(value) for name, value in vars(self).items() if value is not None}
             raise ValueError(
-                f"Instances: expected boxes (N, 4), masks (N, M, M), the rest (N,). Got {shapes}."
+                "Instances: expected boxes (N, 4), masks (N, M, M), the rest (N,); track_ids and confirmed "
+                f"together or not at all. Got {shapes}."
             )
 
     @classmethod
@@ -88,9 +92,11 @@ class Instances:
             self, **{name: value[index] for name, value in vars(self).items() if value is not None}
         )
 
-    def steady_id(self, position: int) -> int:
-        """The track id of one instance; 0 where nothing is tracked, or not yet confirmed."""
-        return 0 if self.track_ids is None else max(0, int(self.track_ids[position]))
+    def confirmed_id(self, position: int) -> int | None:
+        """Return the track id of one instance, or None if it is untracked or not yet confirmed."""
+        if self.track_ids is None or self.confirmed is None or not self.confirmed[position]:
+            return None
+        return int(self.track_ids[position])
 
     def joined(self, other: "Instances") -> "Instances":
         """Every column of these, then of `other`; an empty one may lack ids and have masks of another size.

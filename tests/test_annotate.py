@@ -33,6 +33,7 @@ def found(*boxes: Box, mask: NDArray[np.float32] | None = None, tracks: list[int
         class_ids=np.ones(n, np.int32),
         scores=np.full(n, 0.9, np.float32),
         track_ids=None if tracks is None else np.array(tracks, np.int32),
+        confirmed=None if tracks is None else np.ones(n, bool),
     )
 
 

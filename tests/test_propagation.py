@@ -43,6 +43,7 @@ def found(*boxes: tuple[float, float, float, float], ids: list[int] | None = Non
         class_ids=np.ones(n, np.int32),
         scores=np.full(n, 0.8, np.float32),
         track_ids=None if ids is None else np.array(ids, np.int32),
+        confirmed=None if ids is None else np.ones(n, bool),
     )
 
 
@@ -186,8 +187,9 @@ def test_the_same_without_track_ids() -> None:
     propagator = Propagator(takeover=2)
     frames = still(2)
     propagator.advance(frames[0])
-    propagator.correct(0, replace(KEY, track_ids=None))
-    propagator.correct(0, replace(KEY, boxes=KEY.boxes + np.float32(8), track_ids=None))
+    untracked = replace(KEY, track_ids=None, confirmed=None)
+    propagator.correct(0, untracked)
+    propagator.correct(0, replace(untracked, boxes=KEY.boxes + np.float32(8)))
     assert len(propagator.instances) == 1
     np.testing.assert_allclose(propagator.instances.boxes, KEY.boxes + 4, atol=0.3)
 
@@ -338,8 +340,10 @@ def test_a_flow_is_of_half_the_reduced_picture() -> None:
 
 
 def test_a_track_stays_one_when_it_is_confirmed() -> None:
-    box = (50, 50, 90, 90)
-    assert len(blended(found(box, ids=[-2]), found(box, ids=[2]), 0.5)) == 1
+    confirmed = found((50, 50, 90, 90), ids=[2])
+    both = blended(replace(confirmed, confirmed=np.zeros(1, bool)), confirmed, 0.5)
+    assert both.confirmed is not None
+    assert both.confirmed.tolist() == [True]
 
 
 @pytest.mark.parametrize(

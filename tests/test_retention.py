@@ -1,5 +1,7 @@
 """Instances that drop out are held for a while, and memory does not grow."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -18,6 +20,7 @@ def seen(*ids: int, at: float = 0.0) -> Instances:
         class_ids=np.ones(n, np.int32),
         scores=np.full(n, 0.9, np.float32),
         track_ids=np.array(ids, np.int32),
+        confirmed=np.ones(n, bool),
     )
 
 
@@ -78,7 +81,7 @@ def test_memory_stays_bounded_when_the_clock_stands_still() -> None:
 
 
 def test_no_ids_and_no_such_time() -> None:
-    untracked = Instances(**{**vars(seen(1)), "track_ids": None})
+    untracked = replace(seen(1), track_ids=None, confirmed=None)
     with pytest.raises(UsageError, match="Tracker"):
         Retention().update(untracked, 0.0)
     for hold in (-1, float("nan")):

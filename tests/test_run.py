@@ -125,8 +125,13 @@ class TestRun:
             assert instances.boxes.tolist() == left_half(f.image).boxes.tolist()
 
     def test_ids_stay_over_time(self) -> None:
-        ids = [instances.track_ids for _, instances in run(Row(3), StandIn())]
-        assert [None if i is None else i.tolist() for i in ids] == [[-1], [1], [1]]
+        tracked = [instances for _, instances in run(Row(3), StandIn())]
+        assert [None if i.track_ids is None else i.track_ids.tolist() for i in tracked] == [[1], [1], [1]]
+        assert [None if i.confirmed is None else i.confirmed.tolist() for i in tracked] == [
+            [False],
+            [True],
+            [True],
+        ]
 
     def test_what_trembles_is_steadied_on_request(self) -> None:
         spans = []
@@ -290,7 +295,7 @@ class TestPropagation:
         found = next(instances for _, instances in results if len(instances))
         results.close()
         assert found.track_ids is not None
-        assert np.abs(found.track_ids).tolist() == [1]
+        assert found.track_ids.tolist() == [1]
 
     @pytest.mark.parametrize(("every", "segmented"), [(1, 10), (2, 5), (4, 3), (99, 1)])
     def test_every_nth_frame_of_a_file(self, every: int, segmented: int) -> None:
@@ -300,7 +305,7 @@ class TestPropagation:
         for f, found in results[::every]:
             assert found.boxes.tolist() == left_half(f.image).boxes.tolist()
             assert found.track_ids is not None
-            assert np.abs(found.track_ids).tolist() == [1]
+            assert found.track_ids.tolist() == [1]
         assert sum(segment.batches) == tally.segmented == segmented
 
     def test_every_frame_of_a_file_in_its_order_the_same_each_time(self, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ def two_objects(track_ids: bool) -> Instances:
         class_ids=np.array([1, 2], np.int32),
         scores=np.array([0.98769, 0.5], np.float32),
         track_ids=np.array([7, 9], np.int32) if track_ids else None,
+        confirmed=np.array([True, True]) if track_ids else None,
     )
 
 
@@ -166,6 +168,11 @@ class TestJsonLines:
     def test_without_tracking_there_is_no_track_id(self, tmp_path: Path) -> None:
         (line,) = self.write(tmp_path / "out.jsonl", two_objects(track_ids=False))
         assert [set(found) for found in line["instances"]] == [{"box", "score", "class", "mask"}] * 2
+
+    def test_an_unconfirmed_track_has_no_track_id(self, tmp_path: Path) -> None:
+        instances = replace(two_objects(track_ids=True), confirmed=np.array([True, False]))
+        (line,) = self.write(tmp_path / "out.jsonl", instances)
+        assert [found.get("track_id") for found in line["instances"]] == [7, None]
 
     def test_lines_are_on_disk_as_they_come(self, tmp_path: Path) -> None:
         with JsonLines(tmp_path / "out.jsonl", CLASSES) as sink:

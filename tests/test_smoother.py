@@ -20,13 +20,14 @@ BOX = (100.0, 50.0, 200.0, 350.0)
 def seen(*ids: int, box: tuple[float, ...] = BOX, score: float = 0.9, seed: int = 0) -> Instances:
     """A person for each id, 500 pixels from the next, with a mask of noise."""
     n = len(ids)
-    apart = np.array([[500 * abs(track), 0] * 2 for track in ids]).reshape(n, 4)
+    apart = np.array([[500 * track, 0] * 2 for track in ids]).reshape(n, 4)
     return Instances(
         boxes=np.asarray(np.array(box) + apart, np.float32),
         masks=np.random.default_rng(seed).random((n, SIDE, SIDE), np.float32),
         class_ids=np.ones(n, np.int32),
         scores=np.full(n, score, np.float32),
         track_ids=np.array(ids, np.int32),
+        confirmed=np.ones(n, bool),
     )
 
 
@@ -41,7 +42,7 @@ def changes(values: list[NDArray[np.float32]]) -> float:
 
 
 def test_the_first_sighting_comes_as_it_is() -> None:
-    instances = seen(-1, 2)
+    instances = seen(1, 2)
     assert instances.track_ids is not None
     smooth = Smoother().update(instances, 3.0)
     for name, column in vars(instances).items():
@@ -134,9 +135,9 @@ def test_after_a_long_time_the_latest_holds() -> None:
     np.testing.assert_array_equal(smooth.masks, seen(1, seed=5).masks)
 
 
-def test_tracks_are_told_apart_in_any_order_and_a_provisional_id_goes_on() -> None:
+def test_tracks_are_told_apart_in_any_order() -> None:
     smoother = Smoother()
-    smoother.update(seen(1, -2), 0.0)
+    smoother.update(seen(1, 2), 0.0)
     shifted = tuple(np.array(BOX) + 4)
     smooth = smoother.update(seen(2, 3, 1, box=shifted), 0.1)
     assert smooth.track_ids is not None
@@ -220,7 +221,7 @@ def test_a_filtered_value_lies_between_the_old_and_the_latest(ahead: list[float]
 
 def test_no_ids_and_no_such_score() -> None:
     with pytest.raises(UsageError, match="Tracker"):
-        Smoother().update(replace(seen(1), track_ids=None), 0.0)
+        Smoother().update(replace(seen(1), track_ids=None, confirmed=None), 0.0)
     for least in (-0.1, 1.1, float("nan")):
         with pytest.raises(UsageError, match="min_score"):
             Smoother(least)

@@ -30,6 +30,13 @@ def ids(tracked: Instances) -> list[int]:
     return [int(track_id) for track_id in tracked.track_ids]
 
 
+def confirmed(tracked: Instances) -> list[bool]:
+    assert tracked.confirmed is not None
+    assert tracked.confirmed.dtype == bool
+    assert tracked.confirmed.shape == (len(tracked),)
+    return [bool(flag) for flag in tracked.confirmed]
+
+
 @st.composite
 def blobs(draw: st.DrawFn) -> Instances:
     """Up to six ellipses and bands, soft at their edges, in large boxes of a frame of 400 x 400."""
@@ -106,9 +113,10 @@ def test_ids_count_from_one_and_the_instances_stay_as_they_are() -> None:
     instances = found((0, 0, 50, 50), (100, 0, 150, 50), classes=[3, 1])
     tracker = Tracker()
     tracked = tracker.update(instances, 0.0)
-    assert ids(tracked) == [-1, -2]
+    assert ids(tracked) == [1, 2]
     assert ids(tracker.update(instances, 0.1)) == [1, 2]
     assert instances.track_ids is None
+    assert instances.confirmed is None
     for name in ("boxes", "masks", "class_ids", "scores"):
         assert getattr(tracked, name) is getattr(instances, name)
 
@@ -117,8 +125,8 @@ def test_an_instance_that_moves_keeps_its_id_and_a_new_one_gets_the_next() -> No
     tracker = Tracker()
     for step in range(10):
         tracked = tracker.update(found((step * 10, 0, step * 10 + 50, 80)), step / 10)
-        assert ids(tracked) == [1 if step else -1]
-    assert ids(tracker.update(found((300, 0, 350, 80), (95, 0, 145, 80)), 1.0)) == [-2, 1]
+        assert ids(tracked) == [1]
+    assert ids(tracker.update(found((300, 0, 350, 80), (95, 0, 145, 80)), 1.0)) == [2, 1]
     assert ids(tracker.update(found((301, 0, 351, 80)), 1.1)) == [2]
 
 
@@ -131,18 +139,20 @@ def test_the_best_overlap_is_matched_first() -> None:
 def test_a_track_continues_only_in_its_own_class() -> None:
     tracker = Tracker()
     tracker.update(found((0, 0, 50, 50), classes=[1]), 0.0)
-    assert ids(tracker.update(found((0, 0, 50, 50), (0, 0, 50, 50), classes=[2, 1]), 0.1)) == [-2, 1]
+    assert ids(tracker.update(found((0, 0, 50, 50), (0, 0, 50, 50), classes=[2, 1]), 0.1)) == [2, 1]
 
 
 def test_too_small_an_overlap_begins_a_new_track() -> None:
     moved = found((40, 0, 140, 100))  # IoU 60 / 140
-    for min_iou, expected in ((0.4, 1), (0.46, -2)):
+    for min_iou, expected in ((0.4, 1), (0.46, 2)):
         tracker = Tracker(min_iou=min_iou)
         tracker.update(found((0, 0, 100, 100)), 0.0)
-        assert ids(tracker.update(moved, 0.05)) == [expected]
+        tracked = tracker.update(moved, 0.05)
+        assert ids(tracked) == [expected]
+        assert confirmed(tracked) == [expected == 1]
 
 
-@pytest.mark.parametrize(("away", "expected"), [(0.5, 1), (2.0, 1), (2.25, -2)])
+@pytest.mark.parametrize(("away", "expected"), [(0.5, 1), (2.0, 1), (2.25, 2)])
 def test_a_track_is_resumed_within_its_time_and_its_id_is_never_used_again(
     away: float, expected: int
 ) -> None:
@@ -151,7 +161,7 @@ def test_a_track_is_resumed_within_its_time_and_its_id_is_never_used_again(
     tracker.update(person, 10.0)
     assert ids(tracker.update(Instances.empty(), 10.125)) == []
     assert ids(tracker.update(person, 10.0 + away)) == [expected]
-    assert ids(tracker.update(person, 10.0 + away)) == [abs(expected)]
+    assert ids(tracker.update(person, 10.0 + away)) == [expected]
 
 
 def test_the_time_counts_from_when_a_track_was_last_seen() -> None:
@@ -164,20 +174,20 @@ def test_the_time_counts_from_when_a_track_was_last_seen() -> None:
 def test_a_slow_network_loses_nobody_for_its_slowness() -> None:
     tracker, person = Tracker(), found((0, 0, 50, 50))
     for step in range(6):
-        assert ids(tracker.update(person, step * 2.6)) == [1 if step else -1]
+        assert ids(tracker.update(person, step * 2.6)) == [1]
     tracker.update(Instances.empty(), 6 * 2.6)
     tracker.update(Instances.empty(), 7 * 2.6)
     assert ids(tracker.update(person, 8 * 2.6)) == [1]
     for step in range(9, 12):
         tracker.update(Instances.empty(), step * 2.6)
-    assert ids(tracker.update(person, 12 * 2.6)) == [-2]
+    assert ids(tracker.update(person, 12 * 2.6)) == [2]
 
 
 def test_one_long_gap_is_no_usual_interval() -> None:
     tracker, person = Tracker(), found((0, 0, 50, 50))
     for step in range(6):
         tracker.update(person, step / 10)
-    assert ids(tracker.update(person, 60.0)) == [-2]
+    assert ids(tracker.update(person, 60.0)) == [2]
 
 
 def test_masks_of_another_side_than_that_of_an_empty_frame() -> None:
@@ -185,7 +195,7 @@ def test_masks_of_another_side_than_that_of_an_empty_frame() -> None:
     small = found((0, 0, 50, 50), side=14)
     assert [ids(tracker.update(seen, 0.0)) for seen in (Instances.empty(), small, small[:0], small)] == [
         [],
-        [-1],
+        [1],
         [],
         [1],
     ]
@@ -199,9 +209,9 @@ def test_identical_instances_keep_their_ids_in_any_order(instances: Instances, d
     gap = data.draw(st.floats(0.01, 0.9))
     tracker = Tracker(forget_after=1.0)
     first = ids(tracker.update(instances, 5.0))
-    assert first == [-number for number in range(1, len(instances) + 1)]
+    assert first == list(range(1, len(instances) + 1))
     tracker.update(Instances.empty(), 5.0 + gap / 2)
-    assert ids(tracker.update(instances[list(order)], 5.0 + gap)) == [-first[position] for position in order]
+    assert ids(tracker.update(instances[list(order)], 5.0 + gap)) == [first[position] for position in order]
 
 
 @given(frames=st.lists(blobs(), max_size=5), gap=st.floats(0, 2))
@@ -210,8 +220,8 @@ def test_no_id_occurs_twice_in_a_frame(frames: list[Instances], gap: float) -> N
     tracker = Tracker(min_iou=0.05)
     for number, instances in enumerate(frames):
         given_ids = ids(tracker.update(instances, number * gap))
-        assert len({abs(track_id) for track_id in given_ids}) == len(instances)
-        assert 0 not in given_ids
+        assert len(set(given_ids)) == len(instances)
+        assert all(track_id > 0 for track_id in given_ids)
 
 
 def moved(step: float, speed: float = 60.0) -> Box:
@@ -219,23 +229,26 @@ def moved(step: float, speed: float = 60.0) -> Box:
     return (speed * step, 0, speed * step + 40, 100)
 
 
-def test_what_was_seen_once_counts_as_nobody() -> None:
+def test_a_track_is_confirmed_by_its_second_detection() -> None:
     tracker = Tracker()
     here, there, elsewhere = (0, 0, 50, 80), (300, 0, 350, 80), (0, 300, 50, 380)
-    assert ids(tracker.update(found(here, there), 0.0)) == [-1, -2]
-    assert ids(tracker.update(found(here, elsewhere), 0.1)) == [1, -3]
-    assert ids(tracker.update(found(elsewhere), 0.2)) == [3]
+    first, second, third = (
+        tracker.update(found(*boxes), step / 10)
+        for step, boxes in enumerate([(here, there), (here, elsewhere), (elsewhere,)])
+    )
+    assert (ids(first), confirmed(first)) == ([1, 2], [False, False])
+    assert (ids(second), confirmed(second)) == ([1, 3], [True, False])
+    assert (ids(third), confirmed(third)) == ([3], [True])
+    assert confirmed(tracker.update(found(elsewhere), 0.3)) == [True]
 
 
 def test_a_walk_too_fast_for_its_masks_to_overlap_keeps_its_id() -> None:
     tracker = Tracker()
     seen = [ids(tracker.update(found(moved(step)), step / 2)) for step in range(6)]
-    assert seen == [[-1], *[[1]] * 5]
+    assert seen == [[1]] * 6
 
 
-@pytest.mark.parametrize(
-    ("back_at", "expected"), [(moved(9, 25), 1), (moved(2, 25), -2), (moved(15, 25), -2)]
-)
+@pytest.mark.parametrize(("back_at", "expected"), [(moved(9, 25), 1), (moved(2, 25), 2), (moved(15, 25), 2)])
 def test_one_who_is_hidden_is_expected_where_the_walk_led(back_at: Box, expected: int) -> None:
     tracker = Tracker()
     for step in range(5):
@@ -251,20 +264,20 @@ def test_two_who_pass_each_other_keep_their_ids() -> None:
         right, left = moved(step, 20), (200 - 20 * step, 0, 240 - 20 * step, 100)
         hidden = 4 <= step <= 6
         given_ids = ids(tracker.update(found(right) if hidden else found(right, left), step / 10))
-        assert [abs(track_id) for track_id in given_ids] == ([1] if hidden else [1, 2])
+        assert given_ids == ([1] if hidden else [1, 2])
 
 
 def test_an_empty_mask_keeps_its_id() -> None:
     tracker = Tracker()
     blank = found((0, 0, 40, 100), (100, 0, 140, 100))
     blank.masks[:] = 0
-    assert [ids(tracker.update(blank, step / 10)) for step in range(3)] == [[-1, -2], [1, 2], [1, 2]]
+    assert [ids(tracker.update(blank, step / 10)) for step in range(3)] == [[1, 2]] * 3
 
 
 def test_boxes_of_another_shape_are_not_taken_for_the_same_by_their_place_alone() -> None:
     tracker = Tracker()
     tracker.update(found((0, 0, 100, 30)), 0.0)
-    assert ids(tracker.update(found((35, -35, 65, 65)), 0.01)) == [-2]
+    assert ids(tracker.update(found((35, -35, 65, 65)), 0.01)) == [2]
 
 
 def test_where_nothing_overlaps_a_confirmed_track_goes_first() -> None:
@@ -280,17 +293,17 @@ def test_the_surer_of_two_on_one_place_continues_the_track() -> None:
     tracker.update(found((0, 0, 100, 100)), 0.0)
     pair = found((0, 0, 98, 100), (0, 0, 95, 100))
     pair.scores[:] = 0.3, 0.9
-    assert ids(tracker.update(pair, 0.1)) == [-2, 1]
+    assert ids(tracker.update(pair, 0.1)) == [2, 1]
 
 
 def test_memory_stays_bounded_when_the_clock_stands_still() -> None:
     tracker = Tracker()
     for row in range(0, 2 * MOST, 100):
         crowd = found(*[(x * 20, row * 20, x * 20 + 9, row * 20 + 9) for x in range(100)])
-        assert max(ids(tracker.update(crowd, 0.0))) == -row - 1
+        assert min(ids(tracker.update(crowd, 0.0))) == row + 1
     assert max(ids(tracker.update(crowd, 0.0))) == 2 * MOST, "the newest are still known"
     first = found((0, 0, 9, 9))
-    assert ids(tracker.update(first, 0.0)) == [-2 * MOST - 1], "the oldest are not"
+    assert ids(tracker.update(first, 0.0)) == [2 * MOST + 1], "the oldest are not"
 
 
 def test_closeness_of_boxes_known_by_hand() -> None:

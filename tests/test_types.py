@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,8 @@ def columns(n: int = 2) -> dict[str, NDArray[Any]]:
         "masks": np.zeros((n, 28, 28), np.float32),
         "class_ids": np.ones(n, np.int32),
         "scores": np.ones(n, np.float32),
+        "track_ids": np.arange(n, dtype=np.int32) + 1,
+        "confirmed": np.ones(n, bool),
     }
 
 
@@ -48,6 +51,7 @@ def columns(n: int = 2) -> dict[str, NDArray[Any]]:
         ("class_ids", (2, 1)),
         ("scores", (3,)),
         ("track_ids", (1,)),
+        ("confirmed", (3,)),
     ],
 )
 def test_columns_that_do_not_fit_are_refused(name: str, shape: tuple[int, ...]) -> None:
@@ -55,14 +59,29 @@ def test_columns_that_do_not_fit_are_refused(name: str, shape: tuple[int, ...]) 
         Instances(**{**columns(), name: np.zeros(shape)})
 
 
+@pytest.mark.parametrize("name", ["track_ids", "confirmed"])
+def test_track_ids_and_confirmed_come_together(name: str) -> None:
+    others = {column: value for column, value in columns().items() if column != name}
+    with pytest.raises(ValueError, match="together or not at all"):
+        Instances(**others)
+
+
 def test_a_mask_may_have_any_side() -> None:
     assert len(found([(0, 0, 4, 4)], side=14)) == 1
+
+
+def test_only_a_confirmed_track_has_a_confirmed_id() -> None:
+    untracked = found([(0, 0, 5, 5), (1, 2, 3, 4)])
+    assert untracked.confirmed_id(1) is None
+    tracked = replace(untracked, track_ids=np.array([7, 8], np.int32), confirmed=np.array([False, True]))
+    assert [tracked.confirmed_id(position) for position in range(2)] == [None, 8]
 
 
 def test_nothing_found() -> None:
     nothing = Instances.empty()
     assert len(nothing) == 0
     assert nothing.track_ids is None
+    assert nothing.confirmed is None
     assert nothing.bitmaps(FRAME).shape == (0, *FRAME)
     for way in (nothing.soft, nothing.pasted, nothing.rles):
         assert list(way(FRAME)) == []
@@ -84,7 +103,10 @@ def test_nothing_found() -> None:
 @pytest.mark.parametrize("tracked", [False, True])
 def test_every_column_is_cut_alike(index: Any, positions: list[int], tracked: bool) -> None:
     whole = found([(0, 0, 5, 5), (1, 2, 3, 4), (9, 9, 20, 20)])
-    whole = Instances(**{**vars(whole), "track_ids": np.array([7, 8, 9], np.int32) if tracked else None})
+    if tracked:
+        whole = replace(
+            whole, track_ids=np.array([7, 8, 9], np.int32), confirmed=np.array([True, False, True])
+        )
     part = whole[index]
     assert len(part) == len(positions)
     for name, column in vars(whole).items():
@@ -98,8 +120,8 @@ def test_every_column_is_cut_alike(index: Any, positions: list[int], tracked: bo
 def test_joined_has_every_column_of_both(tracked: bool) -> None:
     one, other = found([(0, 0, 5, 5), (1, 2, 3, 4)]), found([(9, 9, 20, 20)], seed=1)
     if tracked:
-        one = Instances(**{**vars(one), "track_ids": np.array([7, 8], np.int32)})
-        other = Instances(**{**vars(other), "track_ids": np.array([-9], np.int32)})
+        one = replace(one, track_ids=np.array([7, 8], np.int32), confirmed=np.array([True, True]))
+        other = replace(other, track_ids=np.array([9], np.int32), confirmed=np.array([False]))
     both = one.joined(other)
     for name, column in vars(both).items():
         if column is None:
@@ -111,7 +133,7 @@ def test_joined_has_every_column_of_both(tracked: bool) -> None:
 
 def test_joined_with_nothing_is_the_other() -> None:
     some = found([(0, 0, 5, 5)], side=14)
-    some = Instances(**{**vars(some), "track_ids": np.array([7], np.int32)})
+    some = replace(some, track_ids=np.array([7], np.int32), confirmed=np.array([True]))
     assert some.joined(Instances.empty()) is some
     assert Instances.empty().joined(some) is some
     assert len(Instances.empty().joined(Instances.empty())) == 0
@@ -120,7 +142,7 @@ def test_joined_with_nothing_is_the_other() -> None:
 def test_what_cannot_be_joined() -> None:
     some = found([(0, 0, 5, 5)])
     with pytest.raises(ValueError, match="of both or of neither"):
-        some.joined(Instances(**{**vars(some), "track_ids": np.array([7], np.int32)}))
+        some.joined(replace(some, track_ids=np.array([7], np.int32), confirmed=np.array([True])))
     with pytest.raises(ValueError, match="must match"):
         some.joined(found([(0, 0, 5, 5)], side=14))
 

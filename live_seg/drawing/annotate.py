@@ -69,7 +69,7 @@ def draw(
     _check(image, instances, class_names, alpha)
     canvas = image.copy()
     order = np.argsort(-np.prod(instances.boxes[:, 2:] - instances.boxes[:, :2], axis=1), kind="stable")
-    keys = range(len(instances)) if instances.track_ids is None else np.abs(instances.track_ids).tolist()
+    keys = range(len(instances)) if instances.track_ids is None else instances.track_ids.tolist()
     colours = [colour(key) for key in keys]
     shown: dict[int, Region] = {}
     pasted = instances[order].pasted(image.shape[:2])
@@ -136,8 +136,8 @@ def _draw_box(canvas: Image, region: Region, paint: Colour) -> None:
 
 def _caption(instances: Instances, position: int, class_names: Sequence[str]) -> str:
     caption = f"{class_names[instances.class_ids[position]]} {instances.scores[position]:.2f}"
-    known = instances.steady_id(position)
-    return f"{caption} #{known}" if known else caption
+    track_id = instances.confirmed_id(position)
+    return caption if track_id is None else f"{caption} #{track_id}"
 
 
 def _draw_labels(canvas: Image, captions: list[str], regions: list[Region], colours: list[Colour]) -> None:

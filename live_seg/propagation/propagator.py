@@ -163,7 +163,7 @@ def blended(old: Instances, new: Instances, share: float) -> Instances:
 def _pairs(new: Instances, old: Instances) -> NDArray[np.bool_]:
     """Which new instance continues which old one: (N, M), at most one in each row and column."""
     if new.track_ids is not None and old.track_ids is not None:
-        return np.asarray(np.abs(new.track_ids)[:, None] == np.abs(old.track_ids))  # confirmed or not
+        return np.asarray(new.track_ids[:, None] == old.track_ids)
     overlap = mask_iou(new, old) * (new.class_ids[:, None] == old.class_ids)
     best = np.full(overlap.shape, SAME, np.float32)
     best = np.maximum(best, overlap.max(axis=0, initial=0)[None])

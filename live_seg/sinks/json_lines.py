@@ -80,6 +80,6 @@ class JsonLines(Sink):
 
 
 def _track(instances: Instances, position: int) -> dict[str, int]:
-    """The id of a track, once it is confirmed."""
-    known = instances.steady_id(position)
-    return {"track_id": known} if known else {}
+    """Return the id of a confirmed track as a field of the record, else no field."""
+    track_id = instances.confirmed_id(position)
+    return {} if track_id is None else {"track_id": track_id}

@@ -32,7 +32,7 @@ class Retention:
             raise UsageError("Instances can only be held by their track ids: let a Tracker give them some.")
         missing = seconds - self._seen <= self._hold
         if self._last.track_ids is not None and instances.track_ids is not None:
-            missing &= ~np.isin(np.abs(self._last.track_ids), np.abs(instances.track_ids))
+            missing &= ~np.isin(self._last.track_ids, instances.track_ids)
         everything = instances.joined(self._last[missing])
         self._last = everything[:MOST]
         self._seen = np.concatenate([np.full(len(instances), seconds), self._seen[missing]])[:MOST]

@@ -55,15 +55,14 @@ class Smoother:
     def update(self, instances: Instances, seconds: float) -> Instances:
         """Return those of `instances` that are shown, in their order, smoothed; ids and classes stay.
 
-        The ids are a Tracker's; -n and n are one track. `seconds` is the frame's time in its source; it does
-        not go back. Raises UsageError without ids.
+        `seconds` is the frame's time in its source; it does not go back. Raises UsageError without track ids.
         """
         self._tracks = self._tracks[seconds - self._tracks.seen <= FORGET_AFTER]
         if not len(instances):
             return instances
         if instances.track_ids is None:
             raise UsageError("Instances are smoothed by their track ids: let a Tracker give them some.")
-        found = _Tracks.begin(instances, np.abs(instances.track_ids), seconds)
+        found = _Tracks.begin(instances, instances.track_ids, seconds)
         if found.masks.shape[1:] != self._tracks.masks.shape[1:]:
             self._tracks = found[:0]
         now = self._filtered(found)

@@ -46,8 +46,8 @@ class Tracker:
     more than 0 to 1, at least; then, of those left, the pairs whose boxes are near each other and alike. So
     an id survives a short occlusion, a fast move and an empty mask. Pairs are taken greedily, best first.
 
-    The id is negative at the first sighting, -n, and n from the second on: a false alarm of a single frame
-    counts as nobody. Whether n or -n, no two tracks share a number, ever. A track that is not seen is
+    A track is `confirmed` from its second detection on, so that a false alarm of a single frame never is.
+    No two tracks share an id, ever. A track that is not seen is
     remembered for `forget_after` seconds of source time, or PATIENCE intervals between updates. Raises
     UsageError for other values.
 
@@ -70,20 +70,20 @@ class Tracker:
         self._intervals: deque[float] = deque(maxlen=INTERVALS)
 
     def update(self, instances: Instances, seconds: float) -> Instances:
-        """Return the same `instances`, in the same order, with `track_ids` (N,) int32; see the class.
+        """Return the same `instances`, in the same order, with `track_ids` and `confirmed`; see the class.
 
         `seconds` is the frame's time in its source; it does not go back.
         """
         self._keep(seconds - self._seen <= max(self._forget_after, PATIENCE * self._interval(seconds)))
         track = self._matched(instances, seconds - self._seen)
         known = track >= 0
-        ids = -(self._newest + np.cumsum(~known, dtype=np.int32))
+        ids = self._newest + np.cumsum(~known, dtype=np.int32)
         self._newest += int(np.count_nonzero(~known))
         velocity = np.zeros((len(instances), 4), np.float32)
         if self._tracks.track_ids is not None:
-            ids[known] = np.abs(self._tracks.track_ids[track[known]])
+            ids[known] = self._tracks.track_ids[track[known]]
             velocity[known] = self._steered(track[known], instances.boxes[known], seconds)
-        tracked = replace(instances, track_ids=ids)
+        tracked = replace(instances, track_ids=ids, confirmed=known)
         self._keep(~np.isin(np.arange(len(self._tracks)), track))
         self._tracks = tracked.joined(self._tracks)[:MOST]
         self._seen = np.concatenate([np.full(len(ids), seconds), self._seen])[:MOST]
@@ -99,7 +99,7 @@ class Tracker:
 
     def _matched(self, instances: Instances, elapsed: NDArray[Any]) -> NDArray[np.intp]:
         """Find the track that each instance continues, (N,), -1 for none, `elapsed` (M,) seconds later."""
-        if self._tracks.track_ids is None:
+        if self._tracks.confirmed is None:
             return np.full(len(instances), -1)
         moved = self._velocity * elapsed[:, None]
         expected = replace(self._tracks, boxes=np.asarray(self._tracks.boxes + moved, np.float32))
@@ -110,7 +110,7 @@ class Tracker:
         near = closeness(instances.boxes, expected.boxes, np.minimum(SLACK + PACE * elapsed, 1)) * same
         near[track >= 0] = 0
         near[:, track[track >= 0]] = 0
-        near += (near > 0) & (self._tracks.track_ids > 0)  # who was seen once may have been nobody
+        near += (near > 0) & self._tracks.confirmed  # a track seen once may be a false alarm
         return np.maximum(track, _best_pairs(near))
 
     def _steered(self, track: NDArray[np.intp], boxes: NDArray[Any], seconds: float) -> NDArray[np.float32]:
