@@ -1,4 +1,4 @@
-"""Reading and writing images, and files that are whole or absent."""
+"""Reading and writing images, and output files that are either complete or absent."""
 
 import contextlib
 import logging
@@ -14,65 +14,92 @@ import platformdirs
 from live_seg.errors import SinkError, SourceError
 from live_seg.types import Image
 
+logger = logging.getLogger(__name__)
+
+ALPHA_SUFFIXES = (".png", ".webp")
+"""Suffixes of the image formats whose alpha channel all viewers support."""
+
+KERAS_SUFFIX = ".weights.h5"
+
+
+def cache_folder() -> Path:
+    """Return the folder for downloads, which may not exist: LIVE_SEG_CACHE or the user's cache folder."""
+    chosen = os.environ.get("LIVE_SEG_CACHE")
+    return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("live_seg")
+
 
 def expand_user(spec: str | Path) -> Path:
-    """Put the user's home for a leading ~."""
-    with contextlib.suppress(RuntimeError):  # a name may begin with ~ and mean no home
+    """Expand a leading ~ to the user's home folder, if there is such a user."""
+    with contextlib.suppress(RuntimeError):  # "~name" may also be the name of a file
         return Path(spec).expanduser()
     return Path(spec)
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Silence OpenCV's own messages: every failure becomes a SourceError."""
-    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    try:
-        yield
-    finally:
-        cv2.utils.logging.setLogLevel(level)
-
-
-@contextlib.contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn an OSError about `path` into a SourceError."""
+    """Raise a SourceError that names `path` for an OSError within the `with` block."""
     try:
         yield
     except OSError as error:
-        raise SourceError(f"Cannot read {path}: {error.strerror}. Check its name and rights.") from error
+        raise SourceError(f"Cannot read {path}: {error.strerror}. Check its name and permissions.") from error
 
 
 def read_image(path: Path) -> Image:
-    """Read an image as (height, width, 3) uint8 BGR, upright. Raises SourceError naming it."""
+    """Read an image as (height, width, 3) uint8 BGR, with its EXIF rotation applied.
+
+    Raises SourceError if the file cannot be read or is not an image.
+    """
     with reading(path):
         path.open("rb").close()
     image = None
-    with quiet(), contextlib.suppress(cv2.error):  # raised for absurd sizes
+    with contextlib.suppress(cv2.error):  # raised for more than 2**30 pixels
         image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if image is None:
-        raise SourceError(f"Cannot read {path}: it is damaged, or no image. Save it again as PNG or JPEG.")
+        raise SourceError(f"Cannot read {path}: it is damaged or not an image. Save it again as PNG or JPEG.")
     return np.asarray(image, np.uint8)
 
 
-logger = logging.getLogger(__name__)
+def write_image(image: Image, path: Path) -> None:
+    """Write `image`, (H, W, 3) BGR or (H, W, 4) BGRA uint8, in the format of `path`'s suffix.
 
-ALPHA_SUFFIXES = (".png", ".webp")
-"""Those among them whose alpha every reader understands."""
+    The parent folder is created if it is missing. Raises SinkError if the image cannot be written.
+    """
+    with replacing(path) as partial:
+        path.parent.mkdir(exist_ok=True)
+        partial.write_bytes(_encoded(image, path))
 
-KERAS_SUFFIX = ".weights.h5"
+
+def _encoded(image: Image, path: Path) -> bytes:
+    """Encode `image` in memory, because OpenCV itself cannot open every path."""
+    if image.shape[2] == 4:
+        check_alpha(path)
+    try:
+        done, data = cv2.imencode(path.suffix.lower(), image)
+    except cv2.error as error:
+        raise SinkError(f"Cannot write {path}: {error.err}.") from error
+    if not done:
+        raise SinkError(f"Cannot write {path}: OpenCV failed to encode an image of shape {image.shape}.")
+    return data.tobytes()
+
+
+def check_alpha(path: Path) -> None:
+    """Raise SinkError if the image format of `path`'s suffix has no alpha channel."""
+    if path.suffix.lower() not in ALPHA_SUFFIXES:
+        raise SinkError(f"{path.name} cannot hold transparent images. Use {' or '.join(ALPHA_SUFFIXES)}.")
 
 
 def partial_name(path: Path) -> Path:
-    """Name the file in the same folder that is written until `path` is complete: STEM.partial.SUFFIX."""
-    # Keras writes under no other ending.
+    """Return the name under which `path` is written until it is complete: STEM.partial.SUFFIX beside it."""
+    # Keras requires this suffix.
     suffix = KERAS_SUFFIX if path.name.endswith(KERAS_SUFFIX) else path.suffix
     return path.with_name(f"{path.name.removesuffix(suffix)}.partial{suffix}")
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give the partial name to write a file under: it becomes `path` once all is well, else nothing is left.
+    """Yield a partial name to write to; rename it to `path` at the end, or delete it after an exception.
 
-    Raises SinkError.
+    Raises SinkError for an OSError within the `with` block.
     """
     partial = partial_name(path)
     try:
@@ -85,20 +112,13 @@ def replacing(path: Path) -> Iterator[Path]:
             partial.unlink()
 
 
-def write_image(image: Image, path: Path) -> None:
-    """Write a picture, BGR or with alpha, as `path`'s ending says; its folder is made. Raises SinkError."""
-    with replacing(path) as partial:
-        path.parent.mkdir(exist_ok=True)
-        partial.write_bytes(_encoded(image, path))
-
-
 def claim(path: Path, *, overwrite: bool) -> Path:
-    """Check that the file `path` can be written and return its partial name.
+    """Check that the file `path` can be written, and return its partial name.
 
-    Raises SinkError when it exists and `overwrite` is False, is a folder, or its folder cannot be written.
+    Raises SinkError if it is a folder, exists and `overwrite` is False, or its folder is not writable.
     """
     if path.is_dir():
-        raise SinkError(f"{path} is a folder; a file name was expected, as in {path / 'out'}{path.suffix}.")
+        raise SinkError(f"{path} is a folder. Give the name of a file, such as {path / 'out'}{path.suffix}.")
     if path.exists() and not overwrite:
         raise SinkError(f"{path} exists already. Choose another name or pass --overwrite.")
     check_folder(path.parent)
@@ -106,9 +126,9 @@ def claim(path: Path, *, overwrite: bool) -> Path:
 
 
 def publish(partial: Path, path: Path, *, complete: bool) -> None:
-    """Give a finished file its final name, or, after a failed run, say under which name it was left."""
+    """Rename `partial` to `path`. Unless `complete`, keep the partial name and log it. Raises SinkError."""
     if not complete:
-        logger.warning("The run failed; what was written until then is in %s.", partial)
+        logger.warning("The run failed. The output so far is in %s.", partial)
         return
     try:
         partial.replace(path)
@@ -117,35 +137,10 @@ def publish(partial: Path, path: Path, *, complete: bool) -> None:
 
 
 def check_folder(folder: Path) -> None:
-    """Check that files can be made in `folder`, by making a nameless one. Raises SinkError."""
+    """Raise SinkError if `folder` does not exist or is not writable, checked with a temporary file."""
     if not folder.is_dir():
-        raise SinkError(f"There is no folder {folder}. Make it first, or choose another one.")
+        raise SinkError(f"There is no folder {folder}. Create it, or choose another one.")
     try:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise SinkError(f"Cannot write in the folder {folder}: {error.strerror}.") from error
-
-
-def check_alpha(path: Path) -> None:
-    """Check that a file with the ending of `path` can hold transparency. Raises SinkError."""
-    if path.suffix.lower() not in ALPHA_SUFFIXES:
-        raise SinkError(f"{path.name} cannot hold a transparent picture; use {' or '.join(ALPHA_SUFFIXES)}.")
-
-
-def _encoded(image: Image, path: Path) -> bytes:
-    """Encode a picture as `path`'s ending says. In memory, as OpenCV itself cannot open every path."""
-    if image.shape[2] == 4:
-        check_alpha(path)
-    try:
-        done, data = cv2.imencode(path.suffix.lower(), image)
-    except cv2.error as error:
-        raise SinkError(f"Cannot write {path}: {error.err}.") from error
-    if not done:
-        raise SinkError(f"Cannot write {path}: OpenCV failed to encode a picture of shape {image.shape}.")
-    return data.tobytes()
-
-
-def cache_folder() -> Path:
-    """The folder for downloads: LIVE_SEG_CACHE when set, else the user's cache folder; it may not exist."""
-    chosen = os.environ.get("LIVE_SEG_CACHE")
-    return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("live_seg")

@@ -1,6 +1,7 @@
 """`live-seg webcam` as its user meets it, with stand-ins for camera, window and model."""
 
 import json
+import os
 import re
 import socket
 from collections.abc import Iterator
@@ -214,7 +215,7 @@ class TestFaults:
         camera.left = 5
         result = invoke("webcam", "--show", "none", "--record", "a.mp4", "--json", "a.jsonl", *ALL)
         assert (result.exit_code, result.stdout) == (3, "")
-        assert "camera 0 stopped delivering after 5 pictures" in result.stderr
+        assert "camera 0 stopped delivering after 5 frames" in result.stderr
         assert names(out) == ["a.mp4", "a.partial.jsonl"]
         assert len(probe(out / "a.mp4").times) == 5
 
@@ -498,3 +499,11 @@ def test_after_ctrl_c_the_recording_is_complete(out: Path) -> None:
     told = TOLD.fullmatch(stdout.removeprefix("Interrupted: "))
     assert told, stdout
     assert len(pictures(out / "a.mp4")) > 5
+
+
+def test_the_timeout_reaches_the_driver_of_cameras(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", "")
+    monkeypatch.delenv("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT")
+    put_captures(monkeypatch, FakeCapture())
+    LiveOptions(timeout=2.5).open("0").close()
+    assert os.environ["OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT"] == "3"

@@ -261,7 +261,7 @@ class TestImages:
         np.testing.assert_array_equal(read[..., 3], matte[..., 3])
 
     def test_alpha_that_would_be_lost_is_refused_before_any_work_and_after(self, tmp_path: Path) -> None:
-        with pytest.raises(SinkError, match=r"out\.jpg cannot hold a transparent .*\.png or \.webp"):
+        with pytest.raises(SinkError, match=r"out\.jpg cannot hold transparent .*\.png or \.webp"):
             Images(tmp_path / "out.jpg", alpha=True)
         with pytest.raises(SinkError, match="transparent"), Images(tmp_path / "out.jpg") as sink:
             sink.write(frame(0), np.zeros((30, 40, 4), np.uint8), NOTHING)

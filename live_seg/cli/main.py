@@ -25,6 +25,13 @@ from live_seg.errors import LiveSegError, SinkError, SourceError, UsageError, We
 INTERRUPTED = 130
 """What a shell reports for a program that Ctrl-C ended: 128 + SIGINT."""
 
+QUIET_LIBRARIES = {
+    "OPENCV_FFMPEG_LOGLEVEL": "-8",  # AV_LOG_QUIET
+    "OPENCV_LOG_LEVEL": "SILENT",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+}
+"""Environment variables that suppress native log messages: every failure is reported as an exception."""
+
 EXIT_CODES = {UsageError: 2, SourceError: 3, SinkError: 3, WeightsError: 4}
 
 
@@ -43,8 +50,8 @@ app.add_typer(weights_app, name="weights")
 
 def main() -> None:
     """Run the program: the entry point of the `live-seg` command."""
-    # TensorFlow's C++ log tells of its own workings, not of the user's task.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    for name, level in QUIET_LIBRARIES.items():
+        os.environ.setdefault(name, level)
     try:
         app()
     except SystemExit as end:

@@ -3,6 +3,7 @@
 import functools
 import inspect
 import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -181,9 +182,7 @@ class LiveOptions(StreamOptions):
 
     camera_size: Annotated[str | None, typer.Option(help="Ask the camera for this: 1280x720.")] = None
     camera_fps: Annotated[float | None, typer.Option(help="Ask the camera for this rate.")] = None
-    camera_backend: Annotated[
-        str, typer.Option(help="any, v4l2, dshow, msmf, avfoundation or gstreamer.")
-    ] = "any"
+    camera_backend: Annotated[str, typer.Option(help="any, v4l2, avfoundation or gstreamer.")] = "any"
     record: Annotated[
         str | None, typer.Option(help="Record here; {time} and {number:03d} are filled in.")
     ] = None
@@ -200,6 +199,8 @@ class LiveOptions(StreamOptions):
 
         size = parse_size(self.camera_size) if self.camera_size else None
         camera = CameraSettings(size, self.camera_fps, self.camera_backend)
+        # V4L2 then ends a silent read by itself. OpenCV reads this once, in whole seconds.
+        os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", str(math.ceil(self.timeout)))
         return super().open(spec, camera=camera, **how)
 
     @property

@@ -1,1 +1,1 @@
-"""Where finished frames go: videos, pictures, JSON Lines, recordings."""
+"""Sinks of frames: videos, images, JSON Lines and recordings."""

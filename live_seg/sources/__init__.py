@@ -1,1 +1,1 @@
-"""Where pictures come from: video files, cameras, network streams, still images, read through OpenCV."""
+"""Sources of frames: video files, cameras, network streams and still images, read with OpenCV."""

@@ -1,4 +1,4 @@
-"""A clip that needs no file of the user's: portraits of different sizes gliding over a wall."""
+"""A generated clip that needs no input file: portraits of different sizes in front of a wall."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,17 +11,17 @@ from live_seg.files import read_image
 from live_seg.types import Frame, Image, Source
 
 SIZE = (960, 540)
-"""Width and height of the clip, pixels."""
+"""(width, height) of the clip in pixels."""
 
 FPS = 25.0
 SECONDS = 6.0
 
 PORTRAITS = ((0.22, 0.52, 0.82, 1.0), (0.58, 0.55, 0.52, 1.5), (0.87, 0.5, 0.34, 2.0))
-"""Each portrait: x, y of its resting place and its height, as shares of the frame; turns it sways a clip."""
+"""For each portrait: mean x and y and height, as fractions of the frame; number of cycles of its movement."""
 
 
 class DemoClip(Source):
-    """A short clip of Grace Hopper, Matplotlib's sample image: a public-domain portrait by the US Navy."""
+    """Generate a short clip from Matplotlib's sample image of Grace Hopper, in the public domain (US Navy)."""
 
     name = "the demo clip"
     fps = FPS
@@ -35,31 +35,32 @@ class DemoClip(Source):
 
     def __iter__(self) -> Iterator[Frame]:
         for index in range(self.frames):
-            yield Frame(index, index / FPS, self._picture(index / self.frames))
+            yield Frame(index, index / FPS, self._image(index / self.frames))
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing; no file is open."""
 
-    def _picture(self, progress: float) -> Image:
-        """Paint the frame at `progress`, 0..1 of the clip."""
+    def _image(self, progress: float) -> Image:
+        """Return the image at `progress` (0 to 1) of the clip."""
         width, height = SIZE
         shade = np.linspace(150, 70, height)[:, None, None] * np.array([0.9, 0.85, 0.75])
         canvas = np.broadcast_to(shade, (height, width, 3)).astype(np.uint8, order="C")
-        for (x, y, _, turns), portrait in zip(PORTRAITS, self._portraits, strict=True):
-            angle = 2 * np.pi * turns * progress
-            middle = (width * (x + 0.015 * np.sin(angle)), height * (y + 0.06 * np.cos(angle)))
-            _lay(canvas, portrait, middle)
+        for (x, y, _, cycles), portrait in zip(PORTRAITS, self._portraits, strict=True):
+            angle = 2 * np.pi * cycles * progress
+            center = (width * (x + 0.015 * np.sin(angle)), height * (y + 0.06 * np.cos(angle)))
+            _paste(canvas, portrait, center)
         return canvas
 
 
 def _scaled(portrait: Image, share: float) -> Image:
+    """Resize `portrait` to `share` of the clip's height."""
     height = round(SIZE[1] * share)
     width = round(portrait.shape[1] * height / portrait.shape[0])
     return np.asarray(cv2.resize(portrait, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _lay(canvas: Image, portrait: Image, middle: tuple[float, float]) -> None:
-    """Lay `portrait` on `canvas`, its middle at x, y; to a fraction of a pixel, so that it glides."""
+def _paste(canvas: Image, portrait: Image, center: tuple[float, float]) -> None:
+    """Paste `portrait` onto `canvas` in place, centered at (x, y) with subpixel precision."""
     height, width = portrait.shape[:2]
-    shift = np.array([[1, 0, middle[0] - width / 2], [0, 1, middle[1] - height / 2]])
+    shift = np.array([[1, 0, center[0] - width / 2], [0, 1, center[1] - height / 2]])
     cv2.warpAffine(portrait, shift, SIZE, dst=canvas, borderMode=cv2.BORDER_TRANSPARENT)

@@ -1,4 +1,4 @@
-"""Still images on disk: finding them, reading them."""
+"""Still images on disk."""
 
 import glob
 import re
@@ -16,24 +16,24 @@ IMAGE_SUFFIXES = (
 
 
 def open_images(specs: Sequence[str | Path]) -> "ImageFiles":
-    """Open the still images that `specs` (images, folders, globs) stand for, in their order.
+    """Open the still images that `specs` (images, folders, globs) name, in this order.
 
-    Raises SourceError when one of them is no image or holds none.
+    Raises SourceError if one of them is not an image or holds none.
     """
     paths: list[Path] = []
     for spec in specs:
         found = find_images(expand_user(spec))
         if not found:
-            raise SourceError(f"{spec} is no image, folder or glob. For a video: live-seg video {spec}")
+            raise SourceError(f"{spec} is not an image, folder or glob. For a video: live-seg video {spec}")
         paths.extend(found)
     return ImageFiles(", ".join(map(str, specs)), paths)
 
 
 class ImageFiles(Source):
-    """Still images, one second each, in the order given; they may differ in size.
+    """Read still images in the given order, one per second. They may differ in size.
 
-    Gray, transparent (alpha is dropped) and 16-bit images become BGR uint8; EXIF rotation is applied.
-    Raises SourceError, naming the file, for one that cannot be read.
+    Grayscale, transparent (alpha is dropped) and 16-bit images are converted to BGR uint8; EXIF rotation is
+    applied. Raises SourceError with the file's name if one cannot be read.
     """
 
     fps = 1.0
@@ -41,7 +41,7 @@ class ImageFiles(Source):
     def __init__(self, name: str, paths: Sequence[Path]) -> None:
         self.name = name
         self.paths = tuple(paths)
-        """The file behind each Frame, by its index."""
+        """The file of each Frame, by the frame's index."""
         self.frames = len(self.paths)
         height, width = read_image(self.paths[0]).shape[:2]
         self.size = (width, height)
@@ -54,12 +54,12 @@ class ImageFiles(Source):
             yield Frame(index, index / self.fps, read_image(path))
 
     def close(self) -> None:
-        """End the reading before the next image."""
+        """Stop before the next image."""
         self._closed = True
 
 
 def find_images(path: Path) -> list[Path]:
-    """The images that `path` (an image, a folder or a glob) stands for, in natural order; none for a video.
+    """Return the images that `path` (an image, a folder or a glob) names, in natural order; [] for a video.
 
     Raises SourceError for a folder or glob without images.
     """
@@ -70,7 +70,7 @@ def find_images(path: Path) -> list[Path]:
             found = [Path(name) for name in glob.glob(str(path), recursive=True)]  # noqa: PTH207 - may be absolute
         else:
             return [path] if path.suffix.lower() in IMAGE_SUFFIXES else []
-    # macOS leaves "._name.jpg" beside name.jpg on foreign disks.
+    # macOS writes metadata as "._name.jpg" beside name.jpg on other file systems.
     images = [p for p in found if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
     if not images:
         raise SourceError(f"{path} holds no images. Expected files ending in {', '.join(IMAGE_SUFFIXES)}.")
@@ -78,5 +78,5 @@ def find_images(path: Path) -> list[Path]:
 
 
 def _natural(path: Path) -> list[str | int]:
-    """Sort key that puts frame9 before frame10: text and numbers take turns."""
+    """Return a sort key of alternating text and numbers, which puts frame9 before frame10."""
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", str(path))]

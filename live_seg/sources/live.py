@@ -10,7 +10,6 @@ from queue import Empty, SimpleQueue
 from threading import Event, Thread
 
 from live_seg.errors import SourceError, UsageError
-from live_seg.files import quiet
 from live_seg.sources.captures import Capture, CaptureInfo, CaptureSource, RawFrame, read_frame
 
 logger = logging.getLogger(__name__)
@@ -153,8 +152,7 @@ class Live(CaptureSource):
         """What the thread does: how it ended goes to whoever iterates."""
         error: BaseException | None = None
         try:
-            with quiet():
-                self._keep_connected()
+            self._keep_connected()
         except BaseException as caught:
             error = caught
         self._came.put(_Ended(error))

@@ -1,6 +1,5 @@
-"""Where pictures come from: a video file, a camera, a network stream or still images, by what names it."""
+"""Open a source by what names it: a file, a camera number, a URL, a folder or a glob."""
 
-import re
 from pathlib import Path
 
 from live_seg.files import expand_user
@@ -20,22 +19,24 @@ def open_source(
     wait: bool = True,
     camera: CameraSettings | None = None,
 ) -> Source:
-    """Open whatever `spec` names; close it when done (a `with` block does).
+    """Open the source that `spec` names. Close it when done, or use it in a `with` block.
 
-    A number (0, "0", "/dev/video0") is a camera, a string with "://" a stream; everything else is a path:
-    a video, an image, a folder of images or a glob of images ("in/*.jpg"). A file called "0" is "./0".
+    A number (0, "0", "/dev/video0") is a camera and a string with "://" is a stream. Everything else is a
+    path: a video, an image, a folder of images or a glob of images ("in/*.jpg"). Write "./0" for a file
+    named "0".
 
-    `timeout` is the seconds without a picture after which a camera or stream counts as dead. With `reconnect`
-    a stream that is dead is waited for without end, and a warning logged; with `wait`, too, one that is not
-    there yet. Otherwise that is an error. `camera` is what to ask of a camera.
+    `timeout` is the number of seconds without a frame after which a camera or stream counts as dead. With
+    `reconnect`, a dead stream is reconnected until it is back, and a warning is logged; with `wait`, also one
+    that is not available yet. Otherwise that is an error. `camera` holds the settings to request from a
+    camera.
 
-    Raises SourceError, with the reason and the way out, when it cannot be opened; UsageError for a `timeout`
-    that is not above 0.
+    Raises SourceError, with the reason and a remedy, if the source cannot be opened; UsageError if `timeout`
+    is not above 0.
     """
     if isinstance(spec, int):
         return Camera(spec, camera, timeout)
-    if isinstance(spec, str) and (number := re.fullmatch(r"(?:/dev/video)?(\d+)", spec)):
-        return Camera(int(number[1]), camera, timeout)
+    if isinstance(spec, str) and (number := spec.removeprefix("/dev/video")).isdecimal():
+        return Camera(int(number), camera, timeout)
     if isinstance(spec, str) and "://" in spec:
         return Stream(spec, timeout, reconnect=reconnect, wait=wait)
     path = expand_user(spec)
