@@ -1,1 +1,1 @@
-"""Pictures with what was found on them: masks, boxes, labels, effects."""
+"""Annotations and effects drawn on one image."""

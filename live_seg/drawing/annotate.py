@@ -1,4 +1,4 @@
-"""Draw instances on a picture: tinted masks, outlines, boxes and labels."""
+"""Draw instances on an image: tinted masks, outlines, boxes and labels."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,33 +14,45 @@ Colour = tuple[int, int, int]
 """Blue, green, red, each 0..255."""
 
 Plate = tuple[int, int, int, int]
-"""Left, top, right, bottom of a label in pixels, right and bottom exclusive."""
+"""Background of a label: left, top, right, bottom in pixels, right and bottom exclusive."""
 
 OKABE_ITO = (0xE69F00, 0x56B4E9, 0x009E73, 0xF0E442, 0x0072B2, 0xD55E00, 0xCC79A7)
-"""RGB. Told apart with every kind of colour vision: Okabe & Ito 2008, "Color Universal Design"
+"""RGB. Distinguishable with every kind of colour vision: Okabe & Ito 2008, "Color Universal Design"
 (https://jfly.uni-koeln.de/color/), without its black."""
 
 SHADES = ((0, 0.0), (255, 0.5), (0, 0.55))
-"""Each turn through the palette moves it by a share towards a grey: every eye sees lightness. The shares keep
-all 21 colours at least 7 apart in CIELAB (just noticeable: 2.3) under Machado et al. 2009's simulations."""
+"""(grey level, share) of each pass through the palette: the share by which its colours are mixed with that
+grey. Differences in lightness are visible with every kind of colour vision. The shares keep all 21 colours at
+least 7 apart in CIELAB (just noticeable: 2.3) in the simulations of Machado et al. 2009."""
 
 SMOOTHING = 9
-"""Neighbouring outline points averaged into one, odd: hides the pixels' stairs, keeps the mask's shape."""
+"""Neighbouring outline points in a moving average, odd: removes the pixel steps, keeps the mask's shape."""
 
 CURVE_ERROR = 0.25
-"""Pixels by which a drawn outline may miss its smoothed points: thick lines cost per point."""
+"""Maximum distance in pixels of a drawn outline from its smoothed points. Drawing time grows with the number
+of points."""
 
 SUBPIXEL_BITS = 4
-"""Fractional bits of outline coordinates, OpenCV's `shift`."""
+"""Fractional bits of outline coordinates: `shift` in OpenCV's drawing functions."""
 
 STACK = 6
-"""Rows of labels piled up by one box before they may cover each other; more would be far from their boxes."""
+"""Maximum rows of labels stacked at one box; further labels overlap others, as more rows would move them too
+far from their boxes."""
+
+LINE_WIDTH = 1 / 360
+"""Width of an outline or box in pixels, at least 1, per pixel of the frame's shorter side."""
 
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 
+TEXT = 0.00065
+"""OpenCV's font scale per pixel of the frame's shorter side: 16 pixels of text height at 720."""
+
+LEAST_TEXT = 0.4
+"""Smallest font scale, 11 pixels of text height: smaller digits are hard to tell apart."""
+
 
 def colour(key: int) -> Colour:
-    """Choose the BGR colour of a track id, or of a position when untracked; 21 differ, then they repeat."""
+    """Return the BGR colour of a track id, or of a position when untracked. Colours repeat after 21."""
     turn, place = divmod(key % (len(OKABE_ITO) * len(SHADES)), len(OKABE_ITO))
     grey, share = SHADES[turn]
     blue, green, red = (
@@ -59,12 +71,12 @@ def draw(
     boxes: bool = True,
     masks: bool = True,
 ) -> Image:
-    """Draw `instances` on a copy of `image` (H, W, 3) uint8 BGR, larger boxes beneath smaller ones.
+    """Draw `instances` on a copy of `image` (H, W, 3) uint8 BGR, smaller boxes on top of larger ones.
 
-    alpha, 0..1, is the share of colour in a mask's tint; its outline is drawn with any. A label tells the
-    class (`class_names` by class id), the score and the id of a confirmed track; it lies above its box, or in
-    it where there is no room. Lines and text grow with the frame. What lies outside the frame is left out.
-    Raises UsageError for another alpha or image, or a class id without a name.
+    `alpha`, 0..1, is the opacity of a mask's tint; the outline is always opaque. A label shows the class
+    (`class_names` is indexed by class id), the score and the id of a confirmed track. It is placed above its
+    box, or inside where there is no room above. Lines and text scale with the image; everything is clipped to
+    it. Raises UsageError for an invalid `alpha` or `image`, or a class id without a name.
     """
     _check(image, instances, class_names, alpha)
     canvas = image.copy()
@@ -82,31 +94,33 @@ def draw(
         if boxes:
             _draw_box(canvas, region, colours[position])
     if labels:
-        steady = sorted(shown, key=keys.__getitem__)
-        captions = [_caption(instances, position, class_names) for position in steady]
-        _draw_labels(canvas, captions, [shown[i] for i in steady], [colours[i] for i in steady])
+        ordered = sorted(shown, key=keys.__getitem__)  # by track id: labels keep their order over time
+        captions = [_caption(instances, position, class_names) for position in ordered]
+        _draw_labels(canvas, captions, [shown[i] for i in ordered], [colours[i] for i in ordered])
     return canvas
 
 
 def _check(image: Image, instances: Instances, class_names: Sequence[str], alpha: float) -> None:
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise UsageError(f"Cannot draw on an image {image.shape} {image.dtype}: give (H, W, 3) uint8, BGR.")
+        raise UsageError(
+            f"Cannot draw on an image {image.shape} {image.dtype}: expected (H, W, 3) uint8, BGR."
+        )
     if not 0 <= alpha <= 1:
-        raise UsageError(f"alpha is {alpha}: give 0 (outlines alone) to 1 (masks of one flat colour).")
+        raise UsageError(f"alpha is {alpha}: expected 0 (outlines only) to 1 (opaque masks).")
     if len(instances) and instances.class_ids.max() >= len(class_names):
         raise UsageError(
             f"Class id {instances.class_ids.max()} has no name: {len(class_names)} class names were given. "
-            "Give those of the model that found the instances."
+            "Pass the class names of the model that detected the instances."
         )
 
 
 def _line_width(canvas: Image) -> int:
     height, width = canvas.shape[:2]
-    return max(1, round(int(min(height, width)) / 500))
+    return max(1, round(LINE_WIDTH * min(height, width)))
 
 
 def _draw_mask(canvas: Image, region: Region, bits: NDArray[np.bool_], paint: Colour, alpha: float) -> None:
-    """Tint `bits`, which lie at `region`, and trace their outline; both in place."""
+    """Tint the mask `bits` of `region` and draw its outline, in place."""
     mask = bits.view(np.uint8)
     view = canvas[region]
     flat = np.empty_like(view)
@@ -119,7 +133,7 @@ def _draw_mask(canvas: Image, region: Region, bits: NDArray[np.bool_], paint: Co
 
 
 def _curve(contour: NDArray[Any]) -> NDArray[np.int32]:
-    """Smooth a closed contour (P, 1, 2) of pixels into fewer points, in fixed-point coordinates."""
+    """Smooth a closed contour (P, 1, 2) of pixels and reduce its points; return fixed-point coordinates."""
     reach = SMOOTHING // 2
     around = contour.take(np.arange(-reach, len(contour) + reach), axis=0, mode="wrap")
     smooth = cv2.blur(around.astype(np.float32), (1, SMOOTHING))[reach:-reach]
@@ -141,8 +155,8 @@ def _caption(instances: Instances, position: int, class_names: Sequence[str]) ->
 
 
 def _draw_labels(canvas: Image, captions: list[str], regions: list[Region], colours: list[Colour]) -> None:
-    """Write each caption on a plate of its colour, by the box at its region."""
-    scale = max(0.35, min(canvas.shape[:2]) * 0.00065)
+    """Write each caption on a plate of its colour next to the box at its region."""
+    scale = max(LEAST_TEXT, TEXT * min(canvas.shape[:2]))
     weight = max(1, round(scale))
     (_, rise), below = cv2.getTextSize("Ag", FONT, scale, weight)
     margin = rise // 4
@@ -158,9 +172,10 @@ def _draw_labels(canvas: Image, captions: list[str], regions: list[Region], colo
 
 
 def _place(region: Region, width: int, height: int, frame: tuple[int, int], taken: list[Plate]) -> Plate:
-    """Find a place in a `frame` (height, width) for a plate: above the box at `region`, else down inside it.
+    """Return a plate in a `frame` (height, width): above the box at `region`, else further down inside it.
 
-    It clears the plates `taken`, all as high as this one, by at most STACK rows, or else covers some.
+    The plate avoids those in `taken`, which have the same height, by up to STACK rows. If that is not enough,
+    it overlaps some of them.
     """
     left = max(0, min(region[1].start, frame[1] - width))
     near = [plate for plate in taken if left < plate[2] and plate[0] < left + width]
@@ -176,7 +191,7 @@ def _place(region: Region, width: int, height: int, frame: tuple[int, int], take
 
 
 def _ink(paint: Colour) -> Colour:
-    """Black or white, whichever contrasts more with `paint` (WCAG 2.2, relative luminance and contrast)."""
+    """Return black or white, the one with more contrast to `paint` (WCAG 2.2, relative luminance)."""
     shares = [value / 255 for value in paint]
     blue, green, red = (x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in shares)
     luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue

@@ -1,4 +1,4 @@
-"""Effects on what was found or on all around it, soft-edged along the masks: blur, cutout and the like."""
+"""Effects on instances or on the background, with soft edges along the masks: blur, cutout and others."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -14,61 +14,62 @@ from live_seg.files import expand_user, read_image
 from live_seg.types import Image, Instances, Region
 
 Effect = Callable[[Image, Instances], Image]
-"""Makes a new picture of one (H, W, 3) uint8 BGR and what was found in it: of the same kind, or, for
-`cutout`, (H, W, 4) uint8 BGR with alpha. The one given is left as it is."""
+"""Map an image (H, W, 3) uint8 BGR and its instances to a new image of the same type or, for `cutout`,
+(H, W, 4) uint8 BGRA. The input is not modified."""
 
 Alpha = NDArray[np.uint8]
-"""(H, W) uint8: the instances' share of each pixel, 0 none to 255 all."""
+"""(H, W) uint8: opacity of the instances at each pixel, 0 (background) to 255 (instance)."""
 
 MASK = "mask"
-"""The effect that `render.draw` draws, with class names, labels and boxes."""
+"""The effect drawn by `annotate.draw`, which needs class names."""
 
 CUTOUT = "cutout"
-"""The effect whose pictures have an alpha channel."""
+"""The effect whose images have an alpha channel."""
 
 REPLACE = "replace-background"
-"""The effect that takes a picture: replace-background=IMAGE."""
+"""The effect with an argument: replace-background=IMAGE."""
 
 HIDDEN = 0.3
-"""Least probability that a pixel is the instance's for blur and pixelate to hide it whole: below the usual
-0.5, as what shows through cannot be taken back, and a little too much hidden hurts nobody."""
+"""Mask probability from which blur and pixelate hide a pixel completely. Below the usual 0.5, because a
+pixel that is not hidden is a privacy leak and a slightly larger mask does no harm."""
 
 FEATHER = 1 / 540
-"""Pixels from the edge of a mask to where its softness ends, per pixel of the frame's shorter side."""
+"""Radius of the soft edge of a mask in pixels, per pixel of the frame's shorter side."""
 
 DETAIL = 1 / 8
-"""Sigma of the blur, and side of the blocks of pixelate, per pixel of the instance's size, the square root of
-its box's area. The face before a webcam is a third of that or so: 3 blocks. Coarse, as networks recognise
-faces in mosaics that people cannot read (McPherson et al. 2016, "Defeating Image Obfuscation with Deep
+"""Sigma of `blur`, and block side of `pixelate`, per pixel of the instance's size (the square root of its box
+area). A face in front of a webcam measures about a third of that: 3 blocks. Finer mosaics that people cannot
+read are still recognised by networks (McPherson et al. 2016, "Defeating Image Obfuscation with Deep
 Learning", arXiv 1609.00408)."""
 
 REDUCED_SIGMA = 2.0
-"""Sigma in pixels that a picture is shrunk towards before it is blurred: a strong blur costs no more."""
+"""Sigma in pixels of every blur after the image has been reduced, so that the cost does not grow with it."""
 
 BACKDROP = 1 / 40
-"""Sigma of a blurred background per pixel of the frame's shorter side."""
+"""Sigma of the blurred background per pixel of the frame's shorter side."""
 
 ENCLOSED = 0.002
-"""Weight of the instances in a blurred background: counts only in gaps that have no background nearby."""
+"""Weight of instance pixels in the blurred background. Only matters in gaps without background nearby."""
 
 BLEED = 16
-"""Pixels around a cut out instance whose colours are kept, unseen, so that a video's coding blocks do not mix
-black into its edge. Farther out all is black: small files, and nothing hidden in them."""
+"""Width in pixels of the fully transparent margin around a cutout that keeps its colours, so that video
+compression does not bleed black into the edge. Beyond it pixels are black: files stay small and contain no
+hidden background."""
 
 
 def effect_of(spec: str) -> Effect:
-    """Find the effect called `spec`: one of EFFECTS or replace-background=IMAGE.
+    """Return the effect named `spec`: a key of EFFECTS, or replace-background=IMAGE.
 
-    Raises UsageError, with the nearest names, for an unknown one, and for `mask`, which is `render.draw`'s;
-    SourceError for an IMAGE that cannot be read.
+    Raises UsageError for an unknown name, with the nearest known names, and for `mask`, which `annotate.draw`
+    implements. Raises SourceError for an IMAGE that cannot be read.
     """
     name, _, path = spec.partition("=")
     if name == REPLACE and path:
         return replace_background(read_image(expand_user(path)))
     if name == REPLACE:
-        raise UsageError(f"{REPLACE} needs a picture: {REPLACE}=beach.jpg")
+        raise UsageError(f"{REPLACE} needs an image file: {REPLACE}=beach.jpg")
     if spec == MASK:
-        raise UsageError("The effect mask needs the names of the classes: call render.draw.")
+        raise UsageError("The effect mask needs class names: call live_seg.draw instead.")
     if spec not in EFFECTS:
         raise UsageError(
             f"There is no effect {spec!r}. {nearest(spec, (MASK, *EFFECTS, f'{REPLACE}=IMAGE'))}"
@@ -82,12 +83,12 @@ def blur(image: Image, instances: Instances) -> Image:
 
 
 def pixelate(image: Image, instances: Instances) -> Image:
-    """Turn the instances into blocks of one colour; the blocks do not move with a box that trembles."""
+    """Replace the instances with a mosaic. Its grid is fixed to the frame, so box jitter does not move it."""
     return _hidden(image, instances, _blocks)
 
 
 def blur_background(image: Image, instances: Instances) -> Image:
-    """Blur all but the instances, leaving their colours, and those just around them, out of it: no halo."""
+    """Blur the background. Instance pixels and those next to them are excluded, which avoids a halo."""
     alpha = _matte(instances, image.shape[:2])
     sigma = max(1.0, min(alpha.shape) * BACKDROP)
     step = _step(sigma, alpha.shape)
@@ -98,14 +99,14 @@ def blur_background(image: Image, instances: Instances) -> Image:
 
 
 def grey_background(image: Image, instances: Instances) -> Image:
-    """Take the colour from all but the instances."""
+    """Convert the background to greyscale."""
     grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
     return _mixed(np.asarray(grey, np.uint8), image, _matte(instances, image.shape[:2]))
 
 
-def replace_background(picture: Image) -> Effect:
-    """Make the effect that puts `picture` (H, W, 3) uint8 BGR, cropped to fit, behind the instances."""
-    fitted = lru_cache(maxsize=1)(partial(_cropped, picture))
+def replace_background(background: Image) -> Effect:
+    """Return an effect that shows `background` (H, W, 3) uint8 BGR, cropped to fill, behind the instances."""
+    fitted = lru_cache(maxsize=1)(partial(_cropped, background))
 
     def replaced(image: Image, instances: Instances) -> Image:
         height, width = image.shape[:2]
@@ -115,7 +116,7 @@ def replace_background(picture: Image) -> Effect:
 
 
 def cutout(image: Image, instances: Instances) -> Image:
-    """Make all but the instances transparent: (H, W, 4) uint8, BGR and straight (not premultiplied) alpha."""
+    """Make the background transparent: (H, W, 4) uint8, BGR and straight (not premultiplied) alpha."""
     alpha = _matte(instances, image.shape[:2])
     colours = cv2.copyTo(cv2.cvtColor(image, cv2.COLOR_BGR2BGRA), _widened(alpha, BLEED))
     return np.asarray(cv2.insertChannel(alpha, colours, 3), np.uint8)
@@ -128,14 +129,14 @@ EFFECTS: dict[str, Effect] = {
     "grey-background": grey_background,
     CUTOUT: cutout,
 }
-"""By name; apart from these there are `mask`, drawn by `render.draw`, and replace-background=IMAGE."""
+"""Effects by name, without `mask` (see `annotate.draw`) and replace-background=IMAGE."""
 
 
 def _hidden(image: Image, instances: Instances, hide: Callable[[Image, Region, float], Image]) -> Image:
-    """Put over the instances what `hide` makes of the image at a region, for an instance of a size in pixels.
+    """Cover the instances with `hide(image, region, size)`, where size is in pixels.
 
-    Touches the boxes, a mask cell around them and a feather. Where boxes overlap, the larger, whose details
-    are larger, counts.
+    Changes pixels in the boxes and up to one mask cell plus the feather around them. Where boxes overlap,
+    the coarser cover of the larger box is used.
     """
     size = image.shape[:2]
     feather = _feather(size)
@@ -143,7 +144,7 @@ def _hidden(image: Image, instances: Instances, hide: Callable[[Image, Region, f
     order = np.argsort(sides, kind="stable")
     grown = _grown(_continued(instances[order], size))
     inner = _widened(_bits(grown, size, HIDDEN), feather)
-    alpha = _softened(inner, feather)  # as far as it was widened: all that was inside stays 255
+    alpha = _softened(inner, feather)  # the same radius as above: pixels of the mask stay at 255
     regions = list(_regions(grown, size, 2 * feather))
     cover, hidden = np.empty_like(image), image.copy()
     for region, side in zip(regions, sides[order].tolist(), strict=True):
@@ -162,7 +163,7 @@ def _blurred(image: Image, region: Region, side: float) -> Image:
 
 
 def _blocks(image: Image, region: Region, side: float) -> Image:
-    """Average blocks whose side is a power of two, counted from the frame's corner: they hold still."""
+    """Return a mosaic of `region`. Block sides are powers of two, aligned to the frame, hence stable."""
     block = 2 ** max(1, round(np.log2(max(side * DETAIL, 1))))
     rows, columns = region
     top, left = rows.start // block * block, columns.start // block * block
@@ -176,18 +177,21 @@ def _blocks(image: Image, region: Region, side: float) -> Image:
 
 
 def _step(sigma: float, size: tuple[int, ...]) -> int:
-    """By how much to shrink a picture of `size`, to blur it cheaply with `sigma`."""
+    """Return the factor by which to reduce an image of `size` before it is blurred with `sigma`."""
     return max(1, min(int(sigma / REDUCED_SIGMA), *size[:2]))
 
 
 def _reduced(image: Image, step: int) -> Image:
-    """Average squares of `step` pixels, without the rest at the right and the bottom: far faster."""
+    """Reduce by averaging squares of `step` pixels; incomplete ones at the right and bottom are dropped.
+
+    Whole factors make OpenCV's area filter many times faster.
+    """
     height, width = (length // step for length in image.shape[:2])
     return _scaled(image[: height * step, : width * step], (height, width), cv2.INTER_AREA)
 
 
 def _smoothed(image: NDArray[Any], sigma: float) -> NDArray[Any]:
-    """Blur (h, w, C), any C; what is beyond the border counts as its border."""
+    """Apply a Gaussian blur to (h, w, C) with replicated borders."""
     smooth = cv2.GaussianBlur(image, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
     return smooth.reshape(image.shape)  # OpenCV drops a last axis of 1
 
@@ -196,13 +200,13 @@ def _scaled(image: NDArray[Any], size: tuple[int, ...], how: int = cv2.INTER_CUB
     return np.asarray(cv2.resize(image, (size[1], size[0]), interpolation=how), np.uint8)
 
 
-def _cropped(picture: Image, height: int, width: int) -> Image:
-    """Cut the middle of `picture` to the proportions of a frame and scale it to fill the frame."""
-    across, down = picture.shape[1] / width, picture.shape[0] / height
+def _cropped(image: Image, height: int, width: int) -> Image:
+    """Crop the centre of `image` to the aspect ratio of a frame and scale it to (height, width)."""
+    across, down = image.shape[1] / width, image.shape[0] / height
     scale = min(across, down)
     rows, columns = max(1, round(height * scale)), max(1, round(width * scale))
-    top, left = (picture.shape[0] - rows) // 2, (picture.shape[1] - columns) // 2
-    middle = picture[top : top + rows, left : left + columns]
+    top, left = (image.shape[0] - rows) // 2, (image.shape[1] - columns) // 2
+    middle = image[top : top + rows, left : left + columns]
     how = cv2.INTER_AREA if scale > 1 else cv2.INTER_CUBIC
     return _scaled(middle, (height, width), how)
 
@@ -212,7 +216,7 @@ def _feather(size: tuple[int, ...]) -> int:
 
 
 def _regions(instances: Instances, size: tuple[int, ...], margin: int) -> Iterator[Region]:
-    """Each box, rounded as in `Instances.soft`, with a `margin` around it, cut to a frame of `size`."""
+    """Yield each box, rounded as in `Instances.soft`, expanded by `margin` and clipped to `size` (h, w)."""
     corners = np.rint(instances.boxes).astype(int) + np.array([-margin, -margin, margin, margin])
     limits = (size[1], size[0], size[1], size[0])
     for left, top, right, bottom in np.clip(corners, 0, limits).tolist():
@@ -220,17 +224,17 @@ def _regions(instances: Instances, size: tuple[int, ...], margin: int) -> Iterat
 
 
 def _grown(instances: Instances) -> Instances:
-    """Grow masks by a cell of their grid, which is as far as their edges may be wrong; see `_continued`."""
+    """Dilate each mask in place by one cell, the uncertainty of its edge. Needs the ring of `_continued`."""
     for mask in instances.masks:
         cv2.dilate(mask, np.ones((3, 3), np.uint8), dst=mask)
     return instances
 
 
 def _continued(instances: Instances, size: tuple[int, ...]) -> Instances:
-    """Put a ring of empty cells around each mask, and let what the frame cuts go on beyond the frame.
+    """Pad each mask with a ring of empty cells and extend masks that the frame's edge cuts off.
 
-    A mask fades in its outermost cells, which would leave a gap along the frame's edge. Where that is less
-    than half a cell away, the cells before the outermost are repeated, if they are surer.
+    Masks fade out in their outermost cells, which would leave a gap along the frame's edge. Where that edge
+    is less than half a cell away, the last two cells take the value of the third if it is higher.
     """
     cell = (instances.boxes[:, 2:] - instances.boxes[:, :2]) / max(1, instances.masks.shape[1])
     boxes = np.concatenate([instances.boxes[:, :2] - cell, instances.boxes[:, 2:] + cell], axis=1)
@@ -244,7 +248,7 @@ def _continued(instances: Instances, size: tuple[int, ...]) -> Instances:
 
 
 def _bits(instances: Instances, size: tuple[int, ...], least: float) -> Alpha:
-    """255 where any instance's probability is at least `least`, else 0."""
+    """Return 255 where the mask probability of any instance is at least `least`, else 0."""
     bits = np.zeros(size[:2], np.uint8)
     for region, probability in instances.soft((size[0], size[1])):
         bits[region] |= (probability >= least).view(np.uint8) * np.uint8(255)
@@ -252,7 +256,7 @@ def _bits(instances: Instances, size: tuple[int, ...], least: float) -> Alpha:
 
 
 def _matte(instances: Instances, size: tuple[int, ...]) -> Alpha:
-    """The instances' share of each pixel of a frame, their edges soft both inwards and outwards."""
+    """Return the instances' opacity in a frame of `size`. Edges are soft on both sides of the outline."""
     return _softened(_bits(_continued(instances, size), size, 0.5), _feather(size))
 
 
@@ -265,7 +269,7 @@ def _softened(bits: Alpha, reach: int) -> Alpha:
 
 
 def _mixed(under: Image, over: Image, alpha: Alpha) -> Image:
-    """Lay `over` on `under`, both (H, W, 3), with `alpha`: sums at its edges alone, copies elsewhere."""
+    """Blend `over` onto `under`, both (H, W, 3), with `alpha`. Only partially opaque pixels are computed."""
     mixed = under.copy()
     pixels = mixed.reshape(-1, 3)
     edge = np.flatnonzero((alpha > 0) & (alpha < 255))
