@@ -21,7 +21,7 @@ PORTRAITS = ((0.22, 0.52, 0.82, 1.0), (0.58, 0.55, 0.52, 1.5), (0.87, 0.5, 0.34,
 
 
 class DemoClip(Source):
-    """Generate a short clip from Matplotlib's sample image of Grace Hopper, in the public domain (US Navy)."""
+    """Generate a short clip from Matplotlib's sample image, a public-domain portrait of Grace Hopper."""
 
     name = "the demo clip"
     fps = FPS
