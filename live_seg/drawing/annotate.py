@@ -115,8 +115,7 @@ def _check(image: Image, instances: Instances, class_names: Sequence[str], alpha
 
 
 def _line_width(canvas: Image) -> int:
-    height, width = canvas.shape[:2]
-    return max(1, round(LINE_WIDTH * min(height, width)))
+    return max(1, round(LINE_WIDTH * int(min(canvas.shape[:2]))))
 
 
 def _draw_mask(canvas: Image, region: Region, bits: NDArray[np.bool_], paint: Colour, alpha: float) -> None:
