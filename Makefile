@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-all test-jax lint clean
+.PHONY: demo test test-all test-jax lint docs clean
 
 demo: $(READY)
 	$(BIN)/live-seg demo -o demo.mp4 --overwrite
@@ -12,17 +12,20 @@ test: $(READY)
 	$(BIN)/pytest
 
 test-all: $(READY)
-	$(BIN)/pytest -m ''
+	$(BIN)/pytest -m '' --cov
 
 # Without fused multiply-add, which rounds otherwise than TensorFlow where a box ends at the picture's edge.
 test-jax: $(READY)
 	KERAS_BACKEND=jax XLA_FLAGS=--xla_cpu_max_isa=AVX $(BIN)/pytest -k 'not openvino' \
 		tests/test_boxes.py tests/test_ops.py tests/test_model.py tests/test_parity.py
 
-lint: $(READY)
+lint: docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -31,4 +34,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) demo.mp4
+	rm -rf $(VENV) site .coverage demo.mp4
