@@ -66,8 +66,8 @@ class Counted(Stream):
 
     came = 0
 
-    def __iter__(self) -> Iterator[Frame]:
-        for frame in super().__iter__():
+    def _numbered(self) -> Iterator[Frame]:
+        for frame in super()._numbered():
             self.came += 1
             yield frame
 

@@ -789,7 +789,7 @@ STUCK = """
     class Stuck(FakeCapture):
         def read(self):
             threading.Event().wait()
-    live.GRACE = live.CLOSES_WITHIN = 0.05
+    live.GRACE = live.CLOSE_TIMEOUT = 0.05
     cameras.open_capture = lambda *_: Stuck()
     leave = os._exit
     os._exit = lambda code: (print("left behind", flush=True), leave(code))

@@ -23,7 +23,7 @@ MODULES = {
 }
 
 FLOORS = (
-    {"choices", "errors", "timing", "masks", "types"},
+    {"channel", "choices", "errors", "timing", "masks", "types"},
     {"maskrcnn", "ffmpeg", "files"},
     {"engines"},
     {"segmenter", "propagation", "tracking", "sources", "sinks"},
@@ -56,7 +56,7 @@ NETWORK_DOORS = {
     "training.settings",
     "cli.options",  # the default score threshold: a ModelSpec's instead
 } | TRAINING
-THREADS = {f"pipeline.{name}" for name in ("channel", "stages", "batched", "keyframes")}
+THREADS = {"channel"} | {f"pipeline.{name}" for name in ("stages", "batched", "keyframes")}
 CAPTURE_ROOMS = {"sources.captures", "ui.window"}
 CAPTURE_CALL = re.compile(r"Video\w+|imshow|waitKey\w*|pollKey|namedWindow|destroy\w*Window\w*|\w+Window\w*")
 MATTERPORT_NAME = re.compile(r"mrcnn_|fpn_c|fpn_p\d|rpn_class|rpn_bbox|rpn_conv|(res|bn)\d[a-w]?_|bn_conv1")

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from live_seg.errors import UsageError
 from live_seg.pipeline import keyframes
-from live_seg.pipeline.keyframes import EveryNth, Newest
+from live_seg.pipeline.keyframes import LatestKeyframe, PeriodicKeyframes
 from live_seg.types import Frame, Image, Instances
 from tests.interrupts import assert_interrupts_leave_nothing
 
@@ -91,8 +91,10 @@ def as_found(instances: Instances, seconds: float) -> Instances:
     return instances
 
 
-def newest(source: Iterable[Frame], model: Callable[[list[Image]], list[Instances]] = segment) -> Newest:
-    return Newest(source, model, LastSeen(), as_found)
+def newest(
+    source: Iterable[Frame], model: Callable[[list[Image]], list[Instances]] = segment
+) -> LatestKeyframe:
+    return LatestKeyframe(source, model, LastSeen(), as_found)
 
 
 def every_nth(
@@ -101,12 +103,12 @@ def every_nth(
     *,
     every: int = 3,
     batch: int = 2,
-) -> EveryNth:
-    return EveryNth(source, model, LastSeen(), as_found, every=every, batch=batch)
+) -> PeriodicKeyframes:
+    return PeriodicKeyframes(source, model, LastSeen(), as_found, every=every, batch=batch)
 
 
 BOTH = pytest.mark.parametrize("kind", [newest, every_nth])
-Kind = Callable[..., Newest | EveryNth]
+Kind = Callable[..., LatestKeyframe | PeriodicKeyframes]
 
 
 def running() -> list[str]:
@@ -237,7 +239,7 @@ def test_what_is_being_segmented_at_the_end_is_dropped() -> None:
         model.go_on.release(2)
 
 
-def soak(frames: int, patience: float) -> tuple[int, Newest, list[float]]:
+def soak(frames: int, patience: float) -> tuple[int, LatestKeyframe, list[float]]:
     """Run `frames` of a camera, network and caller with random delays: frames shown, and MB at each tenth."""
     rng = random.Random(0)
     memory: list[float] = []
@@ -259,7 +261,7 @@ def soak(frames: int, patience: float) -> tuple[int, Newest, list[float]]:
                 time.sleep(rng.random() * 2 * patience)
             if one.index * 10 // frames >= len(memory):
                 memory.append(psutil.Process().memory_info().rss / 1e6)
-            waiting = [channel._things.qsize() for channel in results._channels]
+            waiting = [channel._items.qsize() for channel in results._channels]
             assert all(found <= most for found, most in zip(waiting, (3, 2, 2), strict=True)), waiting
     return shown, results, memory
 

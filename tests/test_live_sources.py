@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import ClassVar
@@ -18,10 +18,14 @@ import pytest
 
 from live_seg.cli.main import QUIET_LIBRARIES
 from live_seg.errors import SourceError, UsageError
+from live_seg.pipeline.batched import Pipeline
+from live_seg.pipeline.run import run
+from live_seg.pipeline.stats import Tally
 from live_seg.sources import cameras, captures, live, streams
 from live_seg.sources.cameras import BACKENDS, Camera, CameraSettings, parse_size
 from live_seg.sources.captures import DEFAULT_FPS
-from live_seg.sources.live import PAUSES
+from live_seg.sources.driver_thread import DriverThread
+from live_seg.sources.live import RETRY_DELAYS
 from live_seg.sources.opening import open_source
 from live_seg.sources.streams import DECODER_THREADS, Stream, redacted
 from live_seg.types import Frame
@@ -39,6 +43,7 @@ from tests.live import (
     served,
     talking,
 )
+from tests.stand_ins import StandIn
 
 SECRET = "hunter2"
 LONG = 60.0
@@ -46,7 +51,7 @@ LONG = 60.0
 
 
 def readers() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.daemon and "live_seg" in thread.name]
+    return [thread for thread in threading.enumerate() if isinstance(thread, DriverThread)]
 
 
 @pytest.fixture(autouse=True)
@@ -213,10 +218,10 @@ def test_a_camera_that_hangs_is_an_error_in_time(monkeypatch: pytest.MonkeyPatch
     capture = StuckCapture()
     put_captures(monkeypatch, capture)
     monkeypatch.setattr(live, "GRACE", 0.0)
-    monkeypatch.setattr(live, "CLOSES_WITHIN", 0.01)
+    monkeypatch.setattr(live, "CLOSE_TIMEOUT", 0.01)
     try:
         with (
-            pytest.raises(SourceError, match=r"No picture came from camera 0 for 0\.05 s"),
+            pytest.raises(SourceError, match=r"No frame arrived from camera 0 for 0\.05 s"),
             Camera(0, timeout=0.05) as camera,
         ):
             list(camera)
@@ -238,9 +243,9 @@ def test_a_camera_that_hangs_while_it_opens_is_an_error_in_time(monkeypatch: pyt
 
     monkeypatch.setattr(cameras, "open_capture", open_capture)
     monkeypatch.setattr(live, "GRACE", 0.0)
-    monkeypatch.setattr(live, "CLOSES_WITHIN", 0.01)
+    monkeypatch.setattr(live, "CLOSE_TIMEOUT", 0.01)
     try:
-        with pytest.raises(SourceError, match="No picture came from camera 0"):
+        with pytest.raises(SourceError, match="No frame arrived from camera 0"):
             Camera(0, timeout=0.05)
     finally:
         ready.set()
@@ -250,10 +255,53 @@ def test_a_camera_that_hangs_while_it_opens_is_an_error_in_time(monkeypatch: pyt
     assert capture.reads == 0
 
 
+@pytest.mark.parametrize("propagate", [True, False])
+def test_a_camera_that_hangs_in_a_pipeline_is_an_error_in_time(
+    monkeypatch: pytest.MonkeyPatch, propagate: bool
+) -> None:
+    capture = StuckCapture()
+    put_captures(monkeypatch, capture)
+    monkeypatch.setattr(live, "GRACE", 0.0)
+    monkeypatch.setattr(live, "CLOSE_TIMEOUT", 0.01)
+    try:
+        with pytest.raises(SourceError, match=r"No frame arrived from camera 0 for 0\.05 s"):
+            list(run(Camera(0, timeout=0.05), StandIn(), propagate=propagate))
+    finally:
+        capture.ready.set()
+
+
+@pytest.mark.parametrize("propagate", [True, False])
+def test_a_camera_feeds_the_pipeline_from_its_own_thread(
+    monkeypatch: pytest.MonkeyPatch, propagate: bool
+) -> None:
+    capture, tally = FakeCapture(frames=10**9), Tally()
+    put_captures(monkeypatch, capture)
+    with Camera(0) as camera, closing(run(camera, StandIn(), propagate=propagate, tally=tally)) as results:
+        next(results)
+        names = {thread.name for thread in threading.enumerate()}
+        assert names >= {"live_seg camera 0", "live_seg worker"}
+        assert "live_seg reader" not in names
+        assert tally.begun == camera.begun
+    assert capture.released
+
+
+def test_a_pipeline_that_ends_releases_its_camera(monkeypatch: pytest.MonkeyPatch) -> None:
+    capture = FakeCapture(frames=10**9)
+    put_captures(monkeypatch, capture)
+    camera = Camera(0)
+    with Pipeline(camera, StandIn(), policy="latest") as results:
+        next(iter(results))
+    for thread in readers():
+        thread.join(LONG)
+    assert capture.released
+    camera.close()
+    assert list(results) == []
+
+
 def test_close_ends_the_wait_for_a_read_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     capture = StuckCapture()
     put_captures(monkeypatch, capture)
-    monkeypatch.setattr(live, "CLOSES_WITHIN", 0.01)
+    monkeypatch.setattr(live, "CLOSE_TIMEOUT", 0.01)
     camera = Camera(0, timeout=LONG)
     try:
         with watched(camera) as watcher:
@@ -270,7 +318,7 @@ def test_close_ends_the_wait_for_a_read_that_hangs(monkeypatch: pytest.MonkeyPat
 def test_close_waits_for_a_read_that_is_about_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
     capture = StuckCapture()
     put_captures(monkeypatch, capture)
-    monkeypatch.setattr(live, "CLOSES_WITHIN", LONG)
+    monkeypatch.setattr(live, "CLOSE_TIMEOUT", LONG)
     camera = Camera(0, timeout=LONG)
     with watched(camera):
         capture.reading.wait()
@@ -350,7 +398,7 @@ def test_a_stream_that_falls_silent_is_an_error(tmp_path: Path) -> None:
         Stream(f"http://127.0.0.1:{port}/a", timeout=0.5, reconnect=False) as source,
     ):
         seen: list[int] = []
-        with pytest.raises(SourceError, match=r"No picture came from http.* for 0\.5 s"):
+        with pytest.raises(SourceError, match=r"No frame arrived from http.* for 0\.5 s"):
             seen.extend(frame.index for frame in source)
         assert len(seen) > 30
 
@@ -366,7 +414,7 @@ def test_refused_and_missing_addresses(tmp_path: Path) -> None:
 
 @pytest.fixture
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "PAUSES", (0.01, 0.05))
+    monkeypatch.setattr(live, "RETRY_DELAYS", (0.01, 0.05))
 
 
 @contextmanager
@@ -409,8 +457,8 @@ def test_a_stream_that_is_killed_comes_back(
     with sender(greeting) as server, open_source(address(server, kind)) as source:
         followed(source, 240, {20: server.kill, 120: server.kill})
         assert len(server.senders) >= 3
-    assert len(warnings(caplog, "broke off after")) >= 2
-    assert len(warnings(caplog, "is there after")) >= 2
+    assert len(warnings(caplog, "disconnected after")) >= 2
+    assert len(warnings(caplog, "is available after")) >= 2
 
 
 @pytest.mark.usefixtures("short_pauses")
@@ -420,7 +468,7 @@ def test_a_stream_that_stalls_is_left_for_a_new_connection(caplog: pytest.LogCap
         steps = [b.seconds - a.seconds for a, b in itertools.pairwise(seen)]
         assert max(steps) >= 1.0
     assert warnings(caplog, "sent nothing for 1 s after")
-    assert warnings(caplog, "is there after")
+    assert warnings(caplog, "is available after")
 
 
 @pytest.mark.usefixtures("short_pauses")
@@ -434,7 +482,7 @@ def test_no_reconnect_ends_where_the_stream_ends(caplog: pytest.LogCaptureFixtur
         assert seen > 20
         assert len(server.senders) == 1
     with sender() as server, open_source(address(server, "tcp"), reconnect=False, timeout=1.0) as source:
-        with pytest.raises(SourceError, match="No picture came from tcp"):
+        with pytest.raises(SourceError, match="No frame arrived from tcp"):
             followed(source, 10**6, {20: server.stall})
         assert len(server.senders) == 1
     assert warnings(caplog, "") == []
@@ -449,7 +497,7 @@ def test_a_server_started_late_is_waited_for(
     url = f"{at}://user:{SECRET}@127.0.0.1:{port}/a.ts?key={SECRET}"
     listen = [word.format(f"{at}://127.0.0.1:{port}/a.ts") for word in to]
     started = []
-    with When("Waiting for it", lambda: started.append(sending(*listen))):
+    with When("Waiting for it to return", lambda: started.append(sending(*listen))):
         try:
             with open_source(url) as source:
                 followed(source, 20, {})
@@ -459,7 +507,7 @@ def test_a_server_started_late_is_waited_for(
                 server.wait()
     assert len(started) == 1
     assert len(warnings(caplog, f"Cannot open {at}://***@127.0.0.1:{port}/a.ts?***")) == 1
-    assert len(warnings(caplog, "is there after")) == 1
+    assert len(warnings(caplog, "is available after")) == 1
     assert SECRET not in caplog.text
 
 
@@ -471,7 +519,7 @@ def test_what_was_never_there_is_not_waited_for_unless_asked(caplog: pytest.LogC
     with sender() as server, open_source(address(server, "tcp"), wait=False) as source:
         followed(source, 40, {20: server.kill})  # but what was there is
         assert len(server.senders) == 2
-    assert len(warnings(caplog, "Waiting for it")) == 1
+    assert len(warnings(caplog, "Waiting for it to return")) == 1
 
 
 @pytest.mark.usefixtures("short_pauses")
@@ -484,15 +532,15 @@ def test_a_stream_that_opens_but_brings_no_picture(monkeypatch: pytest.MonkeyPat
 def test_a_wait_is_told_again_now_and_then(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(live, "PAUSES", (0.0,))
-    monkeypatch.setattr(live, "REMINDS_AFTER", 0.0)
+    monkeypatch.setattr(live, "RETRY_DELAYS", (0.0,))
+    monkeypatch.setattr(live, "REMINDER_INTERVAL", 0.0)
     closed, opened = FakeCapture(opens=False), FakeCapture()
     put_captures(monkeypatch, closed, closed, closed, opened)
     with Stream("tcp://host"):
         pass
-    assert len(warnings(caplog, "Waiting for it")) == 1
-    assert len(warnings(caplog, "tcp://host is not there for 0 s. Waiting on.")) == 2
-    assert len(warnings(caplog, "is there after")) == 1
+    assert len(warnings(caplog, "Waiting for it to return")) == 1
+    assert len(warnings(caplog, "tcp://host has been unavailable for 0 s. Still waiting.")) == 2
+    assert len(warnings(caplog, "is available after")) == 1
 
 
 @pytest.mark.usefixtures("short_pauses")
@@ -503,12 +551,12 @@ def test_another_size_after_coming_back_is_an_error() -> None:
             server.size = "320x240"
             server.kill()
 
-        with pytest.raises(SourceError, match="pictures of 320x240; before they had 160x120"):
+        with pytest.raises(SourceError, match="changed its frame size from 160x120 to 320x240"):
             followed(source, 10**6, {20: change})
 
 
 def test_close_ends_a_stall_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "CLOSES_WITHIN", 0.01)
+    monkeypatch.setattr(live, "CLOSE_TIMEOUT", 0.01)
     with sender() as server, open_source(address(server, "tcp"), timeout=3.0) as source:
         frames = iter(source)
         followed(itertools.islice(frames, 20), 20, {19: server.stall})
@@ -521,10 +569,14 @@ def test_close_ends_a_stall_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_close_ends_a_pause_between_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "PAUSES", (10 * LONG,))
+    monkeypatch.setattr(live, "RETRY_DELAYS", (10 * LONG,))
     put_captures(monkeypatch, FakeCapture())
     waiting = threading.Event()
-    with Stream("tcp://host") as source, When("Waiting for it", waiting.set), watched(source) as watcher:
+    with (
+        Stream("tcp://host") as source,
+        When("Waiting for it to return", waiting.set),
+        watched(source) as watcher,
+    ):
         waiting.wait()
         source.close()
         watcher.join(LONG)
@@ -532,22 +584,22 @@ def test_close_ends_a_pause_between_attempts(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_ctrl_c_ends_the_wait_for_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "PAUSES", (10 * LONG,))
+    monkeypatch.setattr(live, "RETRY_DELAYS", (10 * LONG,))
     with (
-        When("Waiting for it", lambda: os.kill(os.getpid(), signal.SIGINT)),
+        When("Waiting for it to return", lambda: os.kill(os.getpid(), signal.SIGINT)),
         pytest.raises(KeyboardInterrupt),
     ):
         Stream(f"tcp://127.0.0.1:{free_port()}")
 
 
 def test_ctrl_c_while_the_reader_starts_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Interrupted(threading.Thread):
+    class Interrupted(DriverThread):
         def start(self) -> None:
             super().start()
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(live, "Thread", Interrupted)
-    monkeypatch.setattr(live, "PAUSES", (10 * LONG,))
+    monkeypatch.setattr(live, "DriverThread", Interrupted)
+    monkeypatch.setattr(live, "RETRY_DELAYS", (10 * LONG,))
     put_captures(monkeypatch, FakeCapture(opens=False))
     with pytest.raises(KeyboardInterrupt):
         Stream("tcp://host")
@@ -576,11 +628,13 @@ def test_pauses_grow_while_nothing_answers(
 ) -> None:
     put_captures(monkeypatch, *[FakeCapture(opens=False)] * 8, FakeCapture(10**9))
     with Stream("rtsp://host"):
-        assert pauses == [*PAUSES, PAUSES[-1], PAUSES[-1]]
+        assert pauses == [*RETRY_DELAYS, RETRY_DELAYS[-1], RETRY_DELAYS[-1]]
     assert len(warnings(caplog, "Cannot open")) == len(warnings(caplog, "")) - 1 == 1
 
 
-@pytest.mark.parametrize(("held", "expected"), [(1.0, [*PAUSES[:4]]), (2 * PAUSES[-1], [PAUSES[0]] * 4)])
+@pytest.mark.parametrize(
+    ("held", "expected"), [(1.0, [*RETRY_DELAYS[:4]]), (2 * RETRY_DELAYS[-1], [RETRY_DELAYS[0]] * 4)]
+)
 def test_pauses_start_over_after_a_connection_that_held(
     monkeypatch: pytest.MonkeyPatch, pauses: list[float | None], held: float, expected: list[float]
 ) -> None:

@@ -324,7 +324,7 @@ class TestPropagation:
             next(run(Row(3), StandIn(), every=every))
 
     def test_every_nth_needs_a_source_that_waits_and_propagation(self) -> None:
-        with pytest.raises(UsageError, match="policy all"):
+        with pytest.raises(UsageError, match="policy 'all'"):
             next(run(Row(3, live=True), StandIn(), every=2))
         with pytest.raises(UsageError, match="propagation"):
             next(run(Row(3), StandIn(), every=2, propagate=False))

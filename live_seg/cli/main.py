@@ -4,7 +4,6 @@ import functools
 import logging
 import os
 import sys
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +20,7 @@ from live_seg.cli.video import video
 from live_seg.cli.webcam import webcam
 from live_seg.cli.weights import download_weights, list_weights, verify_weights
 from live_seg.errors import LiveSegError, SinkError, SourceError, UsageError, WeightsError
+from live_seg.sources.driver_thread import driver_calls_pending
 
 INTERRUPTED = 130
 """What a shell reports for a program that Ctrl-C ended: 128 + SIGINT."""
@@ -60,11 +60,8 @@ def main() -> None:
 
 
 def _leave_behind_stuck_reads(code: object) -> None:
-    """End at once where a driver still hangs in the read of a camera or stream, whose thread is a daemon.
-
-    A read that returns while the interpreter is taken down would abort the process (before Python 3.14).
-    """
-    if any(thread.daemon and thread.name.startswith("live_seg ") for thread in threading.enumerate()):
+    """End the process at once while a camera driver or video library hangs (see DriverThread)."""
+    if driver_calls_pending():
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code if isinstance(code, int) else 1)

@@ -1,1 +1,1 @@
-"""Threads from source to results: channels, batches, keyframes, and the run loop."""
+"""Threads from source to results: batches, keyframes, and the run loop."""

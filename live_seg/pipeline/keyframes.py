@@ -1,55 +1,55 @@
-"""Every frame shown, only key frames segmented: instances are propagated from those to the frames between.
+"""Keyframe pipelines: return every frame, segment only keyframes, and propagate instances to the others.
 
-For Newest the key frame is the newest one whenever the network is free, and what there is no time to show is
-dropped; for EveryNth it is frame 0, N, 2N, ... and the source waits.
+LatestKeyframe segments the newest frame whenever the network is free and drops frames that it has no time to
+show. PeriodicKeyframes segments frames 0, N, 2N, ... and makes the source wait.
 
     source --Frame--> Channel --> the caller's loop: correct, advance <--Instances-- Channel <-- segment
-    reader thread                 main thread -------key Frame-------> Channel ----------------> worker thread
+    reader thread                 main thread -------keyframe--------> Channel ----------------> worker thread
 """
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Protocol
 
+from live_seg.channel import Channel, Idle
 from live_seg.errors import UsageError
-from live_seg.pipeline.channel import Channel, Idle
-from live_seg.pipeline.stages import Stages, read, work
+from live_seg.pipeline.stages import Stages, work
 from live_seg.types import Frame, Instances, Segment
 
 FRAMES_BEHIND = 2
-"""Most frames of a live source that wait for the caller: one late picture is not lost, and a caller that is
-always too slow lags no further behind."""
+"""Largest number of frames of a live source that wait for the caller. 2 frames absorb one late frame without
+loss, and limit the delay of a caller that is always too slow."""
 
 FRAMES_AHEAD = 32
-"""Most frames read ahead for EveryNth, though `batch` key frames may span more: 200 MB at full HD."""
+"""Largest number of frames read ahead by PeriodicKeyframes, even if `batch` keyframes span more. At full HD
+this is 200 MB."""
 
 
 class Propagation(Protocol):
-    """Takes instances along from frame to frame; called by one thread alone."""
+    """Propagate instances from frame to frame. Called by one thread only."""
 
     def advance(self, frame: Frame, /) -> Instances:
-        """Go on to `frame`, the next in order, and return the instances propagated to it."""
+        """Move on to `frame`, the next in order, and return the instances propagated to it."""
 
     def correct(self, index: int, instances: Instances, /) -> None:
-        """Take over what was found in frame `index`: the last one `advance` had, or one before."""
+        """Replace the propagated instances by those detected in frame `index`, at most the latest frame."""
 
 
 Identify = Callable[[Instances, float], Instances]
-"""Gives the instances found at so many seconds their ids, called in the order of the frames."""
+"""Assign track ids to the instances of a frame, given its time in seconds. Called in frame order."""
 
 
-class Newest(Stages):
-    """Hands on every frame at the source's own pace, while the newest is segmented in the background.
+class LatestKeyframe(Stages):
+    """Return every frame at the pace of the source while the newest one is segmented in the background.
 
-        with Newest(camera, segment, propagator, tracker.update) as results:
+        with LatestKeyframe(camera, segment, propagator, tracker.update) as results:
             for frame, instances in results:
                 ...
 
-    `source` is iterated by the reader thread alone, `segment` called by the worker thread alone, with one
-    image; `propagator` and `identify` are called in the caller's loop. A caller slower than the source loses
-    the oldest waiting frame. Leaving the `with` block stops and joins both threads, as with a Pipeline; a
-    frame that is being segmented then is waited for, and its result dropped. `idle` is called while no frame
-    comes, as by a Pipeline.
+    `source` is read in one thread and `segment` is called in another, with one image; `propagator` and
+    `identify` are called in the caller's loop. If the caller is slower than the source, the oldest waiting
+    frame is dropped. Leaving the `with` block stops and joins the threads, as for Pipeline; a frame that is
+    being segmented is waited for and its result discarded. `idle` works as for Pipeline.
     """
 
     def __init__(
@@ -65,41 +65,44 @@ class Newest(Stages):
         self._identify = identify
         self._idle = idle
         self._frames: Channel[Frame] = Channel(FRAMES_BEHIND, drop_oldest=True)
-        self._key: Channel[Frame] = Channel(1, drop_oldest=True)
+        self._keyframe: Channel[Frame] = Channel(1, drop_oldest=True)
         self._results: Channel[tuple[Frame, Instances]] = Channel(1)
         super().__init__(
-            (self._frames, self._key, self._results),
-            reader=(partial(read, source, self._frames), self._frames),
-            # Its failure goes where the caller waits, or it would only be seen with the next frame.
-            worker=(partial(work, self._key, segment, self._results, batch=1), self._frames),
+            (self._frames, self._keyframe, self._results),
+            source=source,
+            frames=self._frames,
+            # The worker's error goes to the channel that the caller waits for, to be raised without waiting
+            # for the next frame.
+            worker=(partial(work, self._keyframe, segment, self._results, batch=1), self._frames),
         )
 
     @property
     def dropped(self) -> int:
-        """Frames read but never handed on because newer ones came."""
+        """Number of frames read but not returned because newer ones arrived."""
         return self._frames.dropped
 
     def __iter__(self) -> Iterator[tuple[Frame, Instances]]:
-        """Yield (frame, the instances propagated to it) in the order of the source; at first there are none.
+        """Yield (frame, instances propagated to it) in source order. The first frames have none.
 
-        Raises the first error of the source or of `segment`, with its traceback, after the frames that wait;
-        whatever `propagator` and `identify` raise; ValueError when `segment` returns more or less than one.
+        After the waiting frames, raises the first error of the source or of `segment`, with its traceback.
+        Also raises any error of `propagator` and `identify`, and ValueError when `segment` does not return
+        one result.
         """
         self._check_entered()
         while frames := self._frames.take(idle=self._idle):
             (frame,) = frames
-            for past, found in self._results.take(wait=False):
-                self._propagator.correct(past.index, self._identify(found, past.seconds))
-            # From here, not from the reader: the propagator must know every frame that is segmented.
-            self._key.put(frame)
+            for past, detected in self._results.take(wait=False):
+                self._propagator.correct(past.index, self._identify(detected, past.seconds))
+            # Sent from here, not by the reader: the propagator must see every frame that is segmented.
+            self._keyframe.put(frame)
             yield frame, self._propagator.advance(frame)
 
 
-class EveryNth(Stages):
-    """Hands on every frame in order, of which 0, N, 2N, ... were segmented: for sources that can wait.
+class PeriodicKeyframes(Stages):
+    """Return every frame in order and segment frames 0, N, 2N, ...: for sources that can wait.
 
-    Used like Newest. `segment` gets 1 to `batch` images: as many key frames as are ready, out of at most
-    FRAMES_AHEAD frames read ahead. Raises UsageError when `every`, the N, or `batch` is below 1.
+    Used like LatestKeyframe. `segment` gets 1 to `batch` images: the available keyframes among at most
+    FRAMES_AHEAD frames read ahead. Raises UsageError when `every` (N) or `batch` is below 1.
     """
 
     def __init__(
@@ -114,46 +117,48 @@ class EveryNth(Stages):
         idle: Idle | None = None,
     ) -> None:
         if every < 1 or batch < 1:
-            raise UsageError(f"Both every and batch need at least 1 frame. Got every {every}, batch {batch}.")
+            raise UsageError(f"Expected every and batch to be at least 1. Got every {every}, batch {batch}.")
         self._propagator = propagator
         self._identify = identify
         self._idle = idle
         self._every = every
         ahead = min(2 * batch * every, FRAMES_AHEAD)
         self._frames: Channel[Frame] = Channel(ahead)
-        # What is in these waits in `_frames`, too, or is in the hands of reader or caller: never full.
-        self._keys: Channel[Frame] = Channel(ahead + 2)
+        # Never full: each of their frames also waits in `_frames`, or is held by the reader or the caller.
+        self._keyframes: Channel[Frame] = Channel(ahead + 2)
         self._results: Channel[tuple[Frame, Instances]] = Channel(ahead + 2)
         super().__init__(
-            (self._frames, self._keys, self._results),
-            reader=(partial(read, self._sorted(source), self._frames), self._frames),
-            worker=(partial(work, self._keys, segment, self._results, batch=batch), self._results),
+            (self._frames, self._keyframes, self._results),
+            source=self._selecting(source),
+            frames=self._frames,
+            worker=(partial(work, self._keyframes, segment, self._results, batch=batch), self._results),
         )
 
     def __iter__(self) -> Iterator[tuple[Frame, Instances]]:
-        """Yield (frame, its instances, found in it or propagated to it) in the order of the source.
+        """Yield (frame, instances detected in it or propagated to it) in the order of the source.
 
-        Raises the first error of the source or of `segment`, with its traceback, after every frame before it;
-        whatever `propagator` and `identify` raise; ValueError when `segment` miscounts.
+        After all earlier frames, raises the first error of the source or of `segment`, with its traceback.
+        Also raises any error of `propagator` and `identify`, and ValueError when `segment` does not return
+        one result per image.
         """
         self._check_entered()
         while frames := self._frames.take(idle=self._idle):
             (frame,) = frames
             instances = self._propagator.advance(frame)
-            if self._is_key(frame):
+            if self._is_keyframe(frame):
                 if not (results := self._results.take(idle=self._idle)):
                     return
-                ((_, found),) = results
-                instances = self._identify(found, frame.seconds)
+                ((_, detected),) = results
+                instances = self._identify(detected, frame.seconds)
                 self._propagator.correct(frame.index, instances)
             yield frame, instances
 
-    def _is_key(self, frame: Frame) -> bool:
+    def _is_keyframe(self, frame: Frame) -> bool:
         return frame.index % self._every == 0
 
-    def _sorted(self, source: Iterable[Frame]) -> Iterator[Frame]:
-        """Yield the frames of `source`, each key frame after the worker has it."""
+    def _selecting(self, source: Iterable[Frame]) -> Iterator[Frame]:
+        """Yield the frames of `source`, after sending each keyframe to the worker."""
         for frame in source:
-            if self._is_key(frame):
-                self._keys.put(frame)
+            if self._is_keyframe(frame):
+                self._keyframes.put(frame)
             yield frame

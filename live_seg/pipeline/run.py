@@ -1,15 +1,16 @@
-"""One session, from source to sinks: frames segmented, tracked, drawn and handed on in order."""
+"""The run loop, from source to sinks: segment, track, draw and deliver frames in order."""
 
 import contextlib
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 
+from live_seg.channel import Idle
 from live_seg.choices import Policy
 from live_seg.errors import UsageError
 from live_seg.pipeline.batched import Pipeline
-from live_seg.pipeline.channel import Idle
-from live_seg.pipeline.keyframes import EveryNth, Identify, Newest
+from live_seg.pipeline.keyframes import Identify, LatestKeyframe, PeriodicKeyframes
+from live_seg.pipeline.stages import Feeding
 from live_seg.pipeline.stats import Tally
 from live_seg.sources.opening import open_source
 from live_seg.tracking.smoother import Smoother
@@ -32,20 +33,22 @@ def run(
 ) -> Generator[tuple[Frame, Instances]]:
     """Segment the frames of `source` in the background and yield (frame, its instances) in order.
 
-    `source` is anything `open_source` takes, or an open Source, which is then left open unless it is live. Up
-    to `batch` frames are segmented at once. Policy "all" makes a source wait, "latest" drops what is too old;
-    by default files wait and live sources drop. With `track`, instances carry ids that stay over time; with
-    `smooth`, the least score shown, their masks and scores are steadied, too (see `Smoother`).
+    `source` is anything `open_source` accepts, or an open Source, which is left open unless it is live. At
+    most `batch` frames are segmented at once. Policy "all" makes the source wait; "latest" drops outdated
+    frames. The default is "latest" for live sources and "all" for others. With `track`, instances have track
+    ids that persist over time. `smooth` is the score threshold for display; if given, masks and scores are
+    also smoothed over time (see `Smoother`).
 
-    With `propagate` and "latest", the default when live, every frame is yielded as it comes, with the
-    instances of the newest segmented one propagated; without `propagate`, segmented frames alone. With "all",
-    `every` N segments frames 0, N, 2N, ... and propagates in between. `tally`, the one that `show` gets,
-    hears what is segmented and when a live source began. `idle` is called some 20 times a second while
-    nothing comes, in the caller's thread, to serve a window; the loop ends when it returns False.
+    With `propagate` and policy "latest" (the default for live sources), every frame is yielded as it arrives,
+    with the instances of the latest segmented frame propagated to it. Without `propagate`, only segmented
+    frames are yielded. With policy "all", `every` N segments frames 0, N, 2N, ... and propagates in between.
+    `tally`, if given, counts the segmented frames; pass the same one to `show`. `idle` is called about 20
+    times a second while no frame arrives, in the caller's thread, for example to update a window; the loop
+    ends when it returns False.
 
-    Raises SourceError, and whatever `segment` raises; UsageError when `every` is below 1, or more with
-    "latest" or without `propagate`. Leaving the loop early stops every thread once the generator is closed
-    (`del` it, or use `contextlib.closing`).
+    Raises SourceError; any error of `segment`; UsageError when `every` is below 1, or above 1 with policy
+    "latest" or `propagate` False. After leaving the loop early, close the generator to stop all threads (use
+    `contextlib.closing`, or delete it).
     """
     tally = tally or Tally()
     identify = _identify(track, smooth)
@@ -53,22 +56,24 @@ def run(
         opened = stack.enter_context(open_source(source)) if isinstance(source, str | int | Path) else source
         policy = policy or ("latest" if opened.live else "all")
         if every != 1 and (policy == "latest" or propagate is False):
-            raise UsageError(f"every is {every}: it needs a source that waits (policy all) and propagation.")
+            raise UsageError(f"every={every} needs policy 'all' and propagation. Set both, or every=1.")
         propagates = every != 1 or (policy == "latest" and (opened.live if propagate is None else propagate))
-        frames, counted = tally.timing(opened), tally.counting(segment)
+        frames = opened if isinstance(opened, Feeding) else tally.timing(opened)
+        counted = tally.counting(segment)
         stages = (
             _propagating(frames, counted, identify, every=every, batch=batch, idle=idle)
             if propagates
             else Pipeline(frames, counted, batch=batch, policy=policy, idle=idle)
         )
-        # A live source is closed first: that ends the reader's wait for a camera that is silent.
+        # A live source is closed first: that ends the wait for a camera that delivers nothing.
         with stages as results, contextlib.closing(opened) if opened.live else contextlib.nullcontext():
             for frame, instances in results:
+                tally.begin(opened)
                 yield frame, instances if propagates else identify(instances, frame.seconds)
 
 
 def _identify(track: bool, smooth: float | None) -> Identify:
-    """What follows and steadies instances from frame to frame."""
+    """Return the function that tracks and smooths the instances of each frame."""
     if not track:
         return _unchanged
     tracker = Tracker()
@@ -90,14 +95,15 @@ def _propagating(
     every: int,
     batch: int,
     idle: Idle | None,
-) -> Newest | EveryNth:
-    """Give every frame its instances, found or propagated: those of each `every`th, or of the newest."""
+) -> LatestKeyframe | PeriodicKeyframes:
+    """Return the pipeline that segments every `every`th frame, or the newest if 1, and propagates to all."""
     from live_seg.propagation.propagator import Propagator
 
     if every == 1:
-        return Newest(frames, segment, Propagator(), identify, idle=idle)
-    # In a file what was found holds at once: it comes in the frame it was found in.
-    return EveryNth(frames, segment, Propagator(takeover=1), identify, every=every, batch=batch, idle=idle)
+        return LatestKeyframe(frames, segment, Propagator(), identify, idle=idle)
+    # In a file, new instances are shown in full in the frame where they were detected, without a transition.
+    propagator = Propagator(takeover=1)
+    return PeriodicKeyframes(frames, segment, propagator, identify, every=every, batch=batch, idle=idle)
 
 
 def show(
@@ -110,16 +116,16 @@ def show(
 ) -> Iterator[Frame]:
     """Draw each result, write it to every sink, count it in `tally`; then yield its frame.
 
-    Ends with `results`, when a sink asks to stop, or before the first frame at or past `limit` seconds of
-    source time. Raises SinkError.
+    Ends when `results` end, when a sink requests a stop, or before the first frame at or past `limit` seconds
+    of source time. Raises SinkError.
     """
     begun = time.monotonic()
     for frame, instances in results:
         if frame.seconds >= limit:
             return
-        picture = draw(frame, instances)
-        # A list, so that every sink gets the frame even if one asks to stop.
-        wanted = [sink.write(frame, picture, instances) for sink in sinks]
+        image = draw(frame, instances)
+        # A list, so that every sink gets the frame even if an earlier one requests a stop.
+        wanted = [sink.write(frame, image, instances) for sink in sinks]
         tally.shown(frame, instances, time.monotonic() - begun)
         yield frame
         if not all(wanted):

@@ -1,4 +1,4 @@
-"""What a run has done so far, and how long its frames took."""
+"""Counts and delays of a run."""
 
 import time
 from collections.abc import Iterable
@@ -10,20 +10,21 @@ from live_seg.types import Frame, Image, Instances, Segment, Source
 
 
 class Latency:
-    """Mean and percentiles of delays, in memory that does not grow: they are counted by the millisecond."""
+    """Mean and percentiles of delays, in constant memory: a histogram with bins of 1 ms."""
 
     LONGEST = 10.0
-    """Seconds; anything longer counts as this in a percentile."""
+    """Largest delay in seconds that percentiles distinguish; longer ones count as this."""
 
     def __init__(self) -> None:
         self.count = 0
         self.last = 0.0
+        """The latest delay in seconds."""
         self.total = 0.0
-        """Seconds, of all `count`."""
+        """Sum of all delays in seconds."""
         self._bins = np.zeros(round(self.LONGEST * 1000) + 1, np.int64)
 
     def add(self, seconds: float) -> None:
-        """Count one delay, 0 or more."""
+        """Add one delay, 0 or more."""
         self.count += 1
         self.last = seconds
         self.total += seconds
@@ -31,76 +32,83 @@ class Latency:
 
     @property
     def mean(self) -> float:
-        """Seconds; 0 before the first."""
+        """Mean delay in seconds. 0 before the first."""
         return self.total / self.count if self.count else 0.0
 
     def percentile(self, percent: float) -> float:
-        """Seconds that `percent` of the delays (above 0 to 100) do not exceed, within 0.5 ms; 0 for none."""
+        """Return the delay in seconds that `percent` (0 to 100, exclusive of 0) of all delays do not exceed.
+
+        The result is accurate to 0.5 ms. It is 0 without any delay.
+        """
         rank = np.ceil(self.count * percent / 100)  # nearest rank: always a delay that occurred
         return float(np.searchsorted(np.cumsum(self._bins), rank)) / 1000
 
 
 @dataclass
 class Tally:
-    """What a session has done so far."""
+    """Counts of a run so far."""
 
     frames: int = 0
-    """Frames shown: drawn, and handed to every sink."""
+    """Frames shown: drawn, and written to every sink."""
     instances: int = 0
+    """Instances in all frames shown."""
     seconds: float = 0.0
-    """Wall clock since `show` began."""
+    """Wall-clock time since `show` began."""
     dropped: int = 0
-    """Frames never shown, because newer ones came before there was time."""
+    """Frames not shown because newer ones arrived first."""
     segmented: int = 0
-    """Frames that went through the network, shown yet or not."""
+    """Frames segmented by the network, shown yet or not."""
     begun: float | None = None
-    """`time.monotonic()` when a live source captured its first frame; None before, and for others."""
+    """`time.monotonic()` when a live source captured its first frame; None before that, and for files."""
     latency: Latency = field(default_factory=Latency)
-    """From the capture of each frame shown until every sink had it; of live sources only."""
+    """Delay of each frame shown, from capture until every sink had it. Live sources only."""
 
     @property
     def fps(self) -> float:
-        """Frames shown per second of wall clock, 0 before the first frame."""
+        """Frames shown per second of wall-clock time. 0 before the first frame."""
         return self.frames / self.seconds if self.seconds else 0.0
 
     @property
     def network_fps(self) -> float:
-        """Frames segmented per second of wall clock, 0 before the first is shown."""
+        """Frames segmented per second of wall-clock time. 0 before the first frame is shown."""
         return self.segmented / self.seconds if self.seconds else 0.0
 
     def summary(self) -> str:
-        """All of it in one line; of a live source with its delays and losses."""
+        """Return the counts as one line; for live sources with network rate, latency and dropped frames."""
         text = (
             f"{self.frames} frames in {self.seconds:.1f} s ({self.fps:.1f} fps), {self.instances} instances"
         )
         if self.begun is None:
             return text
-        mean, most = 1000 * self.latency.mean, 1000 * self.latency.percentile(95)
+        mean, p95 = 1000 * self.latency.mean, 1000 * self.latency.percentile(95)
         return (
-            f"{text}; network {self.network_fps:.1f} fps; latency {mean:.0f} ms, 95% within {most:.0f} ms; "
+            f"{text}; network {self.network_fps:.1f} fps; latency {mean:.0f} ms, 95% within {p95:.0f} ms; "
             f"{self.dropped} dropped"
         )
 
     def timing(self, source: Source) -> Iterable[Frame]:
-        """Iterate `source` and note when its first frame was captured, if it is live."""
+        """Iterate `source` and record when its first frame was captured, if it is live."""
         for frame in source:
-            if source.live and self.begun is None:
-                # Somebody else's source may not tell; then it is when the frame arrives here.
-                self.begun = source.begun or time.monotonic() - frame.seconds
+            self.begin(source, time.monotonic() - frame.seconds)
             yield frame
 
+    def begin(self, source: Source, arrived: float | None = None) -> None:
+        """Record, once, when `source` captured its first frame, by default at `arrived`."""
+        if source.live and self.begun is None:
+            self.begun = arrived if source.begun is None else source.begun
+
     def counting(self, segment: Segment) -> Segment:
-        """Make `segment` count what went through it."""
+        """Wrap `segment` to count the images passed to it."""
 
         def counted(images: list[Image]) -> list[Instances]:
-            found = segment(images)
+            detected = segment(images)
             self.segmented += len(images)
-            return found
+            return detected
 
         return counted
 
     def shown(self, frame: Frame, instances: Instances, seconds: float) -> None:
-        """Count a frame that every sink has, so many seconds after `show` began."""
+        """Count a frame that was written to every sink, `seconds` after `show` began."""
         self.frames += 1
         self.instances += len(instances)
         self.seconds = seconds

@@ -88,9 +88,17 @@ class CaptureSource(Source):
         """Yield the raw frames until the end of the capture, or until the source is closed."""
 
     def __iter__(self) -> Iterator[Frame]:
+        self._begin_reading()
+        yield from self._numbered()
+
+    def _begin_reading(self) -> None:
+        """Raise SourceError unless this is the first time that the source is read."""
         if self._iterated:
             raise SourceError(f"{self.name} was read already. Open it again to read it again.")
         self._iterated = True
+
+    def _numbered(self) -> Iterator[Frame]:
+        """Yield the captured frames with index and time; check the end unless closed."""
         count, seconds = 0, 0.0
         for raw in self._raw_frames():
             seconds = self._seconds(raw)

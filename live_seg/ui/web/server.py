@@ -18,7 +18,7 @@ from threading import Lock, Thread
 from typing import Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
-from live_seg.pipeline.channel import Channel
+from live_seg.channel import Channel
 
 logger = logging.getLogger(__name__)
 
