@@ -228,10 +228,10 @@ class TestTrigger:
     def test_memory_holds_the_last_seconds_only(self, tmp_path: Path) -> None:
         with Recorder(tmp_path / "out.mp4", FPS, trigger=Trigger(PERSON, pre=1, post=50)) as recorder:
             put(recorder, range(30))
-            assert len(recorder._waiting) == FPS + 1
-            assert sum(packed.nbytes for _, packed in recorder._waiting) < numbered(0).nbytes
+            assert len(recorder._buffer) == FPS + 1
+            assert sum(packed.nbytes for _, packed in recorder._buffer) < numbered(0).nbytes
             put(recorder, range(30, 40), seen=[30])
-            assert len(recorder._waiting) == 0
+            assert len(recorder._buffer) == 0
         assert shown(tmp_path / "out_001.mp4") == list(range(22, 40))
 
     @pytest.mark.parametrize(("pre", "post"), [(-1, 0), (0, -1), (math.nan, 0), (0, math.nan), (math.inf, 0)])
@@ -289,7 +289,7 @@ class TestSegments:
 
     @pytest.mark.parametrize("segment", [0, -1, 0.5, math.nan])
     def test_no_such_length(self, tmp_path: Path, segment: float) -> None:
-        with pytest.raises(UsageError, match="1 second or more"):
+        with pytest.raises(UsageError, match="at least 1 second"):
             Recorder(tmp_path / "out.mp4", FPS, segment=segment)
 
 
@@ -318,11 +318,11 @@ class TestDuration:
         "text", ["", "0", "0s", "-5", "ten", "10 minutes", "5d", "1e3", "1m1h", "inf", "nan"]
     )
     def test_nonsense(self, text: str) -> None:
-        with pytest.raises(UsageError, match=f"'{text}' is no duration"):
+        with pytest.raises(UsageError, match=f"'{text}' is not a duration"):
             parse_duration(text)
 
     def test_too_long_for_a_float(self) -> None:
-        with pytest.raises(UsageError, match="no duration"):
+        with pytest.raises(UsageError, match="not a duration"):
             parse_duration("9" * 400)
 
 
@@ -517,7 +517,7 @@ class TestNames:
         ],
     )
     def test_nonsense(self, template: str) -> None:
-        with pytest.raises(UsageError, match=r"Cannot name files by .*\{number:03d\} and \{time:"):
+        with pytest.raises(UsageError, match=r"Invalid file name template .*\{number:03d\} and \{time:"):
             FileNames(template)
 
     def test_an_existing_recording_is_kept(self, tmp_path: Path) -> None:

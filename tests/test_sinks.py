@@ -209,7 +209,7 @@ class TestJsonLines:
 
 class TestImages:
     def test_one_file_for_several_pictures_is_refused_at_once(self, tmp_path: Path) -> None:
-        with pytest.raises(SinkError, match="2 come"):
+        with pytest.raises(SinkError, match="there are 2"):
             Images(tmp_path / "out.png", names=["a", "b"])
 
     @pytest.mark.parametrize("suffix", [".png", ".PNG", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"])

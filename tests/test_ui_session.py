@@ -436,7 +436,7 @@ class TestRecording:
         with pytest.raises(SinkError, match=r"A recording failed: The encoder broke\."):
             session.close()
         assert told == [True, True, *[False] * 5, *[True] * 5]
-        assert caplog.messages[0] == "A recording failed, the session goes on: The encoder broke."
+        assert caplog.messages[0] == "A recording failed. The session continues. The encoder broke."
         assert len(recorder.written) == 1
 
     def test_its_failure_hides_no_other_error(self, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Video file formats by file name ending, and the codecs that pictures become in them."""
+"""Video container formats by file suffix, and the codecs used in them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,39 +6,39 @@ from pathlib import Path
 from live_seg.errors import SinkError
 
 PRESET = "veryfast"
-"""x264's effort. 125 frames of 720p on 2 cores: superfast 0.9 s and 1.25 MB, veryfast 1.3 s and 0.65 MB,
-faster 1.95 s and 0.78 MB, medium 2.9 s and 0.89 MB (crf 23): the smallest file, the model keeps the cores."""
+"""x264's speed preset. 125 frames of 720p at crf 23 on 2 cores: superfast 0.9 s and 1.25 MB, veryfast 1.3 s
+and 0.65 MB, faster 1.95 s and 0.78 MB, medium 2.9 s and 0.89 MB."""
 
-COLOURS = (
+BT709_FILTER = (
     "scale=out_color_matrix=bt709:out_range=tv,format={pixels},"
     "setparams=colorspace=bt709:color_primaries=bt709:color_trc=bt709:range=tv"
 )
-"""BT.709, converted to and declared, as otherwise each player guesses by itself."""
+"""ffmpeg filter that converts to BT.709 and declares it; players disagree about undeclared colours."""
 
 X264_MAX_CRF = 51
-"""The other end of x264's quality scale, whose 0 is the best."""
+"""Lowest quality on x264's scale; 0 is the highest."""
 
 
 @dataclass(frozen=True)
 class Codec:
-    """How ffmpeg encodes pictures: its pixel format, its encoder, and the worst value of its -crf, if any."""
+    """How ffmpeg encodes images: pixel format, encoder options, and the maximum of -crf (None: no -crf)."""
 
     pixels: str
     encoder: tuple[str, ...]
-    worst: int | None
+    max_crf: int | None
 
     def options(self, crf: int) -> list[str]:
-        """Tell ffmpeg; `crf` is on x264's scale."""
-        quality = [] if self.worst is None else ["-crf", str(round(crf * self.worst / X264_MAX_CRF))]
-        return ["-vf", COLOURS.format(pixels=self.pixels), *self.encoder, *quality]
+        """Return the ffmpeg options for the quality `crf`, given on x264's scale."""
+        quality = [] if self.max_crf is None else ["-crf", str(round(crf * self.max_crf / X264_MAX_CRF))]
+        return ["-vf", BT709_FILTER.format(pixels=self.pixels), *self.encoder, *quality]
 
 
 H264 = Codec("yuv420p", ("-c:v", "libx264", "-preset", PRESET), X264_MAX_CRF)
-"""Plays everywhere."""
+"""Opaque, supported by all players."""
 
 PRORES = Codec("yuva444p10le", ("-c:v", "prores_aw", "-profile:v", "4"), None)
-"""Transparent, for video editors: ProRes 4444, alpha within 1 of 255. 20 ms of CPU for 720p;
-prores_ks takes 90, for colours that are 0.1 instead of 0.4 off."""
+"""Transparent, for video editors: ProRes 4444, alpha accurate to 1 of 255. A 720p frame takes 20 ms of CPU
+time; with prores_ks it takes 90 ms, and the mean colour error falls from 0.4 to 0.1."""
 
 VP9 = Codec(
     "yuva420p",
@@ -50,15 +50,15 @@ VP9 = Codec(
 
 @dataclass(frozen=True)
 class Container:
-    """A file format: ffmpeg's name for it, its pictures' codec, and the audio codecs it can hold (None: all).
+    """A file format: ffmpeg's name of it, its video codec, and the audio codecs it supports (None: all).
 
-    Audio in any other codec is encoded again, with ffmpeg's encoder `audio`.
+    Audio in any other codec is re-encoded with ffmpeg's encoder `audio_encoder`.
     """
 
     format: str
     codec: Codec
-    holds: frozenset[str] | None
-    audio: str = "aac"
+    audio_codecs: frozenset[str] | None
+    audio_encoder: str = "aac"
 
 
 _MPEG4_AUDIO = frozenset({"aac", "ac3", "alac", "eac3", "mp3"})
@@ -77,16 +77,16 @@ TRANSPARENT = {
 
 
 def container_for(path: Path, *, alpha: bool) -> Container:
-    """Find the format that the ending of `path` stands for, with or without transparent pictures.
+    """Return the format for the suffix of `path`, for images with or without an alpha channel.
 
-    Raises SinkError, naming those that can be used.
+    Raises SinkError for any other suffix.
     """
     known = TRANSPARENT if alpha else OPAQUE
     if path.suffix.lower() in known:
         return known[path.suffix.lower()]
     if alpha:
         raise SinkError(
-            f"{path.name} cannot hold transparent pictures; use .mov (ProRes 4444), .webm (VP9) or a folder "
+            f"{path.name} cannot hold transparent video. Use .mov (ProRes 4444), .webm (VP9) or a folder "
             "(PNG)."
         )
-    raise SinkError(f"Cannot write video as {path.name}; use one of {', '.join(known)}.")
+    raise SinkError(f"Cannot write video as {path.name}. Use one of {', '.join(known)}.")

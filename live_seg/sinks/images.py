@@ -1,4 +1,4 @@
-"""Drawn pictures: one file, or a folder of them."""
+"""Images on disk: a single file or a folder."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,17 +8,18 @@ from live_seg.files import check_alpha, check_folder, claim, write_image
 from live_seg.types import Frame, Image, Instances, Sink
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
-"""File name endings that OpenCV writes pictures under."""
+"""Suffixes of the image formats that OpenCV writes."""
 
 
 class Images(Sink):
-    """The drawn pictures: one file when `path` ends like a picture, else a folder of 000012.png by index.
+    """Write drawn images: to the file `path` if it has an image suffix, else as PNG to the folder `path`.
 
-    With `names`, files in the folder are called by these, one for each frame index, without ending.
-    Pictures with `alpha` are (H, W, 4) uint8, BGR and alpha; a single file is then .png or .webp.
-    The folder is made with the first picture. Each picture is complete before it gets its name.
-    Raises SinkError when `path` cannot be written, or is a file or a folder with something in it and
-    `overwrite` is False. A second picture for a single file is a SinkError too.
+    The files in a folder are named by the frame index (000012.png), or by `names`: one name without suffix
+    for each frame index. With `alpha`, images are (H, W, 4) BGRA uint8, and a single file must be .png or
+    .webp. The folder is created with the first image. Each image gets its final name once it is complete.
+
+    Raises SinkError if `path` cannot be written, if it exists as a file or a non-empty folder and `overwrite`
+    is False, or if a single file receives a second image.
     """
 
     def __init__(
@@ -38,20 +39,14 @@ class Images(Sink):
                 check_alpha(path)
             claim(path, overwrite=overwrite)
             if names is not None and len(names) > 1:
-                raise SinkError(f"{path} holds one picture and {len(names)} come. Give a folder instead.")
-        elif path.is_dir():
-            check_folder(path)
-            if not overwrite and any(path.iterdir()):
-                raise SinkError(f"The folder {path} is not empty. Choose another one or pass --overwrite.")
-        elif path.exists():
-            raise SinkError(f"{path} is a file; a folder or a picture (*.png, *.jpg) was expected.")
+                raise SinkError(f"{path} holds one image, but there are {len(names)}. Give a folder instead.")
         else:
-            check_folder(path.parent)
+            _check_output_folder(path, overwrite=overwrite)
 
     def write(self, frame: Frame, image: Image, instances: Instances) -> bool:  # noqa: ARG002
-        """Write one picture. Always True. Raises SinkError."""
+        """Write one image. Returns True. Raises SinkError."""
         if self._single and self._written:
-            raise SinkError(f"{self._path} holds one picture and a second one came. Give a folder instead.")
+            raise SinkError(f"{self._path} holds one image, but there is a second. Give a folder instead.")
         name = f"{frame.index:06d}" if self._names is None else self._names[frame.index]
         path = self._path if self._single else self._path / f"{name}.png"
         write_image(image, path)
@@ -59,4 +54,16 @@ class Images(Sink):
         return True
 
     def close(self, complete: bool = True) -> None:
-        """Nothing is left to do: each picture is complete once written."""
+        """Do nothing; each image is complete once written."""
+
+
+def _check_output_folder(path: Path, *, overwrite: bool) -> None:
+    """Raise SinkError unless `path` is a folder to write to, or one that can be created."""
+    if path.is_dir():
+        check_folder(path)
+        if not overwrite and any(path.iterdir()):
+            raise SinkError(f"The folder {path} is not empty. Choose another one or pass --overwrite.")
+    elif path.exists():
+        raise SinkError(f"{path} is a file; expected a folder or an image name (*.png, *.jpg).")
+    else:
+        check_folder(path.parent)

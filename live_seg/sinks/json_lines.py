@@ -1,4 +1,4 @@
-"""JSON Lines: one object per frame."""
+"""Detections as JSON Lines."""
 
 import json
 import logging
@@ -14,11 +14,12 @@ logger = logging.getLogger(__name__)
 
 
 class JsonLines(Sink):
-    """One JSON object per frame in the file `path`: index, seconds, size, instances with their masks.
+    """Write one JSON object per frame to the file `path`: index, seconds, size, and instances with masks.
 
-    `class_names` are indexed by class id. Boxes are x1 y1 x2 y2 in frame pixels; masks are COCO's compressed
-    RLE at the frame's full resolution. Each line is on disk before the next frame comes; memory is constant.
-    Raises SinkError when `path` cannot be written, or exists and `overwrite` is False.
+    `class_names` is indexed by class id. Boxes are x1 y1 x2 y2 in frame pixels; masks are COCO's compressed
+    RLE at the full resolution of the frame. Each line is flushed at once, and memory use is constant.
+
+    Raises SinkError if `path` cannot be written, or exists and `overwrite` is False.
     """
 
     def __init__(self, path: Path, class_names: Sequence[str], *, overwrite: bool = False) -> None:
@@ -32,7 +33,7 @@ class JsonLines(Sink):
             raise SinkError(f"Cannot write {self._partial}: {error.strerror}.") from error
 
     def write(self, frame: Frame, image: Image, instances: Instances) -> bool:  # noqa: ARG002
-        """Append the line of one frame. Always True. Raises SinkError."""
+        """Append the line of one frame. Returns True. Raises SinkError."""
         line = json.dumps(self._record(frame, instances), ensure_ascii=False)
         try:
             self._file.write(line + "\n")
@@ -44,7 +45,7 @@ class JsonLines(Sink):
         return True
 
     def close(self, complete: bool = True) -> None:
-        """Give the file its final name; no file is left when no frame came."""
+        """Give the file its final name, or delete it if there were no frames."""
         if self._file.closed:
             return
         if self._empty:
