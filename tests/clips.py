@@ -1,4 +1,4 @@
-"""Real clips for the tests, made with the ffmpeg of imageio-ffmpeg, read back with it; and what is left."""
+"""Video clips for the tests, encoded and decoded with the ffmpeg of imageio-ffmpeg; and a check for leaks."""
 
 import re
 import subprocess
@@ -17,7 +17,7 @@ FFMPEG: str = imageio_ffmpeg.get_ffmpeg_exe()
 
 
 def ffmpeg(*arguments: str | Path) -> subprocess.CompletedProcess[bytes]:
-    """Run ffmpeg, overwriting; its failure is an AssertionError with its own words."""
+    """Run ffmpeg, overwriting files. A failure is an AssertionError with ffmpeg's messages."""
     command = [FFMPEG, "-hide_banner", "-nostdin", "-y", *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, check=False)
     assert done.returncode == 0, f"{command}\n{done.stderr.decode(errors='replace')}"
@@ -33,19 +33,19 @@ def clip(
     audio: int = 0,
     rotation: int = 0,
     delay: float = 0.0,
-    picture: str = "testsrc",
+    pattern: str = "testsrc",
     encode: tuple[str, ...] = (),
 ) -> Path:
-    """Make a clip at `path` (its ending chooses the container) and return `path`.
+    """Write a clip to `path`, in the container of its suffix, and return `path`.
 
-    `rate` may be a fraction ("30000/1001"); `size` may be odd; `audio` is the number of tracks, each a tone
-    of its own; `rotation` is written as metadata only, degrees counter-clockwise to turn the picture for
-    display; `delay` starts the picture that many seconds after the audio (negative: before); `picture` is an
-    ffmpeg lavfi source ("color=red"); `encode` adds output options, the last of a kind wins.
+    `rate` may be a fraction ("30000/1001"); `size` may be odd; `audio` is the number of tracks, each with a
+    different tone; `rotation` is written as metadata only, in degrees counterclockwise for display; `delay`
+    starts the video that many seconds after the audio (negative: before); `pattern` is an ffmpeg lavfi source
+    ("color=red"); `encode` adds output options, of which the last one of a kind applies.
     """
-    joint = ":" if "=" in picture else "="
+    joint = ":" if "=" in pattern else "="
     inputs: list[str] = ["-itsoffset", str(max(delay, 0.0)), "-f", "lavfi"]
-    inputs += ["-i", f"{picture}{joint}rate={rate}:size={size}:duration={seconds}"]
+    inputs += ["-i", f"{pattern}{joint}rate={rate}:size={size}:duration={seconds}"]
     for track in range(audio):
         tone = f"sine=frequency={440 * (track + 1)}:duration={seconds}"
         inputs += ["-itsoffset", str(max(-delay, 0.0)), "-f", "lavfi", "-i", tone]
@@ -61,60 +61,60 @@ def clip(
 
 
 def variable_clip(path: Path, *, audio: int = 0) -> Path:
-    """Make a clip of 1 s at 10 fps, then 1 s at 30 fps: 40 frames with their true times, 2 s long."""
+    """Write a clip of 1 s at 10 fps, then 1 s at 30 fps: 40 frames with exact times, 2 s long."""
     sparse_first = "select='gte(t,1)+not(mod(n,3))'"
     vary = ("-vf", sparse_first, "-fps_mode", "vfr", "-enc_time_base", "1/90000")
     return clip(path, seconds=2.0, audio=audio, encode=vary)
 
 
 def truncated(path: Path) -> Path:
-    """Make an mp4 cut off in the middle, as a broken copy leaves it: its index (moov) is missing."""
+    """Write an mp4 truncated to half its size, as by an aborted copy: its index (moov) is missing."""
     whole = clip(path).read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     return path
 
 
 def text_as_mp4(path: Path) -> Path:
-    """Write plain text under a video's name."""
+    """Write plain text to a file with the suffix of a video."""
     path.write_text("This is no video.\n" * 100)
     return path
 
 
 def zero_frames(path: Path) -> Path:
-    """Make a valid container that holds audio and no picture."""
+    """Write a valid container that holds audio but no video."""
     ffmpeg("-f", "lavfi", "-i", "sine=duration=1", path)
     return path
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What ffmpeg reads in a file."""
+    """Properties of a media file as read by ffmpeg."""
 
     duration: float
-    """Seconds, as the container declares; 0 where it does not."""
+    """Seconds declared by the container; 0 if none."""
     video_codec: str | None
     pixel_format: str | None
     size: tuple[int, int] | None
-    """(width, height) as shown, rotation applied."""
+    """(width, height) after rotation."""
     rotation: int
-    """Degrees counter-clockwise in the metadata."""
+    """Degrees counterclockwise in the metadata."""
     audio_codecs: tuple[str, ...]
     times: tuple[float, ...]
-    """Seconds at which each video frame is shown, counted from the earliest stream of the file."""
+    """Presentation time of each video frame in seconds, relative to the earliest stream of the file."""
     audio_spans: tuple[tuple[float, float], ...]
-    """(start, end) in seconds of each audio track as decoded."""
+    """(start, end) of each decoded audio track in seconds."""
 
 
 def probe(path: Path) -> Probe:
-    """Decode every video frame and audio track of `path` with ffmpeg and tell what is there."""
+    """Decode every video frame and audio track of `path` with ffmpeg and return their properties."""
     every = ("-map", "0:v?", "-map", "0:a?", "-fps_mode", "passthrough", "-enc_time_base", "demux")
     done = ffmpeg("-i", path, *every, "-f", "framecrc", "-")
-    told = done.stderr.decode(errors="replace").split("\nOutput #0")[0]
+    log = done.stderr.decode(errors="replace").split("\nOutput #0")[0]
     lines = done.stdout.decode().splitlines()
 
-    video = re.search(r"Stream #0:\d+.*: Video: (\w+).*?, (\w+)(?:\(|,)", told)
-    duration = re.search(r"Duration: (\d+):(\d+):([\d.]+)", told)
-    rotation = re.search(r"rotation of (-?[\d.]+) degrees", told)
+    video = re.search(r"Stream #0:\d+.*: Video: (\w+).*?, (\w+)(?:\(|,)", log)
+    duration = re.search(r"Duration: (\d+):(\d+):([\d.]+)", log)
+    rotation = re.search(r"rotation of (-?[\d.]+) degrees", log)
     shown = re.search(r"^#dimensions \d+: (\d+)x(\d+)", "\n".join(lines), re.MULTILINE)
 
     units = {
@@ -133,7 +133,7 @@ def probe(path: Path) -> Probe:
         pixel_format=video[2] if video else None,
         size=(int(shown[1]), int(shown[2])) if shown else None,
         rotation=round(float(rotation[1])) if rotation else 0,
-        audio_codecs=tuple(re.findall(r"Stream #0:\d+.*: Audio: (\w+)", told)),
+        audio_codecs=tuple(re.findall(r"Stream #0:\d+.*: Audio: (\w+)", log)),
         times=tuple(start for s, kind in kinds.items() if kind == "video" for start, _ in spans[s]),
         audio_spans=tuple(
             (spans[s][0][0], spans[s][-1][1]) for s, kind in kinds.items() if kind == "audio" and spans[s]
@@ -141,8 +141,8 @@ def probe(path: Path) -> Probe:
     )
 
 
-def pictures(path: Path) -> list[Image]:
-    """Decode the frames of `path` with ffmpeg, rotation applied: BGR, (height, width, 3) uint8 each."""
+def decode_frames(path: Path) -> list[Image]:
+    """Decode the frames of `path` with ffmpeg, after rotation, as (height, width, 3) uint8 BGR each."""
     size = probe(path).size
     assert size is not None, f"{path} holds no video"
     as_bgr = ("-fps_mode", "passthrough", "-pix_fmt", "bgr24", "-f", "rawvideo", "-")
@@ -151,13 +151,13 @@ def pictures(path: Path) -> list[Image]:
 
 
 def names(folder: Path) -> list[str]:
-    """What lies in `folder`, in order."""
+    """Return the sorted names of the files in `folder`."""
     return sorted(path.name for path in folder.iterdir())
 
 
 @pytest.fixture
 def no_process_left_behind() -> Iterator[None]:
-    """No ffmpeg outlives its test."""
+    """Fail if a child process outlives the test."""
     yield
     left = psutil.Process().children(recursive=True)
-    assert not left, f"processes still there after the test: {left}"
+    assert not left, f"child processes still running after the test: {left}"

@@ -30,7 +30,7 @@ from live_seg.models.registry import WEIGHTS
 from live_seg.sources import demo
 from live_seg.types import Frame, Image, Instances, Sink
 from live_seg.ui import window
-from tests.clips import clip, names, pictures, probe, text_as_mp4, variable_clip
+from tests.clips import clip, decode_frames, names, probe, text_as_mp4, variable_clip
 from tests.stand_ins import ROOT, StandIn
 
 COMMANDS = ("demo", "image", "video", "webcam", "eval", "train", "optimize", "bench", "doctor")
@@ -482,7 +482,7 @@ class TestEffects:
         source = clip(tmp_path / "in.mp4", rate="10", seconds=1.5)
         outputs = ("-o", out / "drawn", "--json", out / "a.jsonl")
         assert invoke("video", source, *outputs, "--effect", "blur").exit_code == 0
-        plain = pictures(source)
+        plain = decode_frames(source)
         drawn = [read_image(out / "drawn" / name) for name in names(out / "drawn")]
         hidden = [
             bool(np.abs(a.astype(int) - b)[20:100, 10:70].max() > 60)
@@ -643,7 +643,7 @@ class TestFaults:
         assert (result.exit_code, result.stdout, result.stderr) == (1, "", UNEXPECTED)
         assert names(out) == left
         if left:
-            assert len(pictures(out / "a.partial.mp4")) == fatal
+            assert len(decode_frames(out / "a.partial.mp4")) == fatal
 
     def test_are_shown_whole_on_request(
         self, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch
@@ -770,7 +770,7 @@ class TestInterrupt:
         video = probe(out / "a.mp4")
         assert frames - 1 <= len(video.times) <= frames + 1
         assert video.duration == pytest.approx(frames / 30, abs=0.1)
-        assert len(pictures(out / "a.mp4")) == len(video.times)
+        assert len(decode_frames(out / "a.mp4")) == len(video.times)
         ((_, audio_end),) = video.audio_spans
         assert audio_end == pytest.approx(frames / 30, abs=0.1)
         assert frames - 1 <= len((out / "a.jsonl").read_text().splitlines()) <= frames + 1

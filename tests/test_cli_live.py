@@ -19,7 +19,7 @@ from live_seg.sources import live
 from live_seg.types import Frame, Image, Instances
 from live_seg.ui import window
 from live_seg.ui.web import page as web
-from tests.clips import names, pictures, probe
+from tests.clips import decode_frames, names, probe
 from tests.live import FakeCapture, Sender, put_captures
 from tests.stand_ins import StandIn
 from tests.test_cli import interrupted, invoke
@@ -303,7 +303,7 @@ class TestKeys:
         assert re.fullmatch(stamp + r"\.mp4", clip)
         assert re.fullmatch(stamp + r"\.png", plain)
         assert re.fullmatch(stamp + r"_masks\.png", masks)
-        assert len(pictures(out / clip)) == 5
+        assert len(decode_frames(out / clip)) == 5
 
     def test_the_network_delivers_less_sure_ones_for_the_key_of_the_threshold(
         self, out: Path, hand: dict[int, str], monkeypatch: pytest.MonkeyPatch
@@ -503,7 +503,7 @@ def test_after_ctrl_c_the_recording_is_complete(out: Path) -> None:
     assert (code, stderr, names(out)) == (130, "", ["a.jsonl", "a.mp4"])
     told = TOLD.fullmatch(stdout.removeprefix("Interrupted: "))
     assert told, stdout
-    assert len(pictures(out / "a.mp4")) > 5
+    assert len(decode_frames(out / "a.mp4")) > 5
 
 
 def test_the_timeout_reaches_the_driver_of_cameras(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from live_seg.sources import cameras
 from live_seg.sources.live import Live
 from live_seg.types import Frame, Image, Instances, Sink
 from live_seg.ui import window
-from tests.clips import clip, pictures, probe, variable_clip
+from tests.clips import clip, decode_frames, probe, variable_clip
 from tests.stand_ins import ROOT, StandIn, left_half
 
 FOLDERS = (ROOT / "samples", ROOT / "benchmarks")
@@ -78,11 +78,11 @@ class TestProcessVideo:
 
 class TestRecordClip:
     def test_the_first_seconds_drawn(self, sample: Any, tmp_path: Path) -> None:
-        source = clip(tmp_path / "in.mp4", rate="10", seconds=2, picture="color=gray")
+        source = clip(tmp_path / "in.mp4", rate="10", seconds=2, pattern="color=gray")
         out = tmp_path / "out.mp4"
         sample("record_clip.py", source, out, "0.55")
         assert probe(out).times == pytest.approx([i / 10 for i in range(6)], abs=1e-3)
-        for before, after in zip(pictures(source)[:6], pictures(out), strict=True):
+        for before, after in zip(decode_frames(source)[:6], decode_frames(out), strict=True):
             change = np.abs(before.astype(int) - after).max(axis=2)
             assert change[40:110, 10:70].min() > 10  # the person's half
             assert change[:, 130:].max() < 10
@@ -181,7 +181,7 @@ class TestMeasuring:
 
     def test_propagation(self, sample: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         picture = "color=gray"  # nothing moves in it: what is propagated is as good as what stays
-        source = clip(tmp_path / "in.mp4", rate="10", seconds=1.2, picture=picture)
+        source = clip(tmp_path / "in.mp4", rate="10", seconds=1.2, pattern=picture)
         sample("measure_propagation.py", source, "--every", "4", "--strip", tmp_path)
         name, distances, held, propagated = capsys.readouterr().out.splitlines()
         assert name.startswith(str(source))

@@ -23,7 +23,7 @@ from live_seg.sources.image_files import ImageFiles
 from live_seg.sources.opening import open_source
 from live_seg.sources.video_files import VideoFile
 from live_seg.types import Image, Source
-from tests.clips import clip, pictures, probe, text_as_mp4, truncated, variable_clip, zero_frames
+from tests.clips import clip, decode_frames, probe, text_as_mp4, truncated, variable_clip, zero_frames
 from tests.live import FRAMES, HEIGHT, WIDTH, FakeCapture, put_captures, served
 
 
@@ -163,7 +163,7 @@ def test_time_starts_with_the_first_picture(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("quarters", [1, 2, 3])
 def test_rotation_is_honoured(tmp_path: Path, quarters: int) -> None:
-    upright = pictures(clip(tmp_path / "upright.mp4", seconds=0.1))[0]
+    upright = decode_frames(clip(tmp_path / "upright.mp4", seconds=0.1))[0]
     with open_source(clip(tmp_path / "a.mp4", seconds=0.1, rotation=90 * quarters)) as source:
         image = next(iter(source)).image
     assert source.size == image.shape[1::-1]
@@ -184,7 +184,7 @@ def test_odd_sizes_and_single_frames(tmp_path: Path, size: str, seconds: float) 
         frames = list(source)
     assert len(frames) == source.frames == round(seconds * 30)
     assert f"{source.size[0]}x{source.size[1]}" == size
-    assert np.abs(frames[0].image.astype(int) - pictures(path)[0]).mean() < 5
+    assert np.abs(frames[0].image.astype(int) - decode_frames(path)[0]).mean() < 5
 
 
 def test_sound_is_that_of_the_file(tmp_path: Path) -> None:

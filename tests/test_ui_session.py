@@ -20,7 +20,7 @@ from live_seg.ui import session as module
 from live_seg.ui.controls import Controls
 from live_seg.ui.hud import Figures, draw_hud
 from live_seg.ui.session import Screen, Session
-from tests.clips import pictures, probe
+from tests.clips import decode_frames, probe
 from tests.stand_ins import left_half
 
 SIZE = (120, 160, 3)
@@ -179,7 +179,7 @@ class TestSwitches:
         changed = [int((image != picture(index)).any(axis=2).sum()) for index, image in hand.shown]
         assert [pixels > 0 for pixels in changed] == [True, False, False, True, True, False]
         assert changed[3] > changed[0]
-        for index, image in enumerate(pictures(tmp_path / "a.mp4")):
+        for index, image in enumerate(decode_frames(tmp_path / "a.mp4")):
             assert np.abs(image.astype(int) - picture(index)).max() < 6
 
 
@@ -393,7 +393,7 @@ class TestRecording:
         first, second = recorder.written
         for path, indexes in ((first, range(3, 7)), (second, range(9, 12))):
             assert probe(path).times == pytest.approx([i / RATE for i in range(len(indexes))], abs=1e-3)
-            for image, index in zip(pictures(path), indexes, strict=True):
+            for image, index in zip(decode_frames(path), indexes, strict=True):
                 assert np.abs(image.astype(int) - picture(index)).max() < 6
 
     def test_the_controls_follow_a_trigger(self, tmp_path: Path) -> None:

@@ -21,7 +21,16 @@ from live_seg.errors import SinkError, UsageError
 from live_seg.ffmpeg import audio_tracks, video_span
 from live_seg.sinks.video_writer import VideoWriter, frame_rate, output_index
 from live_seg.types import Frame, Image, Instances
-from tests.clips import clip, ffmpeg, names, no_process_left_behind, pictures, probe, truncated, variable_clip
+from tests.clips import (
+    clip,
+    decode_frames,
+    ffmpeg,
+    names,
+    no_process_left_behind,
+    probe,
+    truncated,
+    variable_clip,
+)
 
 pytestmark = pytest.mark.usefixtures(no_process_left_behind.__name__)
 
@@ -41,14 +50,14 @@ def put(sink: VideoWriter, seconds: Iterable[float]) -> None:
 
 def shown(path: Path) -> list[int]:
     """The number of the source frame in each output frame."""
-    return [round(float(picture.mean()) / STEP) - 1 for picture in pictures(path)]
+    return [round(float(picture.mean()) / STEP) - 1 for picture in decode_frames(path)]
 
 
 def copy_through(source: Path, out: Path, fps: float, frames: int | None = None) -> Path:
     """Write the first `frames` pictures of `source`, at its own times, with its audio."""
     times = probe(source).times
     with VideoWriter(out, fps, audio=source) as sink:
-        for index, (image, at) in enumerate(zip(pictures(source)[:frames], times, strict=False)):
+        for index, (image, at) in enumerate(zip(decode_frames(source)[:frames], times, strict=False)):
             sink.write(Frame(index, at - times[0], image), image, NOTHING)
     return out
 
@@ -95,7 +104,7 @@ class TestPicture:
             sink.write(Frame(0, 0.0, image), image, NOTHING)
         assert probe(path).size == even
         expected = np.pad(image, ((0, even[1] - size[1]), (0, even[0] - size[0]), (0, 0)), mode="edge")
-        assert np.abs(pictures(path)[0].astype(int) - expected).mean() < 4
+        assert np.abs(decode_frames(path)[0].astype(int) - expected).mean() < 4
 
     def test_the_caller_may_draw_into_one_picture_again_and_again(self, tmp_path: Path) -> None:
         path = tmp_path / "out.mp4"
@@ -154,7 +163,7 @@ class TestTimeLine:
         told = probe(copy_through(source, tmp_path / "out.mp4", 30))
         assert len(told.times) == 60  # 2 s
         assert told.duration == pytest.approx(probe(source).duration, abs=1 / 30)
-        sources, outputs = pictures(source), pictures(tmp_path / "out.mp4")
+        sources, outputs = decode_frames(source), decode_frames(tmp_path / "out.mp4")
         for number, at in enumerate(probe(source).times):
             difference = np.abs(outputs[round(at * 30)].astype(int) - sources[number]).mean()
             assert difference < 5
@@ -369,7 +378,7 @@ class TestAudio:
     def test_a_run_that_begins_late_takes_the_sound_from_there(self, tmp_path: Path) -> None:
         source = flash_and_tone(tmp_path / "in.mp4", 0.0)
         with VideoWriter(tmp_path / "out.mp4", 30, audio=source) as sink:
-            for index, image in list(enumerate(pictures(source)))[15:]:
+            for index, image in list(enumerate(decode_frames(source)))[15:]:
                 sink.write(Frame(index, index / 30, image), image, NOTHING)
         assert lag(tmp_path / "out.mp4") == pytest.approx(0, abs=1 / 30)
         assert len(probe(tmp_path / "out.mp4").times) == 45
