@@ -1,4 +1,4 @@
-"""Every resampling of a mask: resizing by Matterport's rule, and arithmetic on many small square grids."""
+"""Resampling and pasting of masks: square grids (M, M) of probabilities, each spanning its own box."""
 
 from functools import lru_cache
 from typing import Any
@@ -6,22 +6,37 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+Floats = NDArray[np.float32]
 
-def _edge_weights(length: int, target: int) -> NDArray[np.float64]:
-    """How much of each resized position lies on the picture rather than on the black around it. (target,)"""
-    centres = (np.arange(target) + 0.5) * (length / target) - 0.5
-    weights: NDArray[np.float64] = np.minimum(1.0, np.minimum(1.0 + centres, length - centres))
-    return weights
+Region = tuple[slice, slice]
+"""Rows and columns of an image: `image[region]`."""
 
 
-def resize_on_black(image: NDArray[Any], height: int, width: int) -> NDArray[Any]:
-    """Resize a float `image` (H, W) or (H, W, C) to (height, width); everything outside it counts as zero.
+def paste(box: NDArray[Any], mask: Floats, size: tuple[int, int]) -> tuple[Region, Floats]:
+    """Resize `mask` (M, M) to `box` (x1 y1 x2 y2) and clip it to a frame of `size` (height, width).
 
-    Half-pixel centres, no smoothing when shrinking: `skimage.transform.resize(order=1, mode="constant",
-    anti_aliasing=False)`. OpenCV's bilinear rule is the same but repeats the border, and a bilinear filter
-    is separable: weighting the border rows and columns gives the same numbers. Same dtype as `image`.
+    Returns the region of the frame and the float32 probabilities in it; both are empty for a box that is
+    empty or outside. As in Matterport's `utils.unmold_mask`, the box is rounded to whole pixels first, and
+    cells outside the mask count as zero.
     """
-    import cv2  # here, so that what only passes frames and instances on needs no OpenCV
+    height, width = size
+    x1, y1, x2, y2 = np.rint(box).astype(int).tolist()
+    left, top, right, bottom = max(x1, 0), max(y1, 0), min(x2, width), min(y2, height)
+    if right <= left or bottom <= top:
+        return (slice(0, 0), slice(0, 0)), np.zeros((0, 0), np.float32)
+    resized = resize_zero_padded(mask, y2 - y1, x2 - x1)
+    region = (slice(top, bottom), slice(left, right))
+    return region, resized[top - y1 : bottom - y1, left - x1 : right - x1]
+
+
+def resize_zero_padded(image: NDArray[Any], height: int, width: int) -> NDArray[Any]:
+    """Resize a float `image` (H, W[, C]) to (height, width) bilinearly, with zeros outside of it.
+
+    Half-pixel centres, no antialiasing: equal to `skimage.transform.resize(order=1, mode="constant",
+    anti_aliasing=False)`. OpenCV's bilinear resize only differs in replicating the border; the filter is
+    separable, so weighting the border rows and columns gives the same values. Returns the dtype of `image`.
+    """
+    import cv2  # here, so that passing on frames and instances does not need OpenCV
 
     rows, columns = _edge_weights(image.shape[0], height), _edge_weights(image.shape[1], width)
     resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
@@ -31,25 +46,34 @@ def resize_on_black(image: NDArray[Any], height: int, width: int) -> NDArray[Any
     return resized
 
 
-Floats = NDArray[np.float32]
+def _edge_weights(length: int, target: int) -> NDArray[np.float64]:
+    """Return the bilinear weight (target,) of the image against its zero border at each resized position."""
+    centres = (np.arange(target) + 0.5) * (length / target) - 0.5
+    weights: NDArray[np.float64] = np.minimum(1.0, np.minimum(1.0 + centres, length - centres))
+    return weights
 
 
 def cell_centres(boxes: NDArray[Any], side: int) -> Floats:
-    """Where the cells of each box (N, 4), x1 y1 x2 y2, have their centres: (N, side, side, 2), x y."""
-    steps = (np.arange(side, dtype=np.float32) + 0.5) / side
-    places = boxes[:, None, :2] + (boxes[:, None, 2:] - boxes[:, None, :2]) * steps[:, None]  # (N, side, 2)
+    """Return the centres of side x side cells of each box (N, 4), x1 y1 x2 y2, as x y: (N, side, side, 2)."""
+    places = _axis_centres(boxes, side)
     centres = np.empty((len(boxes), side, side, 2), np.float32)
-    centres[..., 0] = places[:, None, :, 0]
-    centres[..., 1] = places[:, :, None, 1]
+    centres[..., 0] = places[:, 0, None, :]
+    centres[..., 1] = places[:, 1, :, None]
     return centres
 
 
-def in_picture(points: Floats, size: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Whether x y of points (..., 2) lie in a picture of `size` (h, w, ...)."""
+def _axis_centres(boxes: NDArray[Any], side: int) -> NDArray[Any]:
+    """Return x and y of the centres of `side` columns and rows of each box (N, 4): (N, 2, side)."""
+    steps = (np.arange(side, dtype=np.float32) + 0.5) / side
+    return np.asarray(boxes[:, :2, None] + (boxes[:, 2:] - boxes[:, :2])[..., None] * steps)
+
+
+def inside_image(points: Floats, size: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Return True for x y `points` (..., 2) within an image of `size` (h, w, ...)."""
     return np.asarray(np.all((points >= 0) & (points <= (size[1], size[0])), axis=-1))
 
 
-def blurred(grids: Floats, deviation: float) -> Floats:
+def gaussian_blur(grids: Floats, deviation: float) -> Floats:
     """Filter grids (N, M, M, C) with a Gaussian of `deviation` cells; outside a grid counts as zero."""
     kernel = _kernel(grids.shape[1], deviation)
     return np.asarray(np.moveaxis(kernel @ np.moveaxis(grids, 3, 1) @ kernel, 1, 3), np.float32)
@@ -57,35 +81,35 @@ def blurred(grids: Floats, deviation: float) -> Floats:
 
 @lru_cache(maxsize=8)
 def _kernel(side: int, deviation: float) -> Floats:
-    """Share of each cell of a row in the filtered value of each other: (side, side), symmetric."""
+    """Return the Gaussian weight of every cell of a row for every other one: (side, side), symmetric."""
     steps = np.arange(side)
-    shares = np.exp(-0.5 * ((steps[:, None] - steps) / deviation) ** 2) / (deviation * np.sqrt(2 * np.pi))
-    return np.asarray(shares, np.float32)
+    weights = np.exp(-0.5 * ((steps[:, None] - steps) / deviation) ** 2) / (deviation * np.sqrt(2 * np.pi))
+    return np.asarray(weights, np.float32)
 
 
-def from_grids(grids: Floats, cells: Floats, *, edge: bool) -> Floats:
-    """Read each of the grids (N, M, M) or (N, M, M, C), C at most 4, bilinearly at its cells (N, K, K, 2).
+def sample_grids(grids: Floats, cells: Floats, *, edge: bool) -> Floats:
+    """Sample each of the grids (N, M, M[, C]), C at most 4, bilinearly at its cells (N, K, K, 2).
 
-    Cells are column and row, the first cell's centre at 0. Outside a grid its edge is repeated if `edge`,
-    else it is zero. Returns (N, K, K[, C]).
+    Cells are (column, row) with the centre of the first cell at 0. Outside, a grid continues with its edge
+    values if `edge`, else with zeros. Returns (N, K, K[, C]).
     """
     import cv2
 
     n, side = grids.shape[:2]
     if not n:
         return np.zeros((*cells.shape[:3], *grids.shape[3:]), np.float32)
-    # One tall picture of all the grids, each with a border of one cell, so that one call reads them all.
-    padded = _bordered(grids, edge=edge)
+    # All grids, each with a border of one cell, are stacked into one image: a single call samples them all.
+    padded = _pad(grids, edge=edge)
     places = np.clip(cells, -1, side) + np.float32(1)
     columns = places[..., 0].reshape(-1, cells.shape[2])
     rows = places[..., 1] + (np.arange(n, dtype=np.float32) * (side + 2))[:, None, None]
-    tall = padded.reshape(n * (side + 2), side + 2, *grids.shape[3:])
-    read = cv2.remap(tall, columns, rows.reshape(columns.shape), cv2.INTER_LINEAR)
-    return np.asarray(read.reshape(*cells.shape[:3], *grids.shape[3:]), np.float32)
+    stacked = padded.reshape(n * (side + 2), side + 2, *grids.shape[3:])
+    samples = cv2.remap(stacked, columns, rows.reshape(columns.shape), cv2.INTER_LINEAR)
+    return np.asarray(samples.reshape(*cells.shape[:3], *grids.shape[3:]), np.float32)
 
 
-def _bordered(grids: Floats, *, edge: bool) -> Floats:
-    """Put a ring of cells around grids (N, M, M, ...), their edge again or zeros: np.pad in less time."""
+def _pad(grids: Floats, *, edge: bool) -> Floats:
+    """Pad grids (N, M, M, ...) by one cell of edge values or zeros; faster than `np.pad`."""
     n, side = grids.shape[:2]
     padded = np.zeros((n, side + 2, side + 2, *grids.shape[3:]), np.float32)
     padded[:, 1:-1, 1:-1] = grids
@@ -95,17 +119,16 @@ def _bordered(grids: Floats, *, edge: bool) -> Floats:
     return padded
 
 
-def resampled(boxes: NDArray[Any], masks: NDArray[Any], onto: NDArray[Any], side: int) -> NDArray[np.float32]:
-    """Read masks bilinearly at the centres of side x side cells of other boxes. (P, side, side) float32
+def resample(boxes: NDArray[Any], masks: NDArray[Any], onto: NDArray[Any], side: int) -> Floats:
+    """Sample masks bilinearly at the centres of side x side cells of other boxes: (P, side, side) float32.
 
-    `boxes` (P, 4) and `masks` (P, M, M) belong to the boxes `onto` (P, 4) one by one, or one box and mask to
-    all of them; none is empty. Outside its box a mask is zero.
+    `boxes` (P, 4) and `masks` (P, M, M) correspond to the boxes `onto` (P, 4), or one box (4,) and mask
+    (M, M) to all of them. No box is empty. Outside its box a mask is zero.
     """
     cells = masks.shape[-1]
-    steps = (np.arange(side, dtype=np.float32) + 0.5) / side
-    points = onto[:, :2, None] + (onto[:, 2:] - onto[:, :2])[..., None] * steps  # (P, 2, side)
+    points = _axis_centres(onto, side)
     start, size = boxes[..., :2, None], (boxes[..., 2:] - boxes[..., :2])[..., None]
-    inside = (points - start) / size * cells - 0.5  # in cells of the mask
-    weights = np.maximum(0, 1 - np.abs(inside[..., None] - np.arange(cells, dtype=np.float32)))
-    columns, rows = weights[:, 0], weights[:, 1]  # (P, side, M): the bilinear filter's share of each cell
+    positions = (points - start) / size * cells - 0.5  # in cells of the mask
+    weights = np.maximum(0, 1 - np.abs(positions[..., None] - np.arange(cells, dtype=np.float32)))
+    columns, rows = weights[:, 0], weights[:, 1]  # (P, side, M): bilinear weight of each cell
     return np.asarray(rows @ masks @ columns.swapaxes(1, 2), np.float32)

@@ -12,7 +12,7 @@ from live_seg.engines.engine import Engine, Found, Prepared
 from live_seg.errors import UsageError
 from live_seg.maskrcnn.config import MaskRCNNConfig
 from live_seg.maskrcnn.images import Placement, on_canvas, place_fit, place_square
-from live_seg.masks import resize_on_black
+from live_seg.masks import resize_zero_padded
 from live_seg.models.classes import choose
 from live_seg.types import Image, Instances
 
@@ -78,7 +78,7 @@ class Segmenter:
         if (height, width) != placement.frame:
             if self.layout == "square":
                 # To the letter: scikit-image computes in float64, and Matterport then drops the fractions.
-                image = resize_on_black(image.astype(np.float64), height, width).astype(np.uint8)
+                image = resize_zero_padded(image.astype(np.float64), height, width).astype(np.uint8)
             else:
                 image = _resized(image, height, width)
         rgb = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)

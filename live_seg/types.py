@@ -1,4 +1,4 @@
-"""What travels through the program, a Frame and the Instances found in it, and where it comes from."""
+"""The data passed between all parts, Frame and Instances, and the protocols Source, Sink and Segment."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -12,42 +12,40 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from live_seg.errors import SinkError
-from live_seg.masks import resize_on_black
+from live_seg.masks import Region, paste
 
 Image = NDArray[np.uint8]
 """(height, width, 3) uint8, BGR as OpenCV delivers it."""
 
-Region = tuple[slice, slice]
-"""Rows and columns of a picture: `image[region]`."""
-
 MASK_SIDE = 28
-"""Cells along one side of a mask, as Mask R-CNN's mask head makes them (paper, figure 4)."""
+"""Resolution of the masks predicted by Mask R-CNN's mask head (He et al. 2017, figure 4)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One picture of a source, with its own identity."""
+    """One image of a source, with its position and time."""
 
     index: int
     """0-based position in its source."""
     seconds: float
-    """True time since the source began: container time of a file, capture time when live."""
+    """Time since the first frame of the source: container time of a file, capture time when live."""
     image: Image
 
 
 @dataclass(frozen=True, eq=False)
 class Instances:
-    """The N objects found in one frame, best first. Boxes are frame pixels; masks stay small in their boxes.
+    """The N objects detected in one frame, best first, as columns of equal length.
 
-    Raises ValueError when the columns do not fit together.
+    Boxes are in frame pixels; each mask is a small grid that spans its box. Raises ValueError when the shapes
+    of the columns do not match.
     """
 
     boxes: NDArray[np.float32]
     """(N, 4): x1 y1 x2 y2 in pixels, x2 and y2 exclusive."""
     masks: NDArray[np.float32]
-    """(N, M, M): probability, 0..1, that a cell of the instance's own box belongs to it; M is usually 28."""
+    """(N, M, M): probability, 0..1, that a cell of the box belongs to the instance; M is usually 28."""
     class_ids: NDArray[np.int32]
-    """(N,): the network's class ids; 0, the background, never occurs."""
+    """(N,): class ids of the network, from 1; 0 is the background and never occurs."""
     scores: NDArray[np.float32]
     """(N,): 0..1."""
     track_ids: NDArray[np.int32] | None = None
@@ -75,7 +73,7 @@ class Instances:
 
     @classmethod
     def empty(cls) -> "Instances":
-        """Nothing found."""
+        """Return zero instances, untracked."""
         return cls(
             boxes=np.zeros((0, 4), np.float32),
             masks=np.zeros((0, MASK_SIDE, MASK_SIDE), np.float32),
@@ -87,7 +85,7 @@ class Instances:
         return len(self.boxes)
 
     def __getitem__(self, index: slice | NDArray[Any] | list[int]) -> "Instances":
-        """Choose instances by slice, bool mask (N,) or positions; every column is cut alike."""
+        """Index every column by a slice, a bool mask (N,) or positions."""
         return replace(
             self, **{name: value[index] for name, value in vars(self).items() if value is not None}
         )
@@ -99,14 +97,14 @@ class Instances:
         return int(self.track_ids[position])
 
     def joined(self, other: "Instances") -> "Instances":
-        """Every column of these, then of `other`; an empty one may lack ids and have masks of another size.
+        """Return these instances followed by `other`. If one of the two is empty, return the other one.
 
         Raises ValueError when neither is empty and only one has track ids, or their masks differ in size.
         """
         if not len(self) or not len(other):
             return self if len(self) else other
         if (self.track_ids is None) != (other.track_ids is None):
-            raise ValueError("Instances: expected track ids of both or of neither to join them.")
+            raise ValueError("Instances: expected track ids in both or in neither to join them.")
         theirs = vars(other)
         return Instances(
             **{
@@ -116,40 +114,27 @@ class Instances:
             }
         )
 
-    def soft(self, size: tuple[int, int]) -> Iterator[tuple[Region, NDArray[np.float32]]]:
-        """For each instance its box as a region of a frame of `size` (height, width) and the mask in it.
+    def soft_masks(self, size: tuple[int, int]) -> Iterator[tuple[Region, NDArray[np.float32]]]:
+        """Yield each instance's region of a frame of `size` (height, width) and the probabilities in it.
 
-        The mask is float32, 0..1, resized to the box at full resolution and cut to the frame; both are empty
-        for a box that is empty or outside. As in Matterport's code the box is rounded to whole pixels first,
-        and cells outside the mask count as zero (`utils.unmold_mask`).
+        The probabilities are float32, 0..1, at full resolution; see `masks.paste`.
         """
-        height, width = size
-        for box, mask in zip(np.rint(self.boxes).astype(int).tolist(), self.masks, strict=True):
-            x1, y1, x2, y2 = box
-            left, top, right, bottom = max(x1, 0), max(y1, 0), min(x2, width), min(y2, height)
-            if right <= left or bottom <= top:
-                yield (slice(0, 0), slice(0, 0)), np.zeros((0, 0), np.float32)
-                continue
-            whole = resize_on_black(mask, y2 - y1, x2 - x1)
-            yield (
-                (slice(top, bottom), slice(left, right)),
-                whole[top - y1 : bottom - y1, left - x1 : right - x1],
-            )
+        return (paste(box, mask, size) for box, mask in zip(self.boxes, self.masks, strict=True))
 
     def pasted(self, size: tuple[int, int]) -> Iterator[tuple[Region, NDArray[np.bool_]]]:
-        """For each instance its region of a frame of `size` (height, width) and the bool mask in it."""
-        for region, mask in self.soft(size):
+        """Yield each instance's region of a frame of `size` (height, width) and the bool mask in it."""
+        for region, mask in self.soft_masks(size):
             yield region, mask >= 0.5
 
     def bitmaps(self, size: tuple[int, int]) -> NDArray[np.bool_]:
-        """Full-size masks (N, height, width), bool. At full HD 100 of them are 207 MB: prefer `pasted`."""
+        """Return bool masks (N, height, width). 100 of them at full HD take 207 MB: prefer `pasted`."""
         bitmaps = np.zeros((len(self), *size), bool)
         for bitmap, (region, bits) in zip(bitmaps, self.pasted(size), strict=True):
             bitmap[region] = bits
         return bitmaps
 
     def rles(self, size: tuple[int, int]) -> Iterator[dict[str, Any]]:
-        """Each mask at `size` (height, width) as COCO's compressed RLE: {"size": [h, w], "counts": str}."""
+        """Yield masks at `size` (height, width) as compressed COCO RLE: {"size": [h, w], "counts": str}."""
         for region, bits in self.pasted(size):
             bitmap = np.zeros(size, np.uint8, order="F")
             bitmap[region] = bits
@@ -158,36 +143,36 @@ class Instances:
 
 
 Segment = Callable[[list[Image]], list[Instances]]
-"""All the rest of the program knows of a model: pictures in, one Instances for each."""
+"""The interface of a model to the rest of the package: images to one Instances each."""
 
 
 class Source(Protocol):
-    """A row of pictures, read from front to back by one `for` loop, in any thread.
+    """A sequence of frames, read once from start to end by a `for` loop, in any thread.
 
     Iterating yields Frames: `index` from 0, `image` (height, width, 3) uint8 BGR, upright, `seconds` never
-    decreasing and 0.0 for the first: the container's own time, or capture time when live. A source that
-    breaks, and one that is iterated a second time (still images start again), raise SourceError.
+    decreasing and 0.0 for the first: container time, or capture time when live. Raises SourceError when
+    reading fails, and when the source is iterated a second time (still images may be).
     """
 
     name: str
-    """For messages; holds no password."""
+    """Name for messages, without credentials."""
     fps: float
-    """Declared frames per second: positive and finite, though the true times may differ."""
+    """Declared frames per second: positive and finite; actual frame times may differ."""
     size: tuple[int, int]
-    """(width, height) as delivered, after rotation; of the first picture where still images differ."""
+    """(width, height) of the frames, after rotation; of the first one where still images differ."""
     live: bool = False
-    """Whether pictures come at their own pace and are lost when not read in time."""
+    """True if frames arrive in real time and are lost when not read in time."""
     begun: float | None = None
     """`time.monotonic()` when a live source captured its first frame; None before, and for others."""
     frames: int | None = None
-    """Declared number of pictures, often off by a few; None when unknown or endless."""
+    """Declared number of frames, often off by a few; None when unknown or endless."""
     audio: Path | None = None
-    """The file whose audio, if any, belongs to these pictures; 0.0 s is its first video frame."""
+    """The file with the audio of these frames, if it has any; 0.0 s is its first video frame."""
 
     def __iter__(self) -> Iterator[Frame]: ...
 
     def close(self) -> None:
-        """End the reading and let go of device or file; waits for a read in progress. May be repeated."""
+        """Stop reading and release the device or file; waits for a read in progress. May be called again."""
 
     def __enter__(self) -> Self:
         return self
@@ -200,25 +185,28 @@ logger = logging.getLogger(__name__)
 
 
 class Sink(Protocol):
-    """Takes finished frames in order. Inherit from it to be a context manager that closes itself."""
+    """A destination of finished frames, in order. Subclasses are context managers that close themselves."""
 
     def write(self, frame: Frame, image: Image, instances: Instances) -> bool:
-        """Take one frame, its drawn picture (H, W, 3) uint8 BGR, and what was found in it.
+        """Write one frame: its drawn image (H, W, 3 or 4) uint8 BGR(A) and its instances.
 
         Returns False when the user asked to stop. Raises SinkError.
         """
 
     def close(self, complete: bool = True) -> None:
-        """Finish, once; later calls do nothing. `complete` is False when the run failed. Raises SinkError."""
+        """Finish the output, once. `complete` is False after a failure. Raises SinkError."""
 
     def __enter__(self) -> Self:
-        """Use in a `with` block."""
+        """Return the sink itself."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close: complete without an exception or after Ctrl-C. An earlier error is never hidden by ours."""
+        """Close the sink, as complete unless an exception other than KeyboardInterrupt was raised.
+
+        A SinkError while closing after such an exception is logged, so that it does not hide the first one.
+        """
         complete = kind is None or issubclass(kind, KeyboardInterrupt)
         try:
             self.close(complete)

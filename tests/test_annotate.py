@@ -172,7 +172,7 @@ def test_labels_do_not_overlap(top: int) -> None:
     assert plate_of(found(*boxes), 200, 300).sum() == apart
 
 
-@pytest.mark.parametrize(("height", "width", "least"), [(432, 768, 13), (720, 1280, 18)])
+@pytest.mark.parametrize(("height", "width", "least"), [(432, 768, 18), (720, 1280, 22)])
 def test_labels_of_a_busy_frame_are_large_enough_and_apart(height: int, width: int, least: int) -> None:
     boxes: list[Box] = [
         (width * x, height * (0.3 + y / 9), width * (x + 0.12), height * (0.5 + y / 9))
@@ -226,15 +226,16 @@ def test_the_result_does_not_depend_on_the_order_of_tracks() -> None:
 
 def test_lines_and_text_scale_with_the_image() -> None:
     widths, rises = [], []
-    for side in (150, 1500):
+    for side in (150, 720, 1500):
         instances = found((side * 0.3, side * 0.3, side * 0.8, side * 0.8), mask=disc())
         drawn = draw(grey(side, side), instances, COCO_CLASSES, labels=False)
         beside_disc = int(side * 0.35)
         widths.append(np.count_nonzero(touched(grey(side, side), drawn)[: side // 2, beside_disc]))
         rises.append(extent(plate_of(instances, side, side))[0])
     assert widths[0] == 1
-    assert 3 <= widths[1] <= 5
-    assert rises[1] > 2 * rises[0]
+    assert 2 <= widths[1] <= 3
+    assert 3 <= widths[2] <= 5
+    assert rises[2] > 2 * rises[0]
 
 
 edges = st.one_of(st.integers(-8, 70), st.floats(-8, 70, width=32))
@@ -259,7 +260,7 @@ def test_any_box_can_be_drawn_on_an_image_of_any_size(
     assert drawn.dtype == np.uint8
     np.testing.assert_array_equal(image, before)
     near = np.zeros(size, bool)
-    for rows, columns in (region for region, bits in instances.soft(size) if bits.size):
+    for rows, columns in (region for region, bits in instances.soft_masks(size) if bits.size):
         near[max(0, rows.start - 2) : rows.stop + 2, max(0, columns.start - 2) : columns.stop + 2] = True
     if not flags[0] or not near.any():
         assert not touched(image, drawn)[~near].any()

@@ -122,7 +122,7 @@ class TestHiding:
         instances = found((x, y, x + width, y + height), masks=masks)
         made = EFFECTS["pixelate"](noise(), instances)  # noise: pixels that are not hidden differ in colour
         likely = np.zeros((120, 160), bool)
-        for region, probability in instances.soft((120, 160)):
+        for region, probability in instances.soft_masks((120, 160)):
             likely[region] |= probability >= 0.3
         block = 2 ** max(1, round(np.log2(max(np.sqrt(width * height) / 8, 1))))
         for top in range(0, 120, block):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from live_seg.errors import UsageError
-from live_seg.masks import cell_centres, from_grids
+from live_seg.masks import cell_centres
 from live_seg.propagation.flow import LONG_SIDE, Flow, reduced_size, sample
 from live_seg.propagation.motion import motion_of
 from live_seg.propagation.propagator import FADE, KEPT, Propagator, blended
@@ -308,14 +308,6 @@ def test_a_field_is_read_at_pixel_centres() -> None:
     points = np.array([[[[0.5, 0.5], [1.0, 0.5]], [[7.5, 4.5], [99, 99]]]], np.float32)
     np.testing.assert_allclose(sample(field, points)[0], np.array([[0, 0.5], [39, 39]]), atol=1e-4)
     assert sample(field, points[:0]).shape == (0, 2, 2)
-
-
-def test_grids_are_read_each_for_itself() -> None:
-    grids = np.stack([np.full((4, 4), value, np.float32) for value in (1, 2, 3)])
-    cells = np.full((3, 2, 2, 2), -0.5, np.float32)
-    np.testing.assert_allclose(from_grids(grids, cells, edge=True)[:, 0, 0], [1, 2, 3])
-    np.testing.assert_allclose(from_grids(grids, cells, edge=False)[:, 0, 0], [0.25, 0.5, 0.75])
-    np.testing.assert_allclose(from_grids(grids, cells - 9, edge=False), 0)
 
 
 def test_blending_keeps_columns_together() -> None:

@@ -5,7 +5,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from live_seg.errors import UsageError
-from live_seg.masks import resampled
 from live_seg.tracking.tracker import MOST, Tracker, closeness, mask_iou
 from live_seg.types import MASK_SIDE, Instances
 
@@ -310,13 +309,6 @@ def test_closeness_of_boxes_known_by_hand() -> None:
     others = np.array([(0, 0, 100, 100), (0, 25, 100, 75), (200, 0, 300, 100)], np.float32)
     near = closeness(np.array([(25, 0, 125, 100)], np.float32), others, np.array([0.5, 1, 1]))
     np.testing.assert_allclose(near, [[0.5, 1 - 25 / np.sqrt(5000), 0]], rtol=1e-6)
-
-
-def test_a_mask_read_in_its_own_box_is_itself_and_nothing_outside() -> None:
-    masks = np.random.default_rng(0).random((2, 28, 28), np.float32)
-    boxes = np.array([(3, 4, 50, 90), (0.5, 0.25, 9, 8)], np.float32)
-    np.testing.assert_allclose(resampled(boxes, masks, boxes, 28), masks, atol=1e-4)
-    assert not resampled(boxes, masks, boxes + 100, 28).any()
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ corners = st.tuples(*[st.floats(-60, 90, width=32)] * 4)
 
 
 def found(boxes: list[tuple[float, ...]], side: int = MASK_SIDE, seed: int = 0) -> Instances:
-    """Instances with these boxes and masks of noise."""
+    """Return instances with these boxes and random masks."""
     n = len(boxes)
     masks = np.random.default_rng(seed).random((n, side, side), np.float32)
     return Instances(
@@ -54,7 +54,7 @@ def columns(n: int = 2) -> dict[str, NDArray[Any]]:
         ("confirmed", (3,)),
     ],
 )
-def test_columns_that_do_not_fit_are_refused(name: str, shape: tuple[int, ...]) -> None:
+def test_columns_whose_shapes_do_not_match_are_rejected(name: str, shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="expected boxes"):
         Instances(**{**columns(), name: np.zeros(shape)})
 
@@ -66,7 +66,7 @@ def test_track_ids_and_confirmed_come_together(name: str) -> None:
         Instances(**others)
 
 
-def test_a_mask_may_have_any_side() -> None:
+def test_masks_may_have_any_resolution() -> None:
     assert len(found([(0, 0, 4, 4)], side=14)) == 1
 
 
@@ -77,14 +77,14 @@ def test_only_a_confirmed_track_has_a_confirmed_id() -> None:
     assert [tracked.confirmed_id(position) for position in range(2)] == [None, 8]
 
 
-def test_nothing_found() -> None:
+def test_empty_instances() -> None:
     nothing = Instances.empty()
     assert len(nothing) == 0
     assert nothing.track_ids is None
     assert nothing.confirmed is None
     assert nothing.bitmaps(FRAME).shape == (0, *FRAME)
-    for way in (nothing.soft, nothing.pasted, nothing.rles):
-        assert list(way(FRAME)) == []
+    for masks in (nothing.soft_masks, nothing.pasted, nothing.rles):
+        assert list(masks(FRAME)) == []
     assert len(nothing[np.zeros(0, bool)]) == 0
     assert len(nothing[:5]) == 0
 
@@ -101,7 +101,7 @@ def test_nothing_found() -> None:
     ],
 )
 @pytest.mark.parametrize("tracked", [False, True])
-def test_every_column_is_cut_alike(index: Any, positions: list[int], tracked: bool) -> None:
+def test_every_column_is_indexed(index: Any, positions: list[int], tracked: bool) -> None:
     whole = found([(0, 0, 5, 5), (1, 2, 3, 4), (9, 9, 20, 20)])
     if tracked:
         whole = replace(
@@ -117,7 +117,7 @@ def test_every_column_is_cut_alike(index: Any, positions: list[int], tracked: bo
 
 
 @pytest.mark.parametrize("tracked", [False, True])
-def test_joined_has_every_column_of_both(tracked: bool) -> None:
+def test_joined_concatenates_every_column(tracked: bool) -> None:
     one, other = found([(0, 0, 5, 5), (1, 2, 3, 4)]), found([(9, 9, 20, 20)], seed=1)
     if tracked:
         one = replace(one, track_ids=np.array([7, 8], np.int32), confirmed=np.array([True, True]))
@@ -131,7 +131,7 @@ def test_joined_has_every_column_of_both(tracked: bool) -> None:
         assert column.dtype == getattr(one, name).dtype
 
 
-def test_joined_with_nothing_is_the_other() -> None:
+def test_joined_with_empty_instances_is_the_other() -> None:
     some = found([(0, 0, 5, 5)], side=14)
     some = replace(some, track_ids=np.array([7], np.int32), confirmed=np.array([True]))
     assert some.joined(Instances.empty()) is some
@@ -139,9 +139,9 @@ def test_joined_with_nothing_is_the_other() -> None:
     assert len(Instances.empty().joined(Instances.empty())) == 0
 
 
-def test_what_cannot_be_joined() -> None:
+def test_instances_that_do_not_match_cannot_be_joined() -> None:
     some = found([(0, 0, 5, 5)])
-    with pytest.raises(ValueError, match="of both or of neither"):
+    with pytest.raises(ValueError, match="in both or in neither"):
         some.joined(replace(some, track_ids=np.array([7], np.int32), confirmed=np.array([True])))
     with pytest.raises(ValueError, match="must match"):
         some.joined(found([(0, 0, 5, 5)], side=14))
@@ -149,12 +149,13 @@ def test_what_cannot_be_joined() -> None:
 
 @given(boxes=st.lists(corners, max_size=4), side=st.sampled_from([1, 7, 28]), seed=st.integers(0, 99))
 @settings(max_examples=60, deadline=None)
-def test_every_way_to_ask_for_masks_agrees(boxes: list[tuple[float, ...]], side: int, seed: int) -> None:
+def test_all_forms_of_masks_agree(boxes: list[tuple[float, ...]], side: int, seed: int) -> None:
     instances = found(boxes, side, seed)
     bitmaps = instances.bitmaps(FRAME)
     assert bitmaps.shape == (len(instances), *FRAME)
-    ways = zip(bitmaps, instances.soft(FRAME), instances.pasted(FRAME), instances.rles(FRAME), strict=True)
-    for bitmap, (soft_region, soft), (region, bits), rle in ways:
+    soft_masks, pasted = instances.soft_masks(FRAME), instances.pasted(FRAME)
+    forms = zip(bitmaps, soft_masks, pasted, instances.rles(FRAME), strict=True)
+    for bitmap, (soft_region, soft), (region, bits), rle in forms:
         assert soft_region == region
         assert soft.dtype == np.float32
         assert soft.shape == bits.shape == bitmap[region].shape
@@ -175,7 +176,7 @@ def test_every_way_to_ask_for_masks_agrees(boxes: list[tuple[float, ...]], side:
 @settings(max_examples=60, deadline=None)
 @example(corner=(-10, -20), size=(30, 40), seed=0)
 @example(corner=(25, 15), size=(50, 60), seed=0)
-def test_a_frame_shows_the_part_of_a_mask_that_lies_on_it(
+def test_a_mask_is_clipped_to_the_frame(
     corner: tuple[float, float], size: tuple[float, float], seed: int
 ) -> None:
     around = 128  # wide enough for the whole box; even, as halves are rounded to even
@@ -195,13 +196,13 @@ def test_a_frame_shows_the_part_of_a_mask_that_lies_on_it(
         pytest.param((3, 31, 20, 50), id="below"),
         pytest.param((5, 5, 5, 9), id="no width"),
         pytest.param((5, 5, 9, 5), id="no height"),
-        pytest.param((9, 9, 5, 5), id="inside out"),
+        pytest.param((9, 9, 5, 5), id="inverted"),
         pytest.param((5, 5, 5.4, 9), id="no width once rounded"),
     ],
 )
-def test_a_box_that_is_empty_or_outside_has_no_pixels(box: tuple[float, ...]) -> None:
+def test_an_empty_or_outside_box_has_no_pixels(box: tuple[float, ...]) -> None:
     instances = found([box])
-    [(region, soft)] = instances.soft(FRAME)
+    [(region, soft)] = instances.soft_masks(FRAME)
     assert region == (slice(0, 0), slice(0, 0))
     assert soft.shape == (0, 0)
     assert not instances.bitmaps(FRAME).any()
@@ -211,13 +212,13 @@ def test_a_box_that_is_empty_or_outside_has_no_pixels(box: tuple[float, ...]) ->
 
 def test_a_box_is_rounded_to_whole_pixels_right_and_bottom_exclusive() -> None:
     instances = found([(2.4, 3.6, 10.4, 12.6)])
-    [(region, _)] = instances.soft(FRAME)
+    [(region, _)] = instances.soft_masks(FRAME)
     assert region == (slice(4, 13), slice(2, 10))
 
 
 @given(height=st.integers(1, 120), width=st.integers(1, 120), side=st.sampled_from([2, 14, 28]))
 @settings(max_examples=60, deadline=None)
-def test_a_mask_of_ones_fills_its_box_but_for_the_corners(height: int, width: int, side: int) -> None:
+def test_a_mask_of_ones_fills_its_box_except_the_corners(height: int, width: int, side: int) -> None:
     box = np.array([[0, 0, width, height]], np.float32)
     ones = Instances(**{**columns(1), "boxes": box, "masks": np.ones((1, side, side), np.float32)})
     [(_, bits)] = ones.pasted((height, width))

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from live_seg.errors import UsageError
-from live_seg.types import Image, Instances, Region
+from live_seg.masks import Region
+from live_seg.types import Image, Instances
 
 Colour = tuple[int, int, int]
 """Blue, green, red, each 0..255."""

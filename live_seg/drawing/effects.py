@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from live_seg.errors import UsageError, nearest
 from live_seg.files import expand_user, read_image
-from live_seg.types import Image, Instances, Region
+from live_seg.masks import Region
+from live_seg.types import Image, Instances
 
 Effect = Callable[[Image, Instances], Image]
 """Map an image (H, W, 3) uint8 BGR and its instances to a new image of the same type or, for `cutout`,
@@ -216,7 +217,7 @@ def _feather(size: tuple[int, ...]) -> int:
 
 
 def _regions(instances: Instances, size: tuple[int, ...], margin: int) -> Iterator[Region]:
-    """Yield each box, rounded as in `Instances.soft`, expanded by `margin` and clipped to `size` (h, w)."""
+    """Yield each box, rounded as in `masks.paste`, expanded by `margin` and clipped to `size` (h, w)."""
     corners = np.rint(instances.boxes).astype(int) + np.array([-margin, -margin, margin, margin])
     limits = (size[1], size[0], size[1], size[0])
     for left, top, right, bottom in np.clip(corners, 0, limits).tolist():
@@ -250,7 +251,7 @@ def _continued(instances: Instances, size: tuple[int, ...]) -> Instances:
 def _bits(instances: Instances, size: tuple[int, ...], least: float) -> Alpha:
     """Return 255 where the mask probability of any instance is at least `least`, else 0."""
     bits = np.zeros(size[:2], np.uint8)
-    for region, probability in instances.soft((size[0], size[1])):
+    for region, probability in instances.soft_masks((size[0], size[1])):
         bits[region] |= (probability >= least).view(np.uint8) * np.uint8(255)
     return bits
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from live_seg.masks import blurred, from_grids
+from live_seg.masks import gaussian_blur, sample_grids
 from live_seg.propagation.flow import sample
 from live_seg.types import Image, Instances
 
@@ -66,8 +66,8 @@ class Appearance:
 
     def refined(self, masks: Floats, cells: Floats, colours: Floats) -> Floats:
         """Correct `masks` (N, M, M), of the key's `cells` (N, M, M, 2), by the `colours` (N, M, M, 3) now."""
-        gain = _read(self.tables, colours) - from_grids(self.evidence, cells, edge=True)
-        gain = blurred(gain[..., None], EVIDENCE_SMOOTH)[..., 0]
+        gain = _read(self.tables, colours) - sample_grids(self.evidence, cells, edge=True)
+        gain = gaussian_blur(gain[..., None], EVIDENCE_SMOOTH)[..., 0]
         gain = np.sign(gain) * np.maximum(np.abs(gain) - UNMOVED, 0)
         known = np.clip(masks, 1 - SURE, SURE)
         odds = known / (1 - known) * np.exp(PULL * gain)
@@ -92,7 +92,7 @@ def _tables(instances: Instances, picture: Image) -> Floats:
     height, width = picture.shape[:2]
     labels = _bins(picture)
     counts = np.zeros((2, len(instances), BINS**3), np.float32)
-    regions = instances.soft((height, width))
+    regions = instances.soft_masks((height, width))
     for position, (box, (region, mask)) in enumerate(zip(instances.boxes, regions, strict=True)):
         reach = AROUND * (box[2:] - box[:2])
         left, top = np.maximum(box[:2] - reach, 0).astype(int)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from live_seg.masks import blurred, cell_centres, from_grids, in_picture
+from live_seg.masks import cell_centres, gaussian_blur, inside_image, sample_grids
 from live_seg.propagation.appearance import Appearance
 from live_seg.propagation.flow import Step, sample
 from live_seg.types import Instances
@@ -69,7 +69,7 @@ class Moving:
         motion, agreed = followed[..., :2], followed[..., 2]
         ends = self.points + motion
         change = self.appearance.change(sample(step.picture, ends))
-        trust: Floats = agreed * in_picture(ends, step.picture.shape) / (1 + (change / CHANGED) ** 4)
+        trust: Floats = agreed * inside_image(ends, step.picture.shape) / (1 + (change / CHANGED) ** 4)
         masks = self.key.masks
         area = np.maximum(masks.sum(axis=(1, 2)), 1e-3)
         return replace(
@@ -93,7 +93,7 @@ class Moving:
         for last in (False, True):
             targets = cell_centres(boxes, side)
             cells = _inverted(targets, matrix, residual)
-            masks = from_grids(key.masks, cells, edge=False)
+            masks = sample_grids(key.masks, cells, edge=False)
             masks = self.appearance.refined(masks, cells, sample(step.picture, targets))
             if not last:
                 boxes = _fitted(key, boxes, masks)
@@ -128,7 +128,7 @@ def motion_of(values: Floats, weights: Floats) -> tuple[Floats, Floats]:
         robust = fixed / (1 + misses / spread[:, None])
     left = np.asarray(values - _applied(matrix, side), np.float32)
     share = weights[..., None]
-    residual = blurred(share * left, SMOOTH) / (blurred(share, SMOOTH) + 0.02)
+    residual = gaussian_blur(share * left, SMOOTH) / (gaussian_blur(share, SMOOTH) + 0.02)
     return np.asarray(matrix, np.float32), np.asarray(residual, np.float32)
 
 
@@ -191,5 +191,5 @@ def _inverted(targets: Floats, matrix: Floats, residual: Floats) -> Floats:
     for _ in range(INVERSIONS):
         places = (targets - matrix[:, None, None, 2] - shift) @ inverse
         cells = np.asarray((places + 1) / 2 * side - 0.5, np.float32)
-        shift = from_grids(residual, cells, edge=True)
+        shift = sample_grids(residual, cells, edge=True)
     return cells

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from live_seg.errors import UsageError
-from live_seg.masks import blurred, resampled
+from live_seg.masks import gaussian_blur, resample
 from live_seg.tracking.tracker import MOST
 from live_seg.types import Instances
 
@@ -114,9 +114,9 @@ class _Tracks:
         boxes, box_speed = one_euro(self.boxes, self.box_speed, at, elapsed, size)
         # Averaged in the picture, not in the box: when an arm is raised, the rest of a person stays.
         masks, mask_speed = (
-            resampled(_filled(self.boxes), old, boxes, side) for old in (self.masks, self.mask_speed)
+            resample(_filled(self.boxes), old, boxes, side) for old in (self.masks, self.mask_speed)
         )
-        latest = resampled(at, found.masks, boxes, side)
+        latest = resample(at, found.masks, boxes, side)
         masks, mask_speed = one_euro(masks, mask_speed, latest, elapsed, np.float32(1))
         scores = self.scores - np.expm1(-elapsed / SCORE_SECONDS) * (found.scores - self.scores)
         return _Tracks(self.numbers, found.seen, self.shown, scores, boxes, box_speed, masks, mask_speed)
@@ -134,7 +134,7 @@ def one_euro(
     seconds = elapsed.reshape(-1, *[1] * (values.ndim - 1))
     ahead = latest - values
     speed = speed + _share(SPEED_CUTOFF, seconds) * (ahead / unit / seconds - speed)
-    common = blurred(speed[..., None], NEIGHBOURS)[..., 0] if speed.ndim == 3 else speed
+    common = gaussian_blur(speed[..., None], NEIGHBOURS)[..., 0] if speed.ndim == 3 else speed
     return values + _share(SLOWEST + HASTE * common**2, seconds) * ahead, speed
 
 

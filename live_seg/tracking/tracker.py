@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from live_seg.errors import UsageError
-from live_seg.masks import resampled
+from live_seg.masks import resample
 from live_seg.types import Instances
 
 GRID = 32
@@ -129,7 +129,7 @@ def mask_iou(a: Instances, b: Instances) -> NDArray[np.float32]:
     """Overlap of the masks of every pair: area in common over area of both. (N, M) float32, 0..1.
 
     Counted at GRID x GRID points of the box around each pair whose boxes overlap, where a mask resized
-    bilinearly is at least 0.5, the rule of `Instances.soft`; boxes are not rounded. Two empty masks: 0.
+    bilinearly is at least 0.5, the rule of `Instances.soft_masks`; boxes are not rounded. Two empty masks: 0.
     """
     corner = np.maximum(a.boxes[:, None, :2], b.boxes[:, :2])  # (N, M, 2)
     touching = np.all(corner < np.minimum(a.boxes[:, None, 2:], b.boxes[:, 2:]), axis=2)  # (N, M)
@@ -139,8 +139,8 @@ def mask_iou(a: Instances, b: Instances) -> NDArray[np.float32]:
         least = np.minimum(a.boxes[position, :2], b.boxes[near, :2])
         most = np.maximum(a.boxes[position, 2:], b.boxes[near, 2:])
         hull = np.concatenate([least, most], axis=1)
-        one = resampled(a.boxes[position], a.masks[position], hull, GRID) >= 0.5
-        other = resampled(b.boxes[near], b.masks[near], hull, GRID) >= 0.5
+        one = resample(a.boxes[position], a.masks[position], hull, GRID) >= 0.5
+        other = resample(b.boxes[near], b.masks[near], hull, GRID) >= 0.5
         either = np.count_nonzero(one | other, axis=(1, 2))
         overlap[position, near] = np.count_nonzero(one & other, axis=(1, 2)) / np.maximum(either, 1)
     return overlap

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from live_seg.files import read_image
+from live_seg.masks import Region
 from live_seg.training.photos import Annotated, Ring
-from live_seg.types import Image, Region
+from live_seg.types import Image
 
 MASK_GRID = 56
 """Side of the grid an object's mask is kept on (Matterport `Config.MINI_MASK_SHAPE`)."""
