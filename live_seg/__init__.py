@@ -6,7 +6,7 @@
     for frame, instances in live_seg.run("street.mp4", segment):
         print(frame.seconds, instances.boxes)
 
-Names are loaded when first used: importing the package loads neither TensorFlow nor OpenCV.
+Exports are imported on first use, so `import live_seg` loads neither TensorFlow nor OpenCV.
 """
 
 from importlib import import_module
@@ -18,35 +18,48 @@ if TYPE_CHECKING:
     from live_seg.models.load import load
     from live_seg.pipeline.run import run
     from live_seg.segmenter import Segmenter
+    from live_seg.sinks.json_lines import JsonLines
+    from live_seg.sinks.video_writer import VideoWriter
     from live_seg.sources.opening import open_source
+    from live_seg.tracking.tracker import Tracker
     from live_seg.types import Frame, Instances
+    from live_seg.ui.window import Window
 
 __version__ = "0.2.0"
 
-_HOME = {
-    "LiveSegError": "errors",
-    "SinkError": "errors",
-    "SourceError": "errors",
-    "UsageError": "errors",
-    "WeightsError": "errors",
+_MODULES = {
     "Frame": "types",
     "Instances": "types",
+    "JsonLines": "sinks.json_lines",
+    "LiveSegError": "errors",
     "Segmenter": "segmenter",
-    "load": "models.load",
+    "SinkError": "errors",
+    "SourceError": "errors",
+    "Tracker": "tracking.tracker",
+    "UsageError": "errors",
+    "VideoWriter": "sinks.video_writer",
+    "WeightsError": "errors",
+    "Window": "ui.window",
     "draw": "drawing.annotate",
+    "load": "models.load",
     "open_source": "sources.opening",
     "run": "pipeline.run",
 }
+"""The module that defines each export."""
 
 __all__ = [
     "Frame",
     "Instances",
+    "JsonLines",
     "LiveSegError",
     "Segmenter",
     "SinkError",
     "SourceError",
+    "Tracker",
     "UsageError",
+    "VideoWriter",
     "WeightsError",
+    "Window",
     "draw",
     "load",
     "open_source",
@@ -55,9 +68,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:

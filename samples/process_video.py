@@ -6,7 +6,7 @@ import live_seg
 
 
 def main(path: str) -> None:
-    """Print the most people seen at once in every second of the video at `path`."""
+    """Print the largest number of people in any frame, for each second of the video at `path`."""
     segment = live_seg.load("person")
     second, most = 0, 0
     for frame, instances in live_seg.run(path, segment):

@@ -4,13 +4,12 @@ import sys
 from pathlib import Path
 
 import live_seg
-from live_seg.sinks.video_writer import VideoWriter
 
 
 def main(spec: str, out: str, seconds: str = "10") -> None:
-    """Write the first `seconds` of the source `spec`, segmented, to the video file `out`."""
+    """Write the first `seconds` of the source `spec`, annotated, to the video file `out`."""
     segment = live_seg.load("person")
-    with live_seg.open_source(spec) as source, VideoWriter(Path(out), source.fps) as clip:
+    with live_seg.open_source(spec) as source, live_seg.VideoWriter(Path(out), source.fps) as clip:
         for frame, instances in live_seg.run(source, segment):
             if frame.seconds >= float(seconds):
                 break

@@ -21,11 +21,11 @@ from typer.testing import CliRunner, Result
 
 from live_seg.benchmark import stages
 from live_seg.benchmark.benchmark import benchmark
-from live_seg.benchmark.launch import launch
-from live_seg.benchmark.measured import Measured, in_columns
-from live_seg.benchmark.report import comparison, figures, ratios, table
-from live_seg.benchmark.stages import Contestant
-from live_seg.benchmark.whole import Excerpt, end_to_end, launched
+from live_seg.benchmark.end_to_end import Excerpt, end_to_end_fps
+from live_seg.benchmark.launch import measure_command, run_command
+from live_seg.benchmark.measurement import Measurement, in_columns
+from live_seg.benchmark.report import as_json, comparison, speedups, table
+from live_seg.benchmark.stages import Candidate
 from live_seg.cli import bench
 from live_seg.cli.main import app
 from live_seg.cli.options import ModelOptions
@@ -73,14 +73,14 @@ class Pretender(Engine):
             return np.ones((len(found.rows), 28, 28), np.float32)
 
 
-def contestant(name: str = "auto", calls: list[tuple[str, int]] | None = None) -> Contestant:
-    return Contestant(name, Segmenter(Pretender(name, calls), ("background", "person")))
+def candidate(name: str = "auto", calls: list[tuple[str, int]] | None = None) -> Candidate:
+    return Candidate(name, Segmenter(Pretender(name, calls), ("background", "person")))
 
 
-def measured(name: str = "keras", scale: float = 1.0, frames: int = 4) -> Measured:
+def measurement(name: str = "keras", scale: float = 1.0, frames: int = 4) -> Measurement:
     column = scale * np.arange(1.0, frames + 1) / 1000
     columns = {"decode": column / scale, "trunk": 5 * column, "heads": 2 * column, "encode": column / scale}
-    return Measured(name, "thin air", columns, 40.0 / scale, 2.0 * scale, 300 * 2**20)
+    return Measurement(name, "thin air", columns, 40.0 / scale, 2.0 * scale, 300 * 2**20)
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def street(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     """The command's engines pretend, its program does nothing; who is called how."""
     told: list[tuple[str, int]] = []
-    load = lambda options: contestant(options.engine, told).segment  # noqa: E731
+    load = lambda options: candidate(options.engine, told).segment  # noqa: E731
     monkeypatch.setattr(ModelOptions, "load", load)
     monkeypatch.setattr(bench, "PROGRAM", tuple(NOTHING))
     return told
@@ -136,15 +136,15 @@ class TestColumns:
         assert [column.tolist() for column in columns.values()] == [[1, 0], [2, 4], [0, 5], [0, 6], [3, 0]]
 
     def test_the_networks_parts_are_what_an_engine_tells_of(self) -> None:
-        assert measured().parts == ("trunk", "heads")
-        assert measured().network.tolist() == pytest.approx([0.007, 0.014, 0.021, 0.028])
-        assert measured().whole.tolist() == pytest.approx([0.009, 0.018, 0.027, 0.036])
-        assert measured().network_fps == pytest.approx(4 / 0.07)
+        assert measurement().parts == ("trunk", "heads")
+        assert measurement().network.tolist() == pytest.approx([0.007, 0.014, 0.021, 0.028])
+        assert measurement().total.tolist() == pytest.approx([0.009, 0.018, 0.027, 0.036])
+        assert measurement().network_fps == pytest.approx(4 / 0.07)
 
 
 class TestReport:
     def test_the_table_holds_every_stage_and_the_figures_in_all(self) -> None:
-        lines = table(measured()).splitlines()
+        lines = table(measurement()).splitlines()
         assert lines[0] == "keras, runs on thin air"
         assert [line[:15].rstrip() for line in lines[2:8]] == [
             "decode",
@@ -166,7 +166,7 @@ class TestReport:
     @given(arrays(np.float64, (3, 5), elements=st.floats(0.0, 10.0)))
     def test_shares_of_the_stages_make_up_the_whole(self, times: NDArray[np.float64]) -> None:
         columns = dict(zip(("decode", "trunk", "draw"), times, strict=True))
-        found = figures([Measured("keras", "", columns, 1.0, 1.0, 1)])[0]["stages"]
+        found = as_json([Measurement("keras", "", columns, 1.0, 1.0, 1)])[0]["stages"]
         parts = [found[name]["mean_ms"] for name in columns]
         assert sum(parts) == pytest.approx(found["all"]["mean_ms"])
         for figure in found.values():
@@ -175,8 +175,8 @@ class TestReport:
             )
 
     def test_ratios_are_of_each_frame_with_itself(self) -> None:
-        slow, fast = measured(), measured("openvino", 0.5)
-        found = ratios(fast, slow)
+        slow, fast = measurement(), measurement("openvino", 0.5)
+        found = speedups(fast, slow)
         assert found == pytest.approx(
             {"network": 2.0, "one frame": 9 / 5.5, "end to end": 2.0, "start-up": 2.0}
         )
@@ -190,8 +190,8 @@ class TestReport:
         ]
 
     def test_an_engine_that_tells_of_no_stage(self) -> None:
-        silent = Measured("auto", "thin air", {"decode": np.ones(2)}, 1.0, 1.0, 1)
-        assert ratios(silent, silent)["network"] is None
+        silent = Measurement("auto", "thin air", {"decode": np.ones(2)}, 1.0, 1.0, 1)
+        assert speedups(silent, silent)["network"] is None
         assert "end to end 1.0 fps\n" in table(silent)
         assert " - " in comparison([silent, silent])
 
@@ -200,7 +200,7 @@ class TestStages:
     def test_every_frame_counts_in_every_stage(self, street: Path, tmp_path: Path) -> None:
         video = tmp_path / "drawn.mp4"
         with open_source(street) as source:
-            (columns,) = stages.measure(source, [contestant()], video, batch=4)
+            (columns,) = stages.measure(source, [candidate()], video, batch=4)
         assert list(columns) == STAGES
         assert {len(column) for column in columns.values()} == {FRAMES}
         assert all((column >= 0).all() for column in columns.values())
@@ -214,7 +214,7 @@ class TestStages:
         calls: list[tuple[str, int]] = []
         with open_source(street) as source:
             found = stages.measure(
-                source, [contestant(name, calls) for name in "abc"], tmp_path / "drawn.mp4", batch=4
+                source, [candidate(name, calls) for name in "abc"], tmp_path / "drawn.mp4", batch=4
             )
         assert "".join(name for name, _ in calls) == "abcbcacab"
         assert [count for _, count in calls[::3]] == [4, 4, 2]
@@ -225,9 +225,9 @@ class TestStages:
     def test_memory_bounds_what_is_encoded(
         self, street: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(stages, "MOST_KEPT", 3 * 64 * 48 * 3)
+        monkeypatch.setattr(stages, "MAX_KEPT", 3 * 64 * 48 * 3)
         with open_source(street) as source:
-            (columns,) = stages.measure(source, [contestant()], tmp_path / "drawn.mp4", batch=4)
+            (columns,) = stages.measure(source, [candidate()], tmp_path / "drawn.mp4", batch=4)
         assert len(probe(tmp_path / "drawn.mp4").times) == 3
         assert columns["encode"][:3].tolist() == columns["encode"][3:6].tolist()
         assert len(columns["encode"]) == FRAMES
@@ -235,9 +235,9 @@ class TestStages:
     def test_a_frame_larger_than_the_bound_is_encoded_all_the_same(
         self, street: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(stages, "MOST_KEPT", 1)
+        monkeypatch.setattr(stages, "MAX_KEPT", 1)
         with open_source(street) as source:
-            stages.measure(source, [contestant()], tmp_path / "drawn.mp4", batch=4)
+            stages.measure(source, [candidate()], tmp_path / "drawn.mp4", batch=4)
         assert len(probe(tmp_path / "drawn.mp4").times) == 1
 
     def test_an_engine_has_no_timer_afterwards_even_when_it_fails(self, street: Path, tmp_path: Path) -> None:
@@ -247,11 +247,11 @@ class TestStages:
 
         segment = Segmenter(Failing(), ("background", "person"))
         with open_source(street) as source, pytest.raises(MemoryError):
-            stages.measure(source, [Contestant("auto", segment)], tmp_path / "drawn.mp4", batch=1)
+            stages.measure(source, [Candidate("auto", segment)], tmp_path / "drawn.mp4", batch=1)
         assert segment.engine.timer is NO_TIMER
 
     def test_warm_up_shows_single_pictures_and_batches(self) -> None:
-        one = contestant()
+        one = candidate()
         stages.warm_up([one], np.zeros((48, 64, 3), np.uint8), 3)
         assert isinstance(one.segment.engine, Pretender)
         assert [count for _, count in one.segment.engine.calls] == [1, 3, 1, 3]
@@ -268,8 +268,8 @@ class TestWhole:
     def test_end_to_end_writes_every_frame(self, street: Path, tmp_path: Path) -> None:
         done: list[int] = []
         with open_source(street) as source:
-            fps = end_to_end(
-                source, contestant().segment, tmp_path / "out.mp4", batch=4, progress=done.append
+            fps = end_to_end_fps(
+                source, candidate().segment, tmp_path / "out.mp4", batch=4, progress=done.append
             )
         assert fps > 0
         assert sum(done) == len(probe(tmp_path / "out.mp4").times) == FRAMES
@@ -277,22 +277,23 @@ class TestWhole:
     def test_the_memory_of_a_program_is_its_own(self) -> None:
         ballast = np.ones(200 * 2**20, np.uint8)  # ours, which a child would be charged with
         small, large = (
-            launched([sys.executable, "-S", "-E", "-c", f"b'x' * {size}"])[1] for size in (1, 120 * 2**20)
+            measure_command([sys.executable, "-S", "-E", "-c", f"b'x' * {size}"])[1]
+            for size in (1, 120 * 2**20)
         )
         assert small < 60 * 2**20 < 120 * 2**20 < large < ballast.nbytes
 
     def test_a_program_that_fails_is_told_with_its_words(self) -> None:
         with pytest.raises(LiveSegError, match=r"(?s)ended with exit code 7:.*no such luck"):
-            launched(
+            measure_command(
                 [sys.executable, "-c", "import sys; print('no such luck', file=sys.stderr); sys.exit(7)"]
             )
 
     def test_a_program_that_is_not_there(self) -> None:
         with pytest.raises(LiveSegError, match="nowhere"):
-            launched(["/nowhere/live-seg"])
+            measure_command(["/nowhere/live-seg"])
 
     def test_launch_tells_code_seconds_and_bytes(self) -> None:
-        code, seconds, peak = launch([*NOTHING[:-1], "raise SystemExit(3)"])
+        code, seconds, peak = run_command([*NOTHING[:-1], "raise SystemExit(3)"])
         assert code == 3
         assert seconds > 0
         assert 2**20 < peak < 2**36
@@ -312,7 +313,7 @@ class TestWhole:
         monkeypatch.setattr(subprocess.Popen, "communicate", interrupted)
         hold = f"import signal; file = open({str(fifo)!r}, 'wb'); signal.pause()"
         with pytest.raises(KeyboardInterrupt):
-            launched([sys.executable, "-c", hold])
+            measure_command([sys.executable, "-c", hold])
         with opened[0] as end:
             assert end.read() == b"", "the pipe ends when the command has ended"
 
@@ -321,22 +322,22 @@ class TestBenchmark:
     def test_starts_the_program_as_a_user_would(self, street: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         commands: list[Sequence[str]] = []
 
-        def launched(command: Sequence[str]) -> tuple[float, int]:
+        def measure(command: Sequence[str]) -> tuple[float, int]:
             commands.append(command)
             assert Path(command[2]).exists()
             return float(len(commands)), 100 * len(commands)
 
-        monkeypatch.setattr("live_seg.benchmark.benchmark.launched", launched)
-        one = replace(contestant(), options=("--size", "64"))
+        monkeypatch.setattr("live_seg.benchmark.benchmark.measure_command", measure)
+        one = replace(candidate(), arguments=("--size", "64"))
         (found,) = benchmark(lambda: open_source(street), [one], ["live-seg"], frames=3, batch=2, quiet=True)
-        assert (found.start_up, found.peak) == (1.5, 300)
+        assert (found.start_up, found.peak_memory) == (1.5, 300)
         assert [(words[1], Path(words[2]).suffix) for words in commands] == [
             ("image", ".png"),
             ("image", ".png"),
             ("video", ".mp4"),
         ]
         assert {tuple(words[-2:]) for words in commands} == {("--size", "64")}
-        assert len(found.whole) == 3
+        assert len(found.total) == 3
 
     def test_no_frame_at_all(self) -> None:
         class Empty(DemoClip):
@@ -346,8 +347,8 @@ class TestBenchmark:
             def __iter__(self) -> Iterator[Frame]:
                 return iter(())
 
-        with pytest.raises(SourceError, match="the void holds no frame"):
-            benchmark(Empty, [contestant()], NOTHING, frames=5, batch=4, quiet=True)
+        with pytest.raises(SourceError, match="the void contains no frame"):
+            benchmark(Empty, [candidate()], NOTHING, frames=5, batch=4, quiet=True)
 
 
 class TestCommand:
@@ -409,7 +410,7 @@ class TestCommand:
         ("words", "told"),
         [
             (("--compare", "keras,openvimo"), "Did you mean openvino"),
-            (("--compare", "keras", "--engine", "keras"), "give one of the two"),
+            (("--compare", "keras", "--engine", "keras"), "give only one of the two"),
             (("--quiet",), "Nothing to do"),
             (("--chart", "bench.txt"), "name it bench.png"),
             (("--frames", "0"), "--frames"),
@@ -449,7 +450,7 @@ class TestCommand:
 
     def test_the_fresh_program_gets_the_same_options(self, calls: list[tuple[str, int]]) -> None:
         options = ModelOptions(model="coco", size=320, conf=0.5, classes="person,dog")
-        words = bench._contestant(options).options
+        words = bench._candidate(options).arguments
         assert dict(zip(words[::2], words[1::2], strict=True)) == {
             "--model": "coco",
             "--classes": "person,dog",

@@ -12,7 +12,7 @@ import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import cv2
 import imageio_ffmpeg
@@ -22,6 +22,8 @@ import pytest
 from pycocotools import mask as coco_mask
 from typer.testing import CliRunner, Result
 
+from live_seg import __version__
+from live_seg.choices import EngineName
 from live_seg.cli.main import app
 from live_seg.cli.options import Options
 from live_seg.errors import SinkError, SourceError, UsageError, WeightsError
@@ -115,8 +117,28 @@ class TestHelp:
         for flag in ("-h", "--help"):
             result = invoke(*command, flag)
             assert result.exit_code == 0
-            assert result.stdout.startswith(" ".join(["Usage: live-seg", *command]))
+            assert result.stdout.strip().startswith(" ".join(["Usage: live-seg", *command]))
             assert result.stderr == ""
+
+    def test_groups_options_in_panels(self) -> None:
+        text = invoke("webcam", "--help").stdout
+        titles = re.findall(r"^╭─ (\w+)", text, re.MULTILINE)
+        assert titles == ["Input", "Model", "Output", "Live", "Advanced"]
+        assert text.index("--source") < text.index("--model") < text.index("--record") < text.index("--show")
+
+    def test_names_every_engine(self) -> None:
+        text = re.sub(r"[\s│]+", " ", invoke("video", "--help").stdout)
+        assert all(re.search(rf"\b{name}\b", text) for name in get_args(EngineName))
+
+    def test_version(self) -> None:
+        result = invoke("--version")
+        assert (result.exit_code, result.stdout) == (0, f"live-seg {__version__}\n")
+
+    def test_shell_completion_can_be_installed(self) -> None:
+        assert "--install-completion" in invoke("--help").stdout
+        words = {"_LIVE_SEG_COMPLETE": "complete_bash", "COMP_WORDS": "live-seg web", "COMP_CWORD": "1"}
+        result = CliRunner().invoke(app, [], env=words, prog_name="live-seg")
+        assert result.stdout.split() == ["webcam"]
 
     def test_names_every_common_option(self) -> None:
         for command in ("image", "video", "webcam"):
@@ -177,7 +199,7 @@ class TestUsage:
     def test_wrong_arguments(self, arguments: list[str], told: str) -> None:
         result = invoke(*arguments)
         assert result.exit_code == 2
-        assert told in result.stderr
+        assert told in (result.stderr if arguments else result.stdout)
 
     @pytest.mark.parametrize(
         ("error", "code"), [(UsageError, 2), (SourceError, 3), (SinkError, 3), (WeightsError, 4)]
@@ -629,7 +651,9 @@ class Failing(StandIn):
         return super().__call__(images)
 
 
-UNEXPECTED = "live-seg: unexpected ZeroDivisionError: no such number\nLIVE_SEG_DEBUG=1 shows where.\n"
+UNEXPECTED = (
+    "live-seg: unexpected ZeroDivisionError: no such number\nSet LIVE_SEG_DEBUG=1 to see the traceback.\n"
+)
 
 
 class TestFaults:

@@ -16,13 +16,12 @@ from typing import Any
 
 import cv2
 import pytest
-from pycocotools import _mask
 from typer.testing import CliRunner, Result
 
 from live_seg.cli.main import app
-from live_seg.doctor import accelerators, checks, machine, model, probes, video
-from live_seg.doctor.asking import ProbeError, ask
+from live_seg.doctor import accelerators, checks, machine, model, video
 from live_seg.doctor.findings import Check, Finding, verdict
+from live_seg.doctor.probing import ProbeError, run_probe
 from live_seg.errors import LiveSegError, SinkError, SourceError, WeightsError
 from live_seg.models import registry
 from live_seg.sinks.video_writer import VideoWriter
@@ -37,7 +36,6 @@ SEES_NONE: dict[str, Any] = {
     "version": "2.21.0",
     "gpus": [],
     "cuda": "12.5.1",
-    "lacking": [],
     "driver": {"cuda": "12.8", "error": None},
 }
 """What TensorFlow answers that sees no GPU though nothing is missing."""
@@ -82,7 +80,7 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
     def put(name: str, program: str) -> None:
         write(tmp_path / "modules" / f"{name}.py", textwrap.dedent(program))
 
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "modules"))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "modules"), str(ROOT)]))
     return put
 
 
@@ -106,14 +104,14 @@ def answering(monkeypatch: pytest.MonkeyPatch, module: Any, answer: dict[str, An
     """Let every probe of `module` answer so, a text being its failure; what was asked."""
     asked: list[str] = []
 
-    def ask(probe: str, seconds: float) -> dict[str, Any]:
-        assert seconds > 0
-        asked.append(probe)
+    def run_probe(name: str, timeout: float) -> dict[str, Any]:
+        assert timeout > 0
+        asked.append(name)
         if isinstance(answer, str):
             raise ProbeError(answer)
         return answer
 
-    monkeypatch.setattr(module, "ask", ask)
+    monkeypatch.setattr(module, "run_probe", run_probe)
     return asked
 
 
@@ -126,15 +124,15 @@ def program(path: Path, text: str) -> Path:
 def test_this_python_is_in_range() -> None:
     finding = machine.python()
     assert finding.state == "good"
-    assert sys.executable in finding.told
+    assert sys.executable in finding.message
 
 
 def test_a_python_out_of_range(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "python_version", lambda: "3.9.1")
     finding = machine.python()
     assert finding.state == "bad"
-    assert finding.told.startswith("3.9.1")
-    assert ">=3.11" in finding.told
+    assert finding.message.startswith("3.9.1")
+    assert ">=3.11" in finding.message
 
 
 def test_run_without_being_installed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,8 +144,8 @@ def test_run_without_being_installed(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_runtime_package_is_told() -> None:
     finding = machine.packages()
     assert finding.state == "good"
-    assert f"tensorflow {metadata.version('tensorflow')}" in finding.told
-    assert "hypothesis" not in finding.told
+    assert f"tensorflow {metadata.version('tensorflow')}" in finding.message
+    assert "hypothesis" not in finding.message
 
 
 def test_a_missing_and_an_old_package(versions: dict[str, str | None]) -> None:
@@ -161,7 +159,7 @@ def test_any_wheel_of_opencv_will_do(versions: dict[str, str | None]) -> None:
     versions |= {"opencv-python": None, "opencv-contrib-python-headless": "4.12.0.88"}
     finding = machine.packages()
     assert finding.state == "good"
-    assert "opencv-python 4.12.0.88" in finding.told
+    assert "opencv-python 4.12.0.88" in finding.message
 
 
 @pytest.mark.parametrize(
@@ -169,7 +167,7 @@ def test_any_wheel_of_opencv_will_do(versions: dict[str, str | None]) -> None:
     [
         (EPYC, "good", "AMD EPYC, AVX2, AVX-512, AVX-512 VNNI"),
         (GRAVITON, "good", "bfloat16, int8 dot product, int8 matrix product"),
-        (OLD, "note", "Core i7-3770; no AVX2"),
+        (OLD, "note", "Core i7-3770; without AVX2"),
         ("", "good", platform.machine()),
     ],
 )
@@ -177,13 +175,13 @@ def test_cpu_features(proc: Path, cpuinfo: str, state: str, told: str) -> None:
     write(proc / "cpuinfo", cpuinfo)
     finding = machine.cpu()
     assert finding.state == state
-    assert told in finding.told
+    assert told in finding.message
 
 
 def test_a_system_without_proc(proc: Path) -> None:
     assert not proc.exists()
-    assert machine.cpu().told.endswith(f"cores usable, {platform.machine()}")
-    assert "GB" in machine.memory().told
+    assert machine.cpu().message.endswith(f"cores usable, {platform.machine()}")
+    assert "GB" in machine.memory().message
 
 
 @pytest.mark.usefixtures("proc")
@@ -191,7 +189,7 @@ def test_cpu_features_on_macos(monkeypatch: pytest.MonkeyPatch) -> None:
     told = "machdep.cpu.brand_string: Apple M2\nhw.optional.arm.FEAT_I8MM: 1\nhw.optional.arm.FEAT_BF16: 0\n"
     monkeypatch.setattr(sys, "platform", "darwin")
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 0, told))
-    assert machine.cpu().told.endswith("Apple M2, int8 matrix product")
+    assert machine.cpu().message.endswith("Apple M2, int8 matrix product")
 
 
 def test_a_containers_limits(proc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,31 +203,31 @@ def test_a_containers_limits(proc: Path, tmp_path: Path, monkeypatch: pytest.Mon
     write(tmp_path / "cgroup/memory.max", "max\n")
     assert machine.usable_cores() == 3
     finding = machine.memory()
-    assert (finding.state, finding.told[:29]) == ("note", "1.5 GB, 1.5 GB of it free; 2 ")
+    assert (finding.state, finding.message) == ("note", "1.5 GB, 1.5 GB free; 2 GB are recommended")
 
 
 def test_a_crash_does_not_take_the_doctor_down(fake: Fake) -> None:
     fake("tensorflow", "import os, signal; os.kill(os.getpid(), signal.SIGILL)")
     with pytest.raises(ProbeError, match=r"crashed \(SIGILL\); this CPU lacks an instruction"):
-        ask("tensorflow", 60)
+        run_probe("tensorflow", 60)
 
 
 def test_a_failing_import_is_told_by_its_last_word(fake: Fake) -> None:
     fake("tensorflow", "raise ImportError('libfoo.so.1: cannot open shared object file')")
     with pytest.raises(ProbeError, match=r"^ImportError: libfoo\.so\.1: cannot open"):
-        ask("tensorflow", 60)
+        run_probe("tensorflow", 60)
 
 
 def test_a_silent_end(fake: Fake) -> None:
     fake("tensorflow", "import os; os._exit(7)")
     with pytest.raises(ProbeError, match="exit code 7"):
-        ask("tensorflow", 60)
+        run_probe("tensorflow", 60)
 
 
 def test_a_hanging_probe_is_ended(fake: Fake) -> None:
     fake("tensorflow", "import threading; threading.Event().wait()")
     with pytest.raises(ProbeError, match=r"no answer within 0\.5 s"):
-        ask("tensorflow", 0.5)
+        run_probe("tensorflow", 0.5)
 
 
 def test_a_file_of_the_users_is_not_imported(
@@ -238,36 +236,35 @@ def test_a_file_of_the_users_is_not_imported(
     fake("openvino", "class Core:\n    available_devices = []")
     write(tmp_path / "json.py", "raise RuntimeError")
     monkeypatch.chdir(tmp_path)
-    assert ask("openvino", 60) == {}
+    assert run_probe("openvino", 60) == {}
 
 
-def test_what_tensorflow_lacks(fake: Fake) -> None:
-    build = {"is_cuda_build": True, "cuda_version": "99.1", "cudnn_version": "77"}
+def test_probe_of_a_tensorflow_built_with_cuda(fake: Fake) -> None:
+    build = {"is_cuda_build": True, "cuda_version": "99.1"}
     fake("tensorflow", TENSORFLOW.format(build=build))
-    answer = ask("tensorflow", 60)
+    answer = run_probe("tensorflow", 60)
     assert answer.pop("driver", 0) != 0
-    assert answer == {
-        "version": "2.21.0",
-        "gpus": [],
-        "cuda": "99.1",
-        "lacking": [
-            f"lib{name}" for name in ("cudart.so.99", "cublas.so.99", "cublasLt.so.99", "cudnn.so.77")
-        ],
-    }
+    assert answer == {"version": "2.21.0", "gpus": [], "cuda": "99.1"}
 
 
 def test_a_tensorflow_without_cuda(fake: Fake) -> None:
     fake("tensorflow", TENSORFLOW.format(build={"is_cuda_build": False}))
-    assert ask("tensorflow", 60) == {"version": "2.21.0", "gpus": [], "cuda": None}
+    assert run_probe("tensorflow", 60) == {"version": "2.21.0", "gpus": [], "cuda": None}
 
 
-def test_libraries_are_found_in_nvidias_wheels(tmp_path: Path) -> None:
-    wheel = tmp_path / "nvidia/cudnn/lib"
-    wheel.mkdir(parents=True)
-    shutil.copy(_mask.__file__, wheel / "libcudnn.so.9")
-    write(wheel / "libcufft.so.11", "no library")
-    names = ["libcudnn.so.9", "libcufft.so.11", "libcublas.so.12"]
-    assert probes.lacking(names, [str(tmp_path)]) == ["libcufft.so.11", "libcublas.so.12"]
+def test_missing_cuda_packages_are_those_that_the_extra_adds(
+    monkeypatch: pytest.MonkeyPatch, versions: dict[str, str | None]
+) -> None:
+    declared = [
+        "numpy>=1.26",
+        'cudnn; extra == "and-cuda"',
+        'cublas>=12; extra == "and-cuda"',
+        'nowhere; extra == "and-cuda" and sys_platform == "nowhere"',
+        'other; extra == "other"',
+    ]
+    monkeypatch.setattr(metadata, "requires", {"tensorflow": declared}.get)
+    versions |= {"numpy": None, "cudnn": "9.1", "cublas": None, "nowhere": None, "other": None}
+    assert accelerators.missing_cuda_packages() == ["cublas"]
 
 
 @pytest.mark.usefixtures("proc")
@@ -280,7 +277,7 @@ def test_a_gpu_that_tensorflow_sees(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_no_gpu_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     asked = answering(monkeypatch, accelerators, SEES_NONE)
-    assert accelerators.tensorflow() == Finding("note", "2.21.0 on the CPU: no NVIDIA GPU here")
+    assert accelerators.tensorflow() == Finding("note", "2.21.0 on the CPU: no NVIDIA GPU found")
     assert asked == ["tensorflow"]
 
 
@@ -290,7 +287,7 @@ def test_tensorflow_that_cannot_be_loaded(monkeypatch: pytest.MonkeyPatch) -> No
     answering(monkeypatch, accelerators, "it crashed (SIGSEGV)")
     finding = accelerators.tensorflow()
     assert (finding.state, finding.remedy) == ("bad", "pip install --force-reinstall tensorflow")
-    assert finding.told == "TensorFlow cannot be loaded: it crashed (SIGSEGV)"
+    assert finding.message == "TensorFlow cannot be loaded: it crashed (SIGSEGV)"
     (accelerators.DEV / "nvidia0").touch()
     assert "CUDA_VISIBLE_DEVICES=-1" in accelerators.tensorflow().remedy
 
@@ -298,12 +295,11 @@ def test_tensorflow_that_cannot_be_loaded(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize(
     ("changes", "reason", "remedy"),
     [
-        ({"lacking": ["libcudnn.so.9"]}, "of CUDA 12.5.1 lacks libcudnn.so.9", "live-seg[cuda]"),
-        ({"driver": None, "lacking": ["libcudnn.so.9"]}, "libcuda.so.1 cannot be loaded", "--gpus all"),
-        ({"driver": {"cuda": "11.8", "error": None}}, "knows CUDA up to 11.8", "newer NVIDIA driver"),
-        ({"driver": {"cuda": "12.8", "error": "no device (100)"}}, "not start: no device (100)", "anew"),
+        ({"driver": None}, "libcuda.so.1 cannot be loaded", "--gpus all"),
+        ({"driver": {"cuda": "11.8", "error": None}}, "supports CUDA up to 11.8", "newer NVIDIA driver"),
+        ({"driver": {"cuda": "12.8", "error": "no device (100)"}}, "not start: no device (100)", "Reinstall"),
         ({"cuda": None}, "built without CUDA", "live-seg[cuda]"),
-        ({}, "no known reason", "TF_CPP_MIN_LOG_LEVEL=0"),
+        ({}, "an unknown reason", "TF_CPP_MIN_LOG_LEVEL=0"),
     ],
 )
 @pytest.mark.usefixtures("proc")
@@ -313,18 +309,27 @@ def test_a_gpu_that_tensorflow_does_not_see(
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     (accelerators.DEV / "nvidia0").touch()
+    monkeypatch.setattr(accelerators, "missing_cuda_packages", list)
     answering(monkeypatch, accelerators, SEES_NONE | changes)
     finding = accelerators.tensorflow()
     assert finding.state == "note"
-    assert finding.told.startswith("2.21.0 on the CPU, though there is an NVIDIA GPU: ")
-    assert reason in finding.told
+    assert finding.message.startswith("2.21.0 on the CPU, although there is an NVIDIA GPU: ")
+    assert reason in finding.message
     assert remedy in finding.remedy
+
+
+def test_a_gpu_without_cuda_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(accelerators, "missing_cuda_packages", lambda: ["nvidia-cudnn-cu12"])
+    reason, remedy = accelerators.why_no_gpu(SEES_NONE)
+    assert reason == "packages for CUDA 12.5.1 are missing: nvidia-cudnn-cu12"
+    assert "live-seg[cuda]" in remedy
 
 
 @pytest.mark.parametrize("hidden", ["", "-1"])
 def test_a_hidden_gpu(monkeypatch: pytest.MonkeyPatch, hidden: str) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
-    reason, remedy = accelerators.why_unseen(SEES_NONE)
+    reason, remedy = accelerators.why_no_gpu(SEES_NONE)
     assert (reason, remedy) == (f"CUDA_VISIBLE_DEVICES={hidden} hides it", "unset CUDA_VISIBLE_DEVICES")
 
 
@@ -357,11 +362,11 @@ def test_openvino(versions: dict[str, str | None], fake: Fake) -> None:
     fake("openvino", core)
     assert accelerators.openvino() == Finding("good", "2026.4.1 on CPU (AMD EPYC)")
     fake("openvino", "raise ImportError('broken')")
-    assert accelerators.openvino().told == "2026.4.1 cannot be loaded: ImportError: broken"
+    assert accelerators.openvino().message == "2026.4.1 cannot be loaded: ImportError: broken"
 
 
 def test_this_opencv_reads_videos() -> None:
-    assert "reads videos" in video.opencv().told
+    assert "reads videos" in video.opencv().message
 
 
 def test_a_headless_twin(versions: dict[str, str | None]) -> None:
@@ -371,7 +376,7 @@ def test_a_headless_twin(versions: dict[str, str | None]) -> None:
     }
     finding = video.opencv()
     assert finding.state == "note"
-    assert finding.told.endswith("; opencv-python and opencv-python-headless overwrite each other")
+    assert finding.message.endswith("; opencv-python and opencv-python-headless overwrite each other")
     assert finding.remedy == (
         "pip uninstall -y opencv-python opencv-python-headless; pip install opencv-python"
     )
@@ -391,7 +396,7 @@ def test_what_opencv_was_built_with(
     monkeypatch.setattr(cv2, "getBuildInformation", lambda: built)
     finding = video.opencv()
     assert finding.state == state
-    assert told in finding.told
+    assert told in finding.message
     assert bool(finding.remedy) == (state != "good")
 
 
@@ -421,7 +426,7 @@ def test_no_display(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DISPLAY", raising=False)
     finding = video.window()
     assert finding.state == "note"
-    assert finding.told.startswith("There is no display")
+    assert finding.message.startswith("There is no display")
 
 
 def test_a_window_that_can_be_shown(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -432,7 +437,7 @@ def test_a_window_that_can_be_shown(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_ffmpeg_has_what_is_used() -> None:
     finding = video.ffmpeg()
     assert finding.state == "good"
-    assert finding.told.endswith("with libx264, aac, prores_ks, libvpx-vp9")
+    assert finding.message.endswith("with libx264, aac, prores_ks, libvpx-vp9")
 
 
 @pytest.mark.parametrize(
@@ -449,7 +454,7 @@ def test_a_poor_ffmpeg(
     poor = program(tmp_path / "ffmpeg", f"echo 'ffmpeg version 4.2 Copyright' >&2; {lines}")
     monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(poor))
     finding = video.ffmpeg()
-    assert (finding.state, finding.told) == (state, f"4.2 ({poor}) {lacks}")
+    assert (finding.state, finding.message) == (state, f"4.2 ({poor}) {lacks}")
     assert finding.remedy.startswith("unset IMAGEIO_FFMPEG_EXE; ")
 
 
@@ -461,7 +466,7 @@ def test_no_ffmpeg(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("imageio_ffmpeg.get_ffmpeg_exe", missing)
     finding = video.ffmpeg()
     assert (finding.state, finding.remedy) == ("bad", "pip install --force-reinstall imageio-ffmpeg")
-    assert "No ffmpeg exe could be found." in finding.told
+    assert "No ffmpeg exe could be found." in finding.message
 
 
 def test_an_ffmpeg_that_does_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -471,7 +476,7 @@ def test_an_ffmpeg_that_does_not_start(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_a_video_there_and_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    assert video.there_and_back().state == "good"
+    assert video.round_trip().state == "good"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -480,9 +485,9 @@ def test_a_video_that_comes_back_otherwise(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(
         VideoWriter, "write", lambda self, frame, image, found: real(self, frame, image // 2, found)
     )
-    finding = video.there_and_back()
+    finding = video.round_trip()
     assert finding.state == "bad"
-    assert "5 pictures of (64, 48) came back" in finding.told
+    assert "5 frames of (64, 48) were read back" in finding.message
 
 
 @pytest.mark.usefixtures("proc")
@@ -508,7 +513,7 @@ def test_every_number_is_tried_where_no_file_tells(monkeypatch: pytest.MonkeyPat
     put_captures(monkeypatch, *(FakeCapture(opens=False) for _ in video.CAMERAS))
     finding = video.cameras()
     assert (finding.state, finding.remedy) == ("note", "")
-    assert finding.told.startswith("none: Cannot open camera 0.")
+    assert finding.message.startswith("none: Cannot open camera 0.")
 
 
 @pytest.mark.usefixtures("proc")
@@ -521,10 +526,10 @@ def test_a_camera_without_the_right_to_it(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_a_cache_that_is_not_there_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIVE_SEG_CACHE", str(tmp_path / "new" / "cache"))
-    monkeypatch.setattr(model, "ENOUGH_SPACE", 0)
+    monkeypatch.setattr(model, "MIN_FREE_SPACE", 0)
     finding = model.cache()
     assert finding.state == "good"
-    assert finding.told.startswith(str(tmp_path / "new" / "cache"))
+    assert finding.message.startswith(str(tmp_path / "new" / "cache"))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -532,7 +537,7 @@ def test_an_unwritable_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("LIVE_SEG_CACHE", str(write(tmp_path / "file", "") / "cache"))
     finding = model.cache()
     assert (finding.state, "LIVE_SEG_CACHE" in finding.remedy) == ("note", True)
-    assert "cannot be written" in finding.told
+    assert "cannot be written" in finding.message
 
 
 def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -540,7 +545,7 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIVE_SEG_CACHE", str(tmp_path))
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 9 * 10**8, 10**8))
     finding = model.cache()
-    assert (finding.state, finding.told) == ("note", f"{tmp_path}, 0.1 GB free; 1 GB should be")
+    assert (finding.state, finding.message) == ("note", f"{tmp_path}, 0.1 GB free; 1 GB are recommended")
 
 
 def test_the_bundled_weights_are_verified() -> None:
@@ -553,9 +558,9 @@ def test_damaged_bundled_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     write(tmp_path / "person.weights.h5", "torn")
     finding = Check("person", model.person, WeightsError).run()
     assert finding.state == "bad"
-    assert "instead of abc" in finding.told
+    assert "instead of abc" in finding.message
     (tmp_path / "person.weights.h5").unlink()
-    assert "but is not" in Check("person", model.person).run().told
+    assert "but is not" in Check("person", model.person).run().message
 
 
 def test_coco_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -565,7 +570,7 @@ def test_coco_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "mask_rcnn_coco.h5", "torn")
     damaged = model.coco()
     assert (damaged.state, damaged.remedy) == ("note", download)
-    assert "4 bytes instead of" in damaged.told
+    assert "4 bytes instead of" in damaged.message
     monkeypatch.setattr(registry, "verify", lambda name: tmp_path / name)
     assert model.coco() == Finding("good", f"verified: {tmp_path / 'coco'}")
 
@@ -573,8 +578,8 @@ def test_coco_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("answer", "state", "told"),
     [
-        ({"people": 3, "start": 4.0, "picture": 0.125}, "good", "3 people found on the demo's picture"),
-        ({"people": 0, "start": 4.0, "picture": 0.125}, "bad", "finds nobody"),
+        ({"people": 3, "start": 4.0, "frame": 0.125}, "good", "3 people found in the demo clip"),
+        ({"people": 0, "start": 4.0, "frame": 0.125}, "bad", "finds no person"),
         ("it crashed (SIGKILL)", "bad", "does not run: it crashed (SIGKILL)"),
     ],
 )
@@ -584,7 +589,7 @@ def test_the_main_job(
     answering(monkeypatch, model, answer)
     finding = model.segmentation()
     assert finding.state == state
-    assert told in finding.told
+    assert told in finding.message
 
 
 def test_the_reason_of_a_probe_reaches_the_finding(fake: Fake) -> None:
@@ -653,7 +658,7 @@ def test_all_is_well(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (result.exit_code, result.stdout) == (0, "ground  good  is firm\nSegmenting works here.\n")
     result = doctor(monkeypatch, GOOD, NOTE)
     assert result.exit_code == 0
-    assert result.stdout.endswith("\nSegmenting works here; noted besides: camera.\n")
+    assert result.stdout.endswith("\nSegmenting works here; see also: camera.\n")
 
 
 @pytest.mark.parametrize(
@@ -672,7 +677,7 @@ def test_exit_codes(monkeypatch: pytest.MonkeyPatch, check: Check, code: int) ->
 
 def test_json(monkeypatch: pytest.MonkeyPatch) -> None:
     result = doctor(monkeypatch, NOTE, words=("--json",))
-    findings = [{"name": "camera", "state": "note", "told": "none", "remedy": "Plug one in"}]
+    findings = [{"name": "camera", "state": "note", "message": "none", "remedy": "Plug one in"}]
     assert (result.exit_code, result.stderr) == (0, "")
     assert json.loads(result.stdout) == {"works": True, "findings": findings}
     result = doctor(monkeypatch, NOTE, BAD_MODEL, words=("--json",))
@@ -682,12 +687,12 @@ def test_json(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("no_color", ["", "1"])
 def test_a_terminal_gets_colour_and_lines_that_fit(monkeypatch: pytest.MonkeyPatch, no_color: str) -> None:
-    from live_seg.cli.doctor import _told
+    from live_seg.cli.doctor import _formatted
 
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", "40")
     monkeypatch.setenv("NO_COLOR", no_color)
-    lines = _told(Finding("good", "word " * 20, "do this"), indent=8).splitlines()
+    lines = _formatted(Finding("good", "word " * 20, "do this"), indent=8).splitlines()
     assert lines[0].startswith("good  " if no_color else "\x1b[32mgood  \x1b[0m")
     assert lines[-1] == " " * 14 + "-> do this"
     assert max(map(len, lines[1:])) <= 40

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from live_seg.cli.main import app
-from live_seg.cli.optimize import _spread
+from live_seg.cli.optimize import _evenly_spaced
 from live_seg.cli.options import Options
 from live_seg.engines.openvino import cache as store
 from live_seg.engines.openvino.engine import OpenVINOEngine
@@ -175,13 +175,13 @@ class Endless(Source):
 @pytest.mark.parametrize(
     ("frames", "chosen"), [(None, [0, 1, 2, 3]), (100, [0, 25, 50, 75]), (3, [0, 1, 2, 3]), (9, [0, 2, 4, 6])]
 )
-def test_frames_are_spread_over_what_length_is_known(
+def test_frames_are_evenly_spaced_over_what_length_is_known(
     monkeypatch: pytest.MonkeyPatch, frames: int | None, chosen: list[int]
 ) -> None:
     source = Endless()
     source.frames = frames
     monkeypatch.setattr(opening, "open_source", lambda _: source)
-    assert [int(image[0, 0, 0]) for image in _spread("0", 4)] == chosen
+    assert [int(image[0, 0, 0]) for image in _evenly_spaced("0", 4)] == chosen
 
 
 @pytest.mark.parametrize("words", ["", "The device has too little memory: OOM"])
@@ -195,6 +195,9 @@ def test_too_little_memory_is_said_without_a_traceback(
     monkeypatch.setattr(Options, "load", lambda _: segment)
     result = CliRunner().invoke(app, ["video", str(video), "-o", str(tmp_path / "out.mp4"), "--quiet"])
     assert result.exit_code == 1
-    first = "live-seg: Too little memory. A smaller --size or --batch takes less."
-    assert result.stderr.splitlines() == [f"{first} {words}".rstrip(), "LIVE_SEG_DEBUG=1 shows where."]
+    first = "live-seg: Out of memory. Use a smaller --size or --batch."
+    assert result.stderr.splitlines() == [
+        f"{first} {words}".rstrip(),
+        "Set LIVE_SEG_DEBUG=1 to see the traceback.",
+    ]
     assert not (tmp_path / "out.mp4").exists()

@@ -1,1 +1,1 @@
-"""How fast a model runs here, stage by stage and as a whole."""
+"""Measure the speed of a model on this machine, by stage and end to end."""

@@ -1,27 +1,61 @@
-"""Run a command, and tell as JSON on stdout its exit code, seconds, and most memory in bytes.
+"""Measure the duration and peak memory of a command.
 
     python -m live_seg.benchmark.launch COMMAND...
 
-This is a process of its own because Linux charges a process at its start with the memory of the one that
-starts it (`ru_maxrss` outlives exec): a benchmark that holds several models would find its own size.
+prints its exit code, duration in seconds and peak memory in bytes as a JSON list. This needs a process of its
+own: on Linux a new process inherits the peak memory of the process that starts it (`ru_maxrss` survives
+exec), so a benchmark that holds several models would measure its own size.
 """
 
 import json
+import os
 import resource
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 
+from live_seg.errors import LiveSegError
 
-def launch(command: Sequence[str]) -> tuple[int, float, int]:
-    """Exit code, seconds from start to end, and peak resident memory, bytes, of the largest process in it."""
-    begun = time.perf_counter()
+
+def measure_command(command: Sequence[str]) -> tuple[float, int]:
+    """Run `command` in a new process; return its duration in seconds and peak resident memory in bytes.
+
+    The memory is that of the largest process that it consists of, without an encoder beside it. Raises
+    LiveSegError, with the command's error output, when the command fails.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-m", "live_seg.benchmark.launch", *command],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    with process:
+        try:
+            output, errors = process.communicate()
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)  # with the command that it runs
+            raise
+    code, seconds, peak = json.loads(output) if output else (process.returncode, 0.0, 0)
+    if code:
+        text = errors.decode(errors="replace").strip()
+        raise LiveSegError(f"{' '.join(command)} ended with exit code {code}:\n{text}")
+    return seconds, peak
+
+
+def run_command(command: Sequence[str]) -> tuple[int, float, int]:
+    """Run `command` as a child process; return its exit code, duration in seconds and peak memory in bytes.
+
+    The memory is the largest of all children of this process so far.
+    """
+    started = time.perf_counter()
     code = subprocess.call(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    seconds = time.perf_counter() - begun
-    unit = 1 if sys.platform == "darwin" else 1024  # getrusage(2) of macOS counts bytes, others KiB
+    seconds = time.perf_counter() - started
+    unit = 1 if sys.platform == "darwin" else 1024  # getrusage(2) returns bytes on macOS, KiB elsewhere
     return code, seconds, unit * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
 
 
 if __name__ == "__main__":
-    json.dump(launch(sys.argv[1:]), sys.stdout)
+    json.dump(run_command(sys.argv[1:]), sys.stdout)

@@ -1,87 +1,92 @@
-"""The figures of a benchmark as text and as JSON."""
+"""Measurements as text and as JSON."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from live_seg.benchmark.measured import Measured, Seconds
+from live_seg.benchmark.measurement import Measurement, Seconds
 
 WIDTH = 15
-"""Of the column with the stages' names."""
+"""Characters in the column of stage names."""
 
 
-def table(measured: Measured) -> str:
-    """One engine: a line for each stage, the network's parts indented below it, and the figures in all."""
-    whole = float(measured.whole.sum())
+def table(measurement: Measurement) -> str:
+    """Format one engine: a line per stage, the network's parts indented below it, then the summary."""
+    total = float(measurement.total.sum())
 
     def line(name: str, seconds: Seconds) -> str:
-        share = float(seconds.sum()) / whole if whole else 0.0
+        share = float(seconds.sum()) / total if total else 0.0
         return f"{name:{WIDTH}}{_ms(seconds, 50):10.1f}{_ms(seconds, 95):9.1f}{share:8.0%}"
 
-    lines = [f"{measured.engine}, runs on {measured.device}", f"{'stage':{WIDTH}} median ms   p95 ms   share"]
-    for stage, seconds in measured.stages.items():
-        if stage in measured.parts:
-            if stage == measured.parts[0]:
-                lines.append(line("network", measured.network))
+    lines = [
+        f"{measurement.engine}, runs on {measurement.device}",
+        f"{'stage':{WIDTH}} median ms   p95 ms   share",
+    ]
+    for stage, seconds in measurement.stages.items():
+        if stage in measurement.parts:
+            if stage == measurement.parts[0]:
+                lines.append(line("network", measurement.network))
             lines.append(line(f"  {stage}", seconds))
         else:
             lines.append(line(stage, seconds))
-    lines.append(line("all", measured.whole))
-    return "\n".join([*lines, *_in_all(measured)])
+    lines.append(line("all", measurement.total))
+    return "\n".join([*lines, *_summary(measurement)])
 
 
-def _in_all(measured: Measured) -> list[str]:
-    alone = measured.network_fps
-    share = f" (network alone {alone:.1f} fps: {measured.fps / alone:.2f} of it)" if alone else ""
+def _summary(measurement: Measurement) -> list[str]:
+    alone = measurement.network_fps
+    share = f" (network alone {alone:.1f} fps: {measurement.fps / alone:.2f} of it)" if alone else ""
     return [
-        f"end to end {measured.fps:.1f} fps{share}",
-        f"start-up {measured.start_up:.1f} s",
-        f"peak memory {measured.peak / 2**20:.0f} MiB",
+        f"end to end {measurement.fps:.1f} fps{share}",
+        f"start-up {measurement.start_up:.1f} s",
+        f"peak memory {measurement.peak_memory / 2**20:.0f} MiB",
     ]
 
 
 def _ms(seconds: Seconds, percent: float) -> float:
+    """Return a percentile in milliseconds."""
     return 1000 * float(np.percentile(seconds, percent))
 
 
-def ratios(measured: Measured, first: Measured) -> dict[str, float | None]:
-    """How many times as fast as `first`; below 1 is slower, None is not known.
+def speedups(measurement: Measurement, baseline: Measurement) -> dict[str, float | None]:
+    """Return how many times as fast as `baseline` an engine is; below 1 is slower, None is unknown.
 
-    For "network" and "one frame" the median over the frames, each compared with itself: what slowed the
-    machine for a while slowed both. For "end to end" and "start-up" of the figures.
+    "network" and "one frame" are medians of the ratios frame by frame, which cancels slow phases of the
+    machine. "end to end" and "start-up" are ratios of the totals.
     """
     return {
-        "network": _paired(first.network, measured.network),
-        "one frame": _paired(first.whole, measured.whole),
-        "end to end": measured.fps / first.fps if first.fps else None,
-        "start-up": first.start_up / measured.start_up if measured.start_up else None,
+        "network": _median_ratio(baseline.network, measurement.network),
+        "one frame": _median_ratio(baseline.total, measurement.total),
+        "end to end": measurement.fps / baseline.fps if baseline.fps else None,
+        "start-up": baseline.start_up / measurement.start_up if measurement.start_up else None,
     }
 
 
-def _paired(theirs: Seconds, own: Seconds) -> float | None:
-    return float(np.median(theirs / own)) if own.all() else None
+def _median_ratio(baseline: Seconds, seconds: Seconds) -> float | None:
+    return float(np.median(baseline / seconds)) if seconds.all() else None
 
 
-def comparison(all_measured: Sequence[Measured]) -> str:
-    """A line for each engine but the first: how many times as fast it is."""
-    first, *others = all_measured
-    width = max(WIDTH, *(len(measured.engine) + 2 for measured in others))
-    lines = [f"{'':{width}}" + "".join(f"{name:>12}" for name in ratios(first, first))]
-    for measured in others:
+def comparison(measurements: Sequence[Measurement]) -> str:
+    """Format the speed of each engine relative to the first one, a line per engine."""
+    first, *others = measurements
+    width = max(WIDTH, *(len(measurement.engine) + 2 for measurement in others))
+    lines = [f"{'':{width}}" + "".join(f"{name:>12}" for name in speedups(first, first))]
+    for measurement in others:
         cells = (
-            f"{'-' if value is None else f'{value:.2f}x':>12}" for value in ratios(measured, first).values()
+            f"{'-' if value is None else f'{value:.2f}x':>12}"
+            for value in speedups(measurement, first).values()
         )
-        lines.append(f"{measured.engine:{width}}" + "".join(cells))
+        lines.append(f"{measurement.engine:{width}}" + "".join(cells))
     return "\n".join([f"times as fast as {first.engine}", *lines])
 
 
-def figures(all_measured: Sequence[Measured]) -> list[dict[str, Any]]:
-    """All of it for JSON, engine by engine: names tell the units."""
+def as_json(measurements: Sequence[Measurement]) -> list[dict[str, Any]]:
+    """Return a JSON object per engine; the keys name the units."""
     return [
         {
-            "engine": measured.engine,
-            "device": measured.device,
+            "engine": measurement.engine,
+            "device": measurement.device,
             "stages": {
                 name: {
                     "median_ms": _ms(seconds, 50),
@@ -89,14 +94,14 @@ def figures(all_measured: Sequence[Measured]) -> list[dict[str, Any]]:
                     "mean_ms": 1000 * float(seconds.mean()),
                 }
                 for name, seconds in (
-                    measured.stages | {"network": measured.network, "all": measured.whole}
+                    measurement.stages | {"network": measurement.network, "all": measurement.total}
                 ).items()
             },
-            "network_fps": measured.network_fps,
-            "end_to_end_fps": measured.fps,
-            "start_up_seconds": measured.start_up,
-            "peak_memory_bytes": measured.peak,
-            "times_as_fast_as_first": ratios(measured, all_measured[0]),
+            "network_fps": measurement.network_fps,
+            "end_to_end_fps": measurement.fps,
+            "start_up_seconds": measurement.start_up,
+            "peak_memory_bytes": measurement.peak_memory,
+            "times_as_fast_as_first": speedups(measurement, measurements[0]),
         }
-        for measured in all_measured
+        for measurement in measurements
     ]

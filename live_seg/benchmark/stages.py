@@ -1,4 +1,4 @@
-"""Frames through every stage in one thread, engines taking turns, so that each stage is timed alone."""
+"""Time each stage of a frame alone, in one thread. Engines take turns batch by batch."""
 
 import itertools
 import time
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from live_seg.benchmark.measured import Lap, Seconds, in_columns
+from live_seg.benchmark.measurement import Lap, Seconds, in_columns
 from live_seg.drawing.annotate import draw
 from live_seg.segmenter import Segmenter
 from live_seg.sinks.video_writer import VideoWriter
@@ -16,48 +16,48 @@ from live_seg.timing import NO_TIMER, StageTimer
 from live_seg.tracking.tracker import Tracker
 from live_seg.types import Frame, Image, Instances, Source
 
-MOST_KEPT = 256 * 2**20
-"""Bytes of drawn pictures kept to be encoded: 97 of 720p, 43 of 1080p, enough for a rate."""
+MAX_KEPT = 256 * 2**20
+"""Bytes of annotated frames kept for encoding: 97 frames of 720p, 43 of 1080p, enough to measure a rate."""
 
 WARM_UPS = 2
-"""Calls before anything counts: the first compiles, the second settles."""
+"""Calls that are not timed: the first compiles the network, the second reaches its final speed."""
 
 
 @dataclass(frozen=True)
-class Contestant:
-    """An engine to be measured."""
+class Candidate:
+    """An engine to measure."""
 
     name: str
     segment: Segmenter
-    options: tuple[str, ...] = ()
-    """What chooses it, and its model, on the command line."""
+    arguments: tuple[str, ...] = ()
+    """The command-line arguments that select this engine and its model."""
 
 
-class _Lane:
-    """One contestant's way through the frames, and its laps."""
+class _Run:
+    """Takes frames through all stages of one candidate and keeps a lap for each frame."""
 
-    def __init__(self, contestant: Contestant) -> None:
+    def __init__(self, candidate: Candidate) -> None:
         self.laps: list[Lap] = []
-        self._segment = contestant.segment
+        self._segment = candidate.segment
         self._tracker = Tracker()
         self._timer = StageTimer()
 
-    def run(self, frames: Sequence[Frame], decoding: float) -> list[Frame]:
-        """Segment, track and draw a batch, each frame of which took `decoding` seconds to read.
+    def process(self, frames: Sequence[Frame], decode_seconds: float) -> list[Frame]:
+        """Segment, track and draw a batch; return the annotated frames.
 
-        Returns the drawn pictures.
+        `decode_seconds` is the time that reading took per frame.
         """
-        found = self._timed([frame.image for frame in frames])
+        results = self._timed([frame.image for frame in frames])
         shared = {stage: seconds / len(frames) for stage, seconds in self._timer.lap().items()}
-        drawn = []
-        for frame, instances in zip(frames, found, strict=True):
+        annotated = []
+        for frame, instances in zip(frames, results, strict=True):
             with self._timer("track"):
                 tracked = self._tracker.update(instances, frame.seconds)
             with self._timer("draw"):
-                picture = draw(frame.image, tracked, self._segment.class_names)
-            drawn.append(Frame(frame.index, frame.seconds, picture))
-            self.laps.append({"decode": decoding} | shared | self._timer.lap())
-        return drawn
+                image = draw(frame.image, tracked, self._segment.class_names)
+            annotated.append(Frame(frame.index, frame.seconds, image))
+            self.laps.append({"decode": decode_seconds} | shared | self._timer.lap())
+        return annotated
 
     def _timed(self, images: list[Image]) -> list[Instances]:
         engine = self._segment.engine
@@ -68,45 +68,46 @@ class _Lane:
             engine.timer = NO_TIMER
 
 
-def warm_up(contestants: Sequence[Contestant], picture: Image, batch: int) -> None:
-    """Let each engine prepare for such pictures, singly and in batches."""
-    for contestant in contestants:
+def warm_up(candidates: Sequence[Candidate], image: Image, batch: int) -> None:
+    """Run each engine on single images and on batches of the size of `image`, so that it compiles."""
+    for candidate in candidates:
         for count in (1, batch) * WARM_UPS:
-            contestant.segment([picture] * count)
+            candidate.segment([image] * count)
 
 
 def measure(
     source: Source,
-    contestants: Sequence[Contestant],
+    candidates: Sequence[Candidate],
     video: Path,
     *,
     batch: int,
     progress: Callable[[int], object] = lambda _: None,
 ) -> list[dict[str, Seconds]]:
-    """Time each stage of each contestant: see `Measured.stages`. `video` is written along the way.
+    """Time each stage of each candidate; return what `Measurement.stages` holds.
 
-    Each batch goes through one contestant after the other, every time another one first. All have the same
-    "decode" and "encode": that is timed at the end, over as many of the first one's pictures as MOST_KEPT
-    holds, because an encoder is a process of its own that would slow the others meanwhile; frames beyond get
-    the same figures again. `progress` is told of frames as they are done. Raises SourceError and SinkError.
+    All candidates process a batch before the next one is read, each time starting with another candidate.
+    They share the times of "decode" and "encode". Encoding is timed at the end, on as many annotated frames
+    of the first candidate as MAX_KEPT bytes hold, because the encoder is a separate process that would slow
+    the other stages down; its times are repeated for the remaining frames. The encoded frames are written to
+    `video`. `progress` is called with the number of frames just done. Raises SourceError and SinkError.
     """
-    lanes = [_Lane(contestant) for contestant in contestants]
+    runs = [_Run(candidate) for candidate in candidates]
     kept: list[Frame] = []
-    for turn, (frames, decoding) in enumerate(_batches(source, batch)):
-        for place in range(len(lanes)):
-            lane = lanes[(turn + place) % len(lanes)]
-            drawn = lane.run(frames, decoding)
-            if lane is lanes[0]:
-                room = MOST_KEPT // drawn[0].image.nbytes - len(kept)
-                kept += drawn[: max(room, 0 if kept else 1)]
+    for turn, (frames, decode_seconds) in enumerate(_batches(source, batch)):
+        for place in range(len(runs)):
+            run = runs[(turn + place) % len(runs)]
+            annotated = run.process(frames, decode_seconds)
+            if run is runs[0]:
+                room = MAX_KEPT // annotated[0].image.nbytes - len(kept)
+                kept += annotated[: max(room, 0 if kept else 1)]
             progress(len(frames))
     encoding = _encode(kept, source.fps, video)
-    columns = [in_columns(lane.laps) for lane in lanes]
+    columns = [in_columns(run.laps) for run in runs]
     return [column | {"encode": np.resize(encoding, len(column["decode"]))} for column in columns]
 
 
 def _batches(source: Source, batch: int) -> Iterator[tuple[list[Frame], float]]:
-    """Frames of `source` in batches, each with the seconds that reading took per frame."""
+    """Yield the frames of `source` in batches, each with the seconds that reading took per frame."""
     frames, timer = iter(source), StageTimer()
     while True:
         with timer("decode"):
@@ -116,12 +117,12 @@ def _batches(source: Source, batch: int) -> Iterator[tuple[list[Frame], float]]:
         yield read, timer.lap()["decode"] / len(read)
 
 
-def _encode(pictures: Sequence[Frame], fps: float, video: Path) -> Seconds:
-    """Write `pictures` to `video`: seconds for each, with its share of the end, which empties the encoder."""
+def _encode(frames: Sequence[Frame], fps: float, video: Path) -> Seconds:
+    """Write `frames` to `video` and return the seconds of each; flushing the encoder is divided evenly."""
     times = [time.perf_counter()]
     with VideoWriter(video, fps) as writer:
-        for picture in pictures:
-            writer.write(picture, picture.image, Instances.empty())
+        for frame in frames:
+            writer.write(frame, frame.image, Instances.empty())
             times.append(time.perf_counter())
-    ending = time.perf_counter() - times[-1]
-    return np.diff(times) + ending / len(pictures)
+    flushing = time.perf_counter() - times[-1]
+    return np.diff(times) + flushing / len(frames)

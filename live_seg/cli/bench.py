@@ -1,84 +1,82 @@
 """The command `live-seg bench`."""
 
 import sys
-from dataclasses import fields, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from json import dumps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast, get_args
-
-import typer
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
 from live_seg.choices import EngineName
-from live_seg.cli.options import ModelOptions, with_options
+from live_seg.cli.expand import with_options
+from live_seg.cli.options import ModelOptions
+from live_seg.cli.panels import INPUT, MODEL, OUTPUT, option
 from live_seg.errors import UsageError, nearest
 
 if TYPE_CHECKING:
-    from live_seg.benchmark.stages import Contestant
+    from live_seg.benchmark.measurement import Measurement
+    from live_seg.benchmark.stages import Candidate
     from live_seg.types import Source
 
 PROGRAM = (sys.executable, "-c", "from live_seg.cli.main import main; main()")
-"""What is started afresh; `live-seg` itself may not be on the path."""
+"""The command that starts live-seg in a new process; `live-seg` itself may not be on the path."""
 
 
 @with_options
 def bench(
     options: ModelOptions,
     video: Annotated[
-        str | None, typer.Option(help="Real frames: a video file or folder.  [default: the demo clip]")
+        str | None,
+        option(INPUT, "A video file or folder of frames.", show_default="the demo clip"),
     ] = None,
+    frames: Annotated[int, option(INPUT, "Maximum number of frames to measure.", min=1)] = 100,
     compare: Annotated[
-        str | None, typer.Option(help="Several engines in turns: keras,openvino,openvino-int8.")
+        str | None,
+        option(MODEL, "Engines to compare: keras,openvino,openvino-int8."),
     ] = None,
-    frames: Annotated[int, typer.Option(min=1, help="Most frames to measure on.")] = 100,
-    json: Annotated[Path | None, typer.Option(help="Write the figures here.")] = None,
-    chart: Annotated[Path | None, typer.Option(help="Draw the stages here, a PNG.")] = None,
+    json: Annotated[Path | None, option(OUTPUT, "Write the measurements to this file.")] = None,
+    chart: Annotated[Path | None, option(OUTPUT, "Draw the stages to this PNG file.")] = None,
 ) -> None:
-    """Measure how fast a model runs here: each stage of a frame's way, and all of it end to end.
+    """Measure the speed of a model on this machine, by stage and end to end.
 
-    The stages are timed one by one, the encoder, which is a process of its own, apart from the others; end to
-    end they overlap. Start-up is all of `live-seg image` on one picture, with warm caches.
+    Stages are timed one after the other, the encoder separately because it is a process of its own; end to
+    end they overlap. Start-up is the duration of `live-seg image` on one image with warm caches.
     """
     engines = _engines(compare, options)
     if chart is not None and chart.suffix.lower() != ".png":
-        raise UsageError(f"The chart is a PNG: name it {chart.with_suffix('.png')}, not {chart}.")
-    outputs = options.claimed(json, chart, otherwise="--json OUT.json or --chart OUT.png")
+        raise UsageError(f"The chart is a PNG file: name it {chart.with_suffix('.png')}, not {chart}.")
+    outputs = options.claim_outputs(json, chart, expected="--json OUT.json or --chart OUT.png")
     from live_seg.benchmark.benchmark import benchmark
     from live_seg.benchmark.chart import draw_chart
-    from live_seg.benchmark.report import comparison, figures, table
-    from live_seg.files import replacing
 
-    with _opened(video) as source:
-        told = f"{Path(source.name).name}, {source.size[0]}x{source.size[1]}"
-    contestants = [_contestant(replace(options, engine=engine)) for engine in engines]
-    found = benchmark(
-        lambda: _opened(video), contestants, PROGRAM, frames=frames, batch=options.batch, quiet=options.quiet
+    with _open(video) as source:
+        clip = f"{Path(source.name).name}, {source.size[0]}x{source.size[1]}"
+    candidates = [_candidate(replace(options, engine=engine)) for engine in engines]
+    measurements = benchmark(
+        lambda: _open(video), candidates, PROGRAM, frames=frames, batch=options.batch, quiet=options.quiet
     )
-    setting = {
+    conditions = {
         "model": Path(options.model).name,
-        "size": contestants[0].segment.config.size,
+        "size": candidates[0].segment.config.size,
         "batch": options.batch,
-        "frames": len(found[0].whole),
-        "video": told,
+        "frames": len(measurements[0].total),
+        "video": clip,
     }
-    title = "{model}, size {size}, batch {batch}, {frames} frames of {video}".format_map(setting)
+    title = "{model}, size {size}, batch {batch}, {frames} frames of {video}".format_map(conditions)
     if json is not None:
-        with replacing(json) as partial:
-            partial.write_text(dumps(setting | {"engines": figures(found)}, indent=2) + "\n", "utf-8")
+        _write_json(conditions, measurements, json)
     if chart is not None:
-        draw_chart(found, title, chart)
+        draw_chart(measurements, title, chart)
     if not options.quiet:
-        parts = [title, *map(table, found), *([comparison(found)] if len(found) > 1 else [])]
-        print("\n\n".join(parts))
-        for path in outputs:
-            print(f"-> {path}")
+        _print_report(title, measurements, outputs)
 
 
 def _engines(compare: str | None, options: ModelOptions) -> list[EngineName]:
-    """Those to measure, in the order given. Raises UsageError for an unknown one."""
+    """Return the engines to measure, in the given order. Raises UsageError for an unknown one."""
     if compare is None:
         return [options.engine]
     if options.engine != "auto":
-        raise UsageError("--engine chooses one engine, --compare several: give one of the two.")
+        raise UsageError("--engine selects one engine, --compare several: give only one of the two.")
     names, known = [name.strip() for name in compare.split(",")], get_args(EngineName)
     for name in names:
         if name not in known:
@@ -86,8 +84,8 @@ def _engines(compare: str | None, options: ModelOptions) -> list[EngineName]:
     return [cast(EngineName, name) for name in names]
 
 
-def _opened(video: str | None) -> "Source":
-    """The frames to measure on. Raises SourceError, and UsageError for a live source."""
+def _open(video: str | None) -> "Source":
+    """Open the video to measure on. Raises SourceError, and UsageError for a live source."""
     from live_seg.sources.demo import DemoClip
     from live_seg.sources.opening import open_source
 
@@ -100,11 +98,36 @@ def _opened(video: str | None) -> "Source":
     return source
 
 
-def _contestant(options: ModelOptions) -> "Contestant":
-    from live_seg.benchmark.stages import Contestant
+def _candidate(options: ModelOptions) -> "Candidate":
+    """Load the model; a new process gets the same options as command-line arguments."""
+    from live_seg.benchmark.stages import Candidate
 
-    chosen = {field.name: getattr(options, field.name) for field in fields(options)}
-    words = [
-        (f"--{name}", str(value)) for name, value in chosen.items() if not isinstance(value, bool | None)
-    ]
-    return Contestant(options.engine, options.load(), tuple(word for pair in words for word in pair))
+    arguments = ["--model", options.model, "--engine", options.engine, "--layout", options.layout]
+    arguments += ["--batch", str(options.batch)]
+    if options.classes is not None:
+        arguments += ["--classes", options.classes]
+    if options.conf is not None:
+        arguments += ["--conf", str(options.conf)]
+    if options.size is not None:
+        arguments += ["--size", str(options.size)]
+    return Candidate(options.engine, options.load(), tuple(arguments))
+
+
+def _write_json(conditions: dict[str, Any], measurements: "Sequence[Measurement]", path: Path) -> None:
+    """Write the conditions and measurements to `path`. Raises SinkError."""
+    from live_seg.benchmark.report import as_json
+    from live_seg.files import replacing
+
+    with replacing(path) as partial:
+        partial.write_text(dumps(conditions | {"engines": as_json(measurements)}, indent=2) + "\n", "utf-8")
+
+
+def _print_report(title: str, measurements: "Sequence[Measurement]", outputs: Sequence[Path]) -> None:
+    from live_seg.benchmark.report import comparison, table
+
+    parts = [title, *map(table, measurements)]
+    if len(measurements) > 1:
+        parts.append(comparison(measurements))
+    print("\n\n".join(parts))
+    for path in outputs:
+        print(f"-> {path}")

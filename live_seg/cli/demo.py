@@ -11,14 +11,14 @@ from live_seg.cli.process import process
 
 def demo(
     output: Annotated[Path, typer.Option("-o", "--output", help="The video to write.")] = Path("demo.mp4"),
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Neither progress nor summary.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Suppress progress and summary.")] = False,
 ) -> None:
-    """Segment a clip made on the spot: needs no network and no file of yours."""
+    """Segment a generated clip: needs no download and no input file."""
     from live_seg.sinks.video_writer import VideoWriter
     from live_seg.sources.demo import DemoClip
 
     with DemoClip() as source:
         sinks = [VideoWriter(output, source.fps, overwrite=overwrite)]
         options = Options(overwrite=overwrite, quiet=quiet)
-        process(source, sinks, options, goal=output, batch=options.batch)
+        process(source, sinks, options, output=output, batch=options.batch)

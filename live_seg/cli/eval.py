@@ -3,22 +3,25 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from live_seg.cli.options import ModelOptions, with_options
+from live_seg.cli.expand import with_options
+from live_seg.cli.options import ModelOptions
+from live_seg.cli.panels import INPUT, OUTPUT, option
 from live_seg.errors import UsageError
 
 EVAL_OPTIONS = ModelOptions(conf=0.05, batch=1, engine="keras")
-"""COCO's figures want unsure detections, too; one photo at a time, the speed is a latency. And Keras: what
-is measured is the network as it was trained, unless another engine is asked for."""
+"""COCO's metrics need detections of low score. One photo at a time makes the measured speed a latency. Keras
+runs the network as it was trained."""
 
 
 @with_options
 def evaluate_model(
-    images: Annotated[Path, typer.Option(help="Folder of the photos.")],
-    annotations: Annotated[Path, typer.Option(help="COCO instances file of these photos.")],
-    json: Annotated[Path | None, typer.Option(help="Write the figures here.")] = None,
-    results: Annotated[Path | None, typer.Option(help="Write the detections here, as COCO results.")] = None,
+    images: Annotated[Path, option(INPUT, "Folder of photos.")],
+    annotations: Annotated[Path, option(INPUT, "COCO instances file of these photos.")],
+    json: Annotated[Path | None, option(OUTPUT, "Write the metrics to this file.")] = None,
+    results: Annotated[
+        Path | None,
+        option(OUTPUT, "Write the detections to this file as COCO results."),
+    ] = None,
     options: ModelOptions = EVAL_OPTIONS,
 ) -> None:
     """Measure a model on annotated photos: COCO's average precision of boxes and masks."""
@@ -26,13 +29,15 @@ def evaluate_model(
     from live_seg.evaluation.ground_truth import GroundTruth
 
     if json is not None and json == results:
-        raise UsageError(f"--json and --results both name {json}. Give each a file of its own.")
-    outputs = options.claimed(json, results, otherwise="--json OUT.json or --results OUT.json")
+        raise UsageError(f"--json and --results both name {json}. Give each its own file.")
+    outputs = options.claim_outputs(json, results, expected="--json OUT.json or --results OUT.json")
     truth = GroundTruth(images, annotations)
-    found = evaluate(options.load(), truth, batch=options.batch, classes=options.wanted, quiet=options.quiet)
+    evaluation = evaluate(
+        options.load(), truth, batch=options.batch, classes=options.class_list, quiet=options.quiet
+    )
     if json is not None:
-        save(found.metrics(), json, indent=2)
+        save(evaluation.metrics(), json, indent=2)
     if results is not None:
-        save(found.detections, results)
+        save(evaluation.detections, results)
     if not options.quiet:
-        print("\n".join([found.report(), *(f"-> {path}" for path in outputs)]))
+        print("\n".join([evaluation.report(), *(f"-> {path}" for path in outputs)]))

@@ -5,14 +5,19 @@ from typing import Annotated
 
 import typer
 
-from live_seg.cli.options import Options, with_options
+from live_seg.cli.expand import with_options
+from live_seg.cli.options import Options
+from live_seg.cli.panels import OUTPUT, option
 from live_seg.cli.process import process
 
 
 @with_options
 def image(
-    inputs: Annotated[list[str], typer.Argument(metavar="IN...", help="Images, folders, globs.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="An image, or a folder for several.")],
+    inputs: Annotated[list[str], typer.Argument(metavar="IN...", help="Images, folders or globs.")],
+    output: Annotated[
+        Path,
+        option(OUTPUT, "An image, or a folder for several images.", "-o", "--output"),
+    ],
     options: Options,
 ) -> None:
     """Segment images."""
@@ -21,7 +26,7 @@ def image(
 
     with open_images(inputs) as source:
         names = [path.stem for path in source.paths]
-        if len({name.casefold() for name in names}) < len(names):  # macOS tells no case apart
+        if len({name.casefold() for name in names}) < len(names):  # macOS file names ignore case
             names = [f"{index:06d}_{name}" for index, name in enumerate(names)]
         sinks = [Images(output, names=names, alpha=options.transparent, overwrite=options.overwrite)]
-        process(source, sinks, options, goal=output, track=False, batch=options.batch)
+        process(source, sinks, options, output=output, track=False, batch=options.batch)

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from live_seg.choices import Layout
+from live_seg.cli.native_messages import hidden_native_messages
+from live_seg.cli.options import InputSize, LayoutChoice, ModelName, Quiet
+from live_seg.cli.panels import INPUT, option
 from live_seg.errors import SourceError
 
 if TYPE_CHECKING:
@@ -18,46 +18,57 @@ if TYPE_CHECKING:
 
 
 def optimize(
-    calibrate: Annotated[str, typer.Option(metavar="VIDEO", help="A video, folder or picture like yours.")],
-    model: Annotated[str, typer.Option(help="person, coco, or a weights file.")] = "person",
-    size: Annotated[int | None, typer.Option(help="Longest side of the network's input, pixels.")] = None,
-    layout: Annotated[Layout, typer.Option(help="As it will be used.")] = "fit",
-    frames: Annotated[int, typer.Option(min=1, help="Most frames to calibrate with.")] = 64,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Neither progress nor summary.")] = False,
+    calibrate: Annotated[
+        str,
+        option(INPUT, "A video, folder or image like yours.", metavar="VIDEO"),
+    ],
+    frames: Annotated[int, option(INPUT, "Maximum number of frames to calibrate with.", min=1)] = 64,
+    model: ModelName = "person",
+    size: InputSize = None,
+    quiet: Quiet = False,
+    layout: LayoutChoice = "fit",
 ) -> None:
-    """Make a model faster on CPUs: its int8 form, which `--engine auto` then prefers.
+    """Quantize a model to int8, which is faster on CPUs; `--engine auto` then uses it.
 
-    The network's numbers become 8 bits wide; frames of VIDEO show which values occur, so take one like those
-    to be segmented. Takes minutes, once.
+    Weights and activations are reduced to 8 bits. The range of the activations is measured on frames of
+    VIDEO, so choose a video like those to be segmented. Takes minutes, once.
     """
     from live_seg.models.download import find
-    from live_seg.models.load import quantized
 
     path = find(model, quiet=quiet)
-    pictures = _spread(calibrate, frames)
-    with _bars_on_stderr(shown=not quiet):
-        made = quantized(path, pictures, layout=layout, size=size)
+    images = _evenly_spaced(calibrate, frames)
+    with _bars_on_stderr(shown=not quiet), hidden_native_messages():
+        from live_seg.models.load import quantized
+
+        converted = quantized(path, images, layout=layout, size=size)
     if not quiet:
-        print(f"{path.name} in int8 -> {made.folder}; live-seg now uses it for --engine auto.")
+        print(f"{path.name} in int8 -> {converted.folder}; live-seg now uses it for --engine auto.")
 
 
 @contextlib.contextmanager
 def _bars_on_stderr(*, shown: bool) -> Iterator[None]:
-    """Show NNCF's progress bars, which are drawn on stdout, like all others: on stderr, if on a terminal."""
-    with Path(os.devnull).open("w") as nowhere:
-        stream = sys.stderr if shown and sys.stderr.isatty() else nowhere
-        with contextlib.redirect_stdout(stream):
-            yield
+    """Redirect stdout, where NNCF draws its progress bars, to stderr if that is a terminal and `shown`.
+
+    Otherwise the bars are discarded.
+    """
+    with contextlib.ExitStack() as stack:
+        visible = shown and sys.stderr.isatty()
+        stream = sys.stderr if visible else stack.enter_context(Path(os.devnull).open("w"))
+        stack.enter_context(contextlib.redirect_stdout(stream))
+        yield
 
 
-def _spread(spec: str, most: int) -> list["Image"]:
-    """At most `most` frames of a source, evenly spread as far as it tells its length."""
+def _evenly_spaced(spec: str, count: int) -> list["Image"]:
+    """Return at most `count` frames of the source `spec`, evenly spaced if its length is known.
+
+    Raises SourceError, and UsageError for an unusable `spec`.
+    """
     from live_seg.sources.opening import open_source
 
     with open_source(spec) as source:
-        step = max(1, (source.frames or most) // most)
-        spread = (frame.image for frame in source if frame.index % step == 0)
-        chosen = list(itertools.islice(spread, most))
-    if not chosen:
-        raise SourceError(f"{spec} holds no frame to calibrate with.")
-    return chosen
+        step = max(1, (source.frames or count) // count)
+        spaced = (frame.image for frame in source if frame.index % step == 0)
+        images = list(itertools.islice(spaced, count))
+    if not images:
+        raise SourceError(f"{spec} contains no frame to calibrate with. Give a video, folder or image.")
+    return images

@@ -1,4 +1,4 @@
-"""A source run through a model into sinks, with a progress bar and a summary."""
+"""Run a source through a model into sinks, with a progress bar and a summary."""
 
 import contextlib
 import functools
@@ -19,13 +19,13 @@ def process(
     sinks: "Sequence[Sink]",
     options: Options,
     *,
-    goal: Path | None,
+    output: Path | None,
     track: bool = True,
-    **how: Any,
+    **run_arguments: Any,
 ) -> None:
-    """Run `source` through the model into `sinks`, with a progress bar and a summary that names `goal`.
+    """Run `source` through the model into `sinks`, with a progress bar and a summary that names `output`.
 
-    `how` goes to `pipeline.run.run`.
+    `run_arguments` are passed to `pipeline.run.run`.
     """
     from tqdm import tqdm
 
@@ -35,27 +35,32 @@ def process(
     from live_seg.sinks.json_lines import JsonLines
 
     tally = Tally()
-    with summed_up(tally, [goal] if goal else [], quiet=options.quiet), contextlib.ExitStack() as stack:
-        outlets = [stack.enter_context(sink) for sink in sinks]
-        if options.json is not None:  # asked before the model loads, which takes seconds
+    with (
+        final_summary(tally, [output] if output else [], quiet=options.quiet),
+        contextlib.ExitStack() as stack,
+    ):
+        entered = [stack.enter_context(sink) for sink in sinks]
+        if options.json is not None:  # checked before the model loads, which takes seconds
             claim(options.json, overwrite=options.overwrite)
-        draw = options.drawing(hold=track)
+        draw = options.draw_function(retain=track)
         segment = options.load()
         if options.json is not None:
             lines = JsonLines(options.json, segment.class_names, overwrite=options.overwrite)
-            outlets.append(stack.enter_context(lines))
-        found = run(source, segment, track=track, tally=tally, **how)
-        stack.enter_context(contextlib.closing(found))
-        silent = True if options.quiet else None  # None: also where stderr is no terminal
-        bar = stack.enter_context(tqdm(total=source.frames, unit=" frames", disable=silent))
-        drawn = functools.partial(draw, names=segment.class_names)
-        for _ in show(found, drawn, outlets, tally):
+            entered.append(stack.enter_context(lines))
+        results = run(source, segment, track=track, tally=tally, **run_arguments)
+        stack.enter_context(contextlib.closing(results))
+        disable = True if options.quiet else None  # None: disabled unless stderr is a terminal
+        bar = stack.enter_context(tqdm(total=source.frames, unit=" frames", disable=disable))
+        for _ in show(results, functools.partial(draw, names=segment.class_names), entered, tally):
             bar.update()
 
 
 @contextlib.contextmanager
-def summed_up(tally: "Tally", written: list[Path], *, quiet: bool) -> Iterator[None]:
-    """Print what was done, and where it was written, once the outputs are closed; also after Ctrl-C."""
+def final_summary(tally: "Tally", outputs: list[Path], *, quiet: bool) -> Iterator[None]:
+    """Print what was done and the `outputs` once they are closed, also after Ctrl-C but not after an error.
+
+    `outputs` is read at the end, so paths may be added until then.
+    """
     interrupted = False
     try:
         yield
@@ -64,5 +69,5 @@ def summed_up(tally: "Tally", written: list[Path], *, quiet: bool) -> Iterator[N
         raise
     finally:
         if not quiet and (sys.exc_info()[0] is None or interrupted):
-            goal = f" -> {', '.join(map(str, written))}" if written and tally.frames else ""
-            print(f"{'Interrupted: ' if interrupted else ''}{tally.summary()}{goal}")
+            paths = f" -> {', '.join(map(str, outputs))}" if outputs and tally.frames else ""
+            print(f"{'Interrupted: ' if interrupted else ''}{tally.summary()}{paths}")

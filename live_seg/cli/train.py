@@ -8,51 +8,84 @@ from typing import Annotated, Any
 import typer
 
 from live_seg.choices import Layers
+from live_seg.cli.native_messages import hidden_native_messages
+from live_seg.cli.options import Quiet
+from live_seg.cli.panels import ADVANCED, INPUT, MODEL, OUTPUT, option
 from live_seg.errors import UsageError
 
 
 def train(
-    images: Annotated[list[Path] | None, typer.Option(help="Folder of photos; may be repeated.")] = None,
-    annotations: Annotated[
-        list[Path] | None, typer.Option(help="COCO instances file of these photos; one for each folder.")
+    images: Annotated[
+        list[Path] | None,
+        option(INPUT, "Folder of photos; may be repeated."),
     ] = None,
-    val_images: Annotated[Path | None, typer.Option(help="Folder of photos to measure on.")] = None,
-    val_annotations: Annotated[Path | None, typer.Option(help="Their COCO instances file.")] = None,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="A new folder for the run.")] = None,
+    annotations: Annotated[
+        list[Path] | None,
+        option(INPUT, "COCO instances file, one per folder of photos."),
+    ] = None,
+    val_images: Annotated[Path | None, option(INPUT, "Folder of validation photos.")] = None,
+    val_annotations: Annotated[
+        Path | None, option(INPUT, "COCO instances file of the validation photos.")
+    ] = None,
     start: Annotated[
         str | None,
-        typer.Option("--from", help="person, coco, a weights file, or backbone:FILE.  [default: person]"),
-    ] = None,
-    resume: Annotated[Path | None, typer.Option(help="Go on with the run in this folder.")] = None,
-    epochs: Annotated[
-        int | None, typer.Option(min=1, help="Times each photo is seen.  [default: 30]")
+        option(
+            MODEL,
+            "Initial weights: person, coco, a weights file, or backbone:FILE.",
+            "--from",
+            show_default="person",
+        ),
     ] = None,
     size: Annotated[
-        int | None, typer.Option(help="Side of training pictures, a multiple of 64.  [default: the start's]")
-    ] = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="Pictures in a step.  [default: 8]")] = None,
-    learning_rate: Annotated[
-        float | None, typer.Option("--lr", help="Learning rate.  [default: 3e-4]")
+        int | None,
+        option(
+            MODEL,
+            "Side of the training images in pixels, a multiple of 64.",
+            show_default="that of the initial weights",
+        ),
     ] = None,
     layers: Annotated[
         Layers | None,
-        typer.Option(
-            help="What learns: all but the backbone, also its stages from 5 etc. on.  [default: all]"
+        option(
+            MODEL,
+            "Layers to train: the heads, also the backbone from stage 5, 4 or 3 on, or all.",
+            show_default="all",
         ),
+    ] = None,
+    output: Annotated[Path | None, option(OUTPUT, "New folder for the run.", "-o", "--output")] = None,
+    resume: Annotated[Path | None, option(OUTPUT, "Resume the run in this folder.")] = None,
+    quiet: Quiet = False,
+    epochs: Annotated[
+        int | None,
+        option(ADVANCED, "Passes over the training photos.", min=1, show_default="30"),
+    ] = None,
+    batch: Annotated[
+        int | None,
+        option(ADVANCED, "Images per step.", min=1, show_default="8"),
+    ] = None,
+    learning_rate: Annotated[
+        float | None,
+        option(ADVANCED, "Learning rate.", "--lr", show_default="3e-4"),
     ] = None,
     heads_first: Annotated[
         int | None,
-        typer.Option(
-            min=0, help="Epochs for the heads alone.  [default: a sixth of all where something starts fresh]"
+        option(
+            ADVANCED,
+            "Epochs that train the heads alone at first.",
+            min=0,
+            show_default="a sixth of all if any layer is new",
         ),
     ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Of all that is random.  [default: 0]")] = None,
     val_every: Annotated[
-        int | None, typer.Option(min=1, help="Epochs between measurements.  [default: 1]")
+        int | None,
+        option(ADVANCED, "Epochs between validations.", min=1, show_default="1"),
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Neither progress nor summary.")] = False,
+    seed: Annotated[
+        int | None,
+        option(ADVANCED, "Random seed.", min=0, show_default="0"),
+    ] = None,
 ) -> None:
-    """Train a model on photos with COCO annotations; the outcome is RUN/model.weights.h5."""
+    """Train a model on photos with COCO annotations; the result is RUN/model.weights.h5."""
     choices = {
         "start": start,
         "epochs": epochs,
@@ -64,44 +97,45 @@ def train(
         "seed": seed,
         "val_every": val_every,
     }
-    given = {name: value for name, value in choices.items() if value is not None}
+    chosen = {name: value for name, value in choices.items() if value is not None}
     if resume is not None:
-        if given or images or annotations or val_images or val_annotations or output:
-            raise UsageError(
-                "--resume goes on with the run's own settings: give nothing but --quiet with it."
-            )
-        _go_on(resume, quiet)
+        if chosen or images or annotations or val_images or val_annotations or output:
+            raise UsageError("--resume uses the settings of the run: give only --quiet with it.")
+        _resume(resume, quiet)
         return
     if output is None:
-        raise UsageError("Where to? Give -o RUN_DIR, or --resume RUN_DIR to go on with a run.")
+        raise UsageError("Give -o RUN_DIR for a new run, or --resume RUN_DIR to continue one.")
     data = _pairs(images or [], annotations or [])
     if (val_images is None) != (val_annotations is None):
         raise UsageError("--val-images and --val-annotations belong together: give both or neither.")
     val = (val_images, val_annotations) if val_images else None
-    _begin(output, quiet, data=data, val=val, **given)
+    _train(output, quiet, data=data, val=val, **chosen)
 
 
 def _pairs(images: list[Path], annotations: list[Path]) -> tuple[tuple[Path, Path], ...]:
+    """Pair each folder with its annotations. Raises UsageError if their numbers differ."""
     if not images or len(images) != len(annotations):
         raise UsageError(
-            f"Each folder of photos needs its file: got {len(images)} times --images and {len(annotations)} "
-            "times --annotations."
+            f"Give --annotations once for each --images: got {len(images)} times --images and "
+            f"{len(annotations)} times --annotations."
         )
     return tuple(zip(images, annotations, strict=True))
 
 
-def _begin(folder: Path, quiet: bool, **given: Any) -> None:
-    from live_seg.training.settings import Settings
-    from live_seg.training.train import train
+def _train(folder: Path, quiet: bool, **settings: Any) -> None:
+    with hidden_native_messages():
+        from live_seg.training.settings import Settings
+        from live_seg.training.train import train
 
-    with _summary(folder, quiet):
-        train(Settings(**given), folder, report=_report(quiet), quiet=quiet)
+    with _final_report(folder, quiet):
+        train(Settings(**settings), folder, report=_report(quiet), quiet=quiet)
 
 
-def _go_on(folder: Path, quiet: bool) -> None:
-    from live_seg.training.train import resume
+def _resume(folder: Path, quiet: bool) -> None:
+    with hidden_native_messages():
+        from live_seg.training.train import resume
 
-    with _summary(folder, quiet):
+    with _final_report(folder, quiet):
         resume(folder, report=_report(quiet), quiet=quiet)
 
 
@@ -110,15 +144,15 @@ def _report(quiet: bool) -> Callable[[str], None]:
 
 
 @contextlib.contextmanager
-def _summary(folder: Path, quiet: bool) -> Iterator[None]:
-    """Say where the model is; after Ctrl-C, too."""
+def _final_report(folder: Path, quiet: bool) -> Iterator[None]:
+    """Print where the model is, or after Ctrl-C how to resume the run."""
     model = folder / "model.weights.h5"
     try:
         yield
     except KeyboardInterrupt:
         if not quiet and (folder / "settings.json").exists():
-            so_far = f"the last finished epoch is in {model}; " if model.exists() else ""
-            typer.echo(f"Interrupted: {so_far}to go on: live-seg train --resume {folder}")
+            finished = f"the last finished epoch is in {model}. " if model.exists() else ""
+            typer.echo(f"Interrupted: {finished}Resume with: live-seg train --resume {folder}")
         raise
     if not quiet:
         typer.echo(f"-> {model}")

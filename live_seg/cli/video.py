@@ -5,12 +5,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from live_seg.cli.options import StreamOptions, with_options
+from live_seg.cli.expand import with_options
+from live_seg.cli.options import StreamOptions
+from live_seg.cli.panels import ADVANCED, OUTPUT, option
+from live_seg.cli.process import process
 from live_seg.errors import UsageError
 
 if TYPE_CHECKING:
     from live_seg.types import Sink, Source
-from live_seg.cli.process import process
 
 
 @with_options
@@ -18,28 +20,36 @@ def video(
     source: Annotated[str, typer.Argument(metavar="IN", help="A video file, URL, or folder of frames.")],
     options: StreamOptions,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="The video to write, or a folder of pictures.")
+        Path | None,
+        option(OUTPUT, "The video to write, or a folder for images.", "-o", "--output"),
     ] = None,
-    show: Annotated[bool, typer.Option("--show", help="Show a window, too.")] = False,
+    show: Annotated[bool, option(OUTPUT, "Show a window.", "--show")] = False,
     every: Annotated[
-        int, typer.Option(min=1, help="Segment every Nth frame, propagate its masks to the others.")
+        int,
+        option(ADVANCED, "Segment every Nth frame and propagate its masks to the others.", min=1),
     ] = 1,
 ) -> None:
-    """Segment a video; its audio and its time line are kept."""
+    """Segment a video and keep its audio and timestamps."""
     if output is None and options.json is None and not show:
         raise UsageError("Nothing to do: give -o OUT.mp4, --json OUT.jsonl or --show.")
     from live_seg.ui.window import Window
 
     with options.open(source, wait=False) as opened:
-        sinks = [_outlet(output, opened, options)] if output else []
+        sinks = [_video_or_images(output, opened, options)] if output else []
         if show:
             sinks.append(Window(f"live-seg {opened.name}"))
-        goal = output or options.json
-        process(opened, sinks, options.delivering(), goal=goal, every=every, **options.running)
+        process(
+            opened,
+            sinks,
+            options.with_network_threshold(),
+            output=output or options.json,
+            every=every,
+            **options.run_arguments,
+        )
 
 
-def _outlet(output: Path, source: "Source", options: StreamOptions) -> "Sink":
-    """What writes the drawn pictures: a video, or pictures into a folder."""
+def _video_or_images(output: Path, source: "Source", options: StreamOptions) -> "Sink":
+    """Return the sink for `output`: images if it is a folder or has no suffix, else a video."""
     from live_seg.sinks.images import Images
     from live_seg.sinks.video_writer import VideoWriter
 

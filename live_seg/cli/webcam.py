@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import typer
-
-from live_seg.cli.options import LiveOptions, with_options
+from live_seg.cli.expand import with_options
+from live_seg.cli.options import LiveOptions
+from live_seg.cli.panels import INPUT, LIVE, option
+from live_seg.cli.process import final_summary
 from live_seg.errors import SinkError, UsageError
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from live_seg.types import Sink
     from live_seg.ui.controls import Controls
     from live_seg.ui.session import Screen
-from live_seg.cli.process import summed_up
 
 Show = Literal["window", "web", "none"]
 """Where a session is shown."""
@@ -26,18 +26,24 @@ Show = Literal["window", "web", "none"]
 @with_options
 def webcam(
     options: LiveOptions,
-    source: Annotated[str, typer.Option(help="Camera number or URL.")] = "0",
-    seconds: Annotated[float, typer.Option(min=0, help="Stop after so long.")] = float("inf"),
+    source: Annotated[str, option(INPUT, "Camera number or URL.")] = "0",
     show: Annotated[
-        Show | None, typer.Option(help="Where; ? tells the keys.  [default: window; web without a display]")
+        Show | None,
+        option(
+            LIVE,
+            "Where to show the session. Press ? there to list the keys.",
+            show_default="window, or web without a display",
+        ),
     ] = None,
+    seconds: Annotated[float, option(LIVE, "Stop after this many seconds.", min=0)] = float("inf"),
     web_address: Annotated[
-        str, typer.Option(help="HOST:PORT of the web page; with 0.0.0.0 others who know its URL may watch.")
+        str,
+        option(LIVE, "HOST:PORT of the web page. With 0.0.0.0 everyone who knows its URL can watch."),
     ] = "127.0.0.1:8460",
 ) -> None:
-    """Segment a camera live: every frame is shown, the masks propagated until new ones come.
+    """Segment a camera live. Every frame is shown; masks are propagated until the next result.
 
-    However it ends, a recording is finished and keeps its name; one that fails does not end the session, but
+    A recording is completed however the session ends. A recording that fails does not end the session, but
     the exit code is 3.
     """
     _check(options, show)
@@ -51,47 +57,53 @@ def webcam(
     from live_seg.ui.session import Session
 
     tally, written, shown = Tally(), list[Path](), show != "none"
-    with summed_up(tally, written, quiet=options.quiet), contextlib.ExitStack() as stack:
-        draw, sinks = options.drawing(), list["Sink"]()
-        threshold = options.threshold()
+    with final_summary(tally, written, quiet=options.quiet), contextlib.ExitStack() as stack:
+        draw, sinks = options.draw_function(), list["Sink"]()
+        threshold = options.score_threshold()
+        # The network also delivers lower scores: a key lowers the threshold.
         controls = Controls(threshold, least=threshold / 2 if shown else threshold)
         controls.labels, controls.boxes = options.labels, options.boxes
-        if options.json is not None:  # asked before the model loads, which takes seconds
+        if options.json is not None:  # checked before the model loads, which takes seconds
             written.append(options.json)
             claim(options.json, overwrite=options.overwrite)
         if records := shown or options.record or options.record_on:
             options.check_recording()
         screen = stack.enter_context(_screen(show, web_address, source, controls)) if shown else None
         opened = stack.enter_context(options.open(source))
-        # Less sure ones, too: a key shows them.
         segment = replace(options, conf=controls.least).load()
         controls.recording = options.record is not None and options.record_on is None
         recorder = options.recorder(opened.fps, segment.class_names) if records else None
         if recorder is not None:
-            stack.callback(_name_recordings, recorder, written)
-        drawn = functools.partial(draw, names=segment.class_names)
-        session = stack.enter_context(Session(drawn, controls, tally, screen=screen, recorder=recorder))
+            stack.callback(_add_recordings, recorder, written)
+        draw = functools.partial(draw, names=segment.class_names)
+        session = stack.enter_context(Session(draw, controls, tally, screen=screen, recorder=recorder))
         if options.json is not None:
             lines = JsonLines(options.json, segment.class_names, overwrite=options.overwrite)
             sinks.append(stack.enter_context(lines))
-        found = run(opened, segment, tally=tally, idle=session.idle, **options.running)
-        stack.enter_context(contextlib.closing(found))
+        results = run(opened, segment, tally=tally, idle=session.idle, **options.run_arguments)
+        stack.enter_context(contextlib.closing(results))
         bar = stack.enter_context(tqdm(unit=" frames", disable=True if options.quiet else None))
-        for _ in session.show(found, sinks, limit=seconds):
+        for _ in session.show(results, sinks, limit=seconds):
             bar.update()
 
 
 def _check(options: LiveOptions, show: Show | None) -> None:
-    """Refuse what cannot work before anything is opened."""
+    """Raise UsageError for options that contradict each other, before anything is opened."""
     recorded = options.record or options.record_on
     if show == "none" and not (recorded or options.json):
         raise UsageError("Nothing to do: with --show none give --record CLIP.mp4 or --json OUT.jsonl.")
     if recorded and options.transparent:
-        raise UsageError("Live recordings have no transparency: use another effect, or live-seg video.")
+        raise UsageError(
+            "Live recordings cannot be transparent: use another --effect, or record first and run "
+            "live-seg video --effect cutout."
+        )
 
 
 def _screen(show: Show | None, web_address: str, source: str, controls: "Controls") -> "Screen":
-    """Open what the session is shown on: a window where that was asked for or can be had, else a web page."""
+    """Open the window or web page of a session.
+
+    Without --show it is a window if one can be opened, else a web page. Raises SinkError.
+    """
     from live_seg.sources.streams import redacted
     from live_seg.ui.window import Window
 
@@ -109,6 +121,6 @@ def _screen(show: Show | None, web_address: str, source: str, controls: "Control
     return page
 
 
-def _name_recordings(recorder: "Recorder", written: list[Path]) -> None:
-    """Add to `written` what `recorder` has completed."""
+def _add_recordings(recorder: "Recorder", written: list[Path]) -> None:
+    """Append the recordings that `recorder` has completed to `written`."""
     written += recorder.written

@@ -1,12 +1,14 @@
-"""The commands `live-seg weights list | download | verify`."""
+"""The commands `live-seg weights list`, `download` and `verify`."""
 
 from typing import Annotated
 
 import typer
 
+WeightsName = Annotated[str, typer.Argument(help="A name that `weights list` shows.")]
+
 
 def list_weights() -> None:
-    """Show the known weights and where they are."""
+    """List the known weights with their size and status."""
     from live_seg.models.registry import WEIGHTS, status
 
     for name, weights in WEIGHTS.items():
@@ -14,15 +16,15 @@ def list_weights() -> None:
         print(f"{name:8} {len(weights.classes) - 1:3} classes  {size:>7}  {status(name)}; {weights.origin}")
 
 
-def download_weights(name: Annotated[str, typer.Argument(help="As shown by `weights list`.")]) -> None:
-    """Download weights into the cache folder, or go on where a download broke off."""
+def download_weights(name: WeightsName) -> None:
+    """Download weights into the cache folder, or resume an incomplete download."""
     from live_seg.models.download import download
 
     print(download(name))
 
 
-def verify_weights(name: Annotated[str, typer.Argument(help="As shown by `weights list`.")]) -> None:
-    """Check size and hash of weights that are here."""
+def verify_weights(name: WeightsName) -> None:
+    """Check the size and hash of downloaded or bundled weights."""
     from live_seg.models.registry import verify
 
     print(f"{verify(name)} is valid.")

@@ -1,1 +1,1 @@
-"""Whether this machine has what live_seg needs, and the way out where it has not."""
+"""Check that this machine has what live_seg needs, and name a remedy for everything that is missing."""

@@ -1,4 +1,4 @@
-"""All the checks, from the ground up."""
+"""All checks, in order of dependency."""
 
 from live_seg.doctor import accelerators, machine, model, video
 from live_seg.doctor.findings import Check
@@ -14,7 +14,7 @@ CHECKS = (
     Check("OpenCV", video.opencv, SourceError),
     Check("window", video.window, SinkError),
     Check("ffmpeg", video.ffmpeg, SinkError),
-    Check("video", video.there_and_back, SinkError),
+    Check("video", video.round_trip, SinkError),
     Check("cameras", video.cameras, SourceError),
     Check("cache", model.cache, WeightsError),
     Check("person", model.person, WeightsError),

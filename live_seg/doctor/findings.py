@@ -1,4 +1,4 @@
-"""What a check finds, and a check, which whatever it meets ends in a finding."""
+"""Checks and their findings. A check always ends in a finding, whatever it raises."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -10,32 +10,32 @@ from live_seg.errors import LiveSegError
 logger = logging.getLogger(__name__)
 
 State = Literal["good", "note", "bad"]
-"""bad: segmenting a file with the bundled model would not work; note: something optional is missing."""
+"""bad: segmenting a file with the bundled model would fail; note: something optional is missing."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """The outcome of a check."""
+    """The result of a check."""
 
     state: State
-    told: str
+    message: str
     remedy: str = ""
-    """The way out, a command where there is one; empty where there is nothing to do."""
+    """What to do, a command if possible; empty if there is nothing to do."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """Something to look at, by the `name` under which its finding is told."""
+    """A named check."""
 
     name: str
-    look: Callable[[], Finding]
+    examine: Callable[[], Finding]
     error: type[LiveSegError] = LiveSegError
-    """What a bad finding counts as: it chooses the exit code."""
+    """The error that a bad finding counts as; it determines the exit code."""
 
     def run(self) -> Finding:
-        """Look; an exception is a bad finding, too. Raises nothing but what ends the program."""
+        """Run the check. An exception becomes a bad finding, except for KeyboardInterrupt and SystemExit."""
         try:
-            return self.look()
+            return self.examine()
         except LiveSegError as error:
             return Finding("bad", str(error))
         except Exception as error:
@@ -43,14 +43,14 @@ class Check:
             return Finding("bad", f"{type(error).__name__}: {error}")
 
 
-def verdict(found: Sequence[tuple[Check, Finding]]) -> str:
-    """One sentence about all that was found.
+def verdict(findings: Sequence[tuple[Check, Finding]]) -> str:
+    """Return one sentence that sums up all findings.
 
-    Raises the error of the first bad finding: checks go from the ground up, so the first is the cause.
+    Raises the error of the first bad finding: later checks depend on earlier ones, so it is the cause.
     """
-    bad = [check for check, finding in found if finding.state == "bad"]
+    bad = [check for check, finding in findings if finding.state == "bad"]
     if bad:
         raise bad[0].error(f"Segmenting would not work here: see {', '.join(check.name for check in bad)}.")
-    notes = [check.name for check, finding in found if finding.state == "note"]
-    besides = f"; noted besides: {', '.join(notes)}" if notes else ""
-    return f"Segmenting works here{besides}."
+    notes = [check.name for check, finding in findings if finding.state == "note"]
+    also = f"; see also: {', '.join(notes)}" if notes else ""
+    return f"Segmenting works here{also}."

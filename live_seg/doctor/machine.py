@@ -1,4 +1,4 @@
-"""Checks of what everything stands on: Python, the packages, the processor, the memory."""
+"""Checks of Python, the installed packages, the CPU and the memory."""
 
 import math
 import os
@@ -22,7 +22,7 @@ OPENCV_WHEELS = (
     *("opencv-python", "opencv-contrib-python"),
     *("opencv-python-headless", "opencv-contrib-python-headless"),
 )
-"""Packages that bring `cv2`, the best for us first; any one of them will do, two overwrite each other."""
+"""Packages that install `cv2`, the recommended one first. Any one suffices; two overwrite each other."""
 
 PROC, CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 
@@ -36,60 +36,64 @@ FEATURES = {
     "int8 dot product": {"asimddp", "feat_dotprod"},
     "int8 matrix product": {"i8mm", "feat_i8mm"},
 }
-"""What speeds a network up, and its names in Linux's /proc/cpuinfo and macOS's sysctl."""
+"""CPU features that speed a network up, with their names in Linux's /proc/cpuinfo and macOS's sysctl."""
 
-ENOUGH_MEMORY = 2e9
-"""Bytes that should be free: the person model takes some 1.3 GB with TensorFlow, 720p frames the rest."""
+MIN_FREE_MEMORY = 2e9
+"""Bytes: the person model takes about 1.3 GB with TensorFlow; frames of 720p take the rest."""
 
 
 def python() -> Finding:
-    """Whether this is a Python that the package is made for."""
+    """Check that the package supports this version of Python."""
     from packaging.specifiers import SpecifierSet
 
     version = platform.python_version()
-    told = f"{version} ({sys.executable}) on {platform.platform()}"
+    message = f"{version} ({sys.executable}) on {platform.platform()}"
     try:
         wanted = ",".join(metadata.metadata(PACKAGE).get_all("Requires-Python") or [])
     except metadata.PackageNotFoundError:
-        return Finding("note", f"{told}; {PACKAGE} itself is not installed", "pip install .")
+        return Finding("note", f"{message}; {PACKAGE} itself is not installed", "pip install .")
     if SpecifierSet(wanted).contains(version, prereleases=True):
-        return Finding("good", told)
-    return Finding("bad", f"{told}; expected {wanted}", "Install live-seg into such a Python.")
+        return Finding("good", message)
+    return Finding("bad", f"{message}; expected {wanted}", "Install live-seg with a supported Python.")
 
 
 def packages() -> Finding:
-    """Whether every package that is required is there, in a version that fits."""
-    there, wrong, wanted = [], [], []
-    for requirement in _required():
-        version = next(filter(None, map(installed, _alternatives(requirement.name))), None)
+    """Check that every required package is installed in a supported version."""
+    present, wrong, wanted = [], [], []
+    for requirement in requirements(PACKAGE):
+        version = next(filter(None, map(installed_version, _alternatives(requirement.name))), None)
         if version and requirement.specifier.contains(version, prereleases=True):
-            there.append(f"{requirement.name} {version}")
+            present.append(f"{requirement.name} {version}")
         else:
             expected = f", expected {requirement.specifier}" if requirement.specifier else ""
             wrong.append(f"{requirement.name} {version or 'is missing'}{expected}")
             wanted.append(f"'{requirement.name}{requirement.specifier}'")
     if wrong:
         return Finding("bad", "; ".join(wrong), f"pip install {' '.join(wanted)}")
-    return Finding("good", ", ".join(there))
+    return Finding("good", ", ".join(present))
 
 
-def _required() -> "list[Requirement]":
-    """What the package requires, without its extras; nothing where it is not installed."""
+def requirements(package: str, extra: str | None = None) -> "list[Requirement]":
+    """Return the requirements of a package, or those that an extra adds; none if it is not installed."""
     from packaging.requirements import Requirement
 
     try:
-        every = map(Requirement, metadata.requires(PACKAGE) or [])
+        declared = [Requirement(text) for text in metadata.requires(package) or []]
     except metadata.PackageNotFoundError:
         return []
-    return [one for one in every if one.marker is None or one.marker.evaluate({"extra": ""})]
+    base = [wanted for wanted in declared if wanted.marker is None or wanted.marker.evaluate({"extra": ""})]
+    if extra is None:
+        return base
+    others = [wanted for wanted in declared if wanted not in base]
+    return [wanted for wanted in others if wanted.marker and wanted.marker.evaluate({"extra": extra})]
 
 
 def _alternatives(name: str) -> tuple[str, ...]:
     return OPENCV_WHEELS if name in OPENCV_WHEELS else (name,)
 
 
-def installed(name: str) -> str | None:
-    """The version of an installed package, read without importing it; None when it is not there."""
+def installed_version(name: str) -> str | None:
+    """Return the version of a package without importing it; None if it is not installed."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
@@ -97,17 +101,17 @@ def installed(name: str) -> str | None:
 
 
 def cpu() -> Finding:
-    """How many cores may be used, and which instructions that speed a network up they know."""
+    """Check how many cores are usable and which of FEATURES they have."""
     name, words = _processor()
     known = [feature for feature, names in FEATURES.items() if names & words]
-    told = ", ".join([f"{usable_cores()} of {os.cpu_count()} cores usable", name, *known])
+    message = ", ".join([f"{usable_cores()} of {os.cpu_count()} cores usable", name, *known])
     if "avx" in words and "AVX2" not in known:
-        return Finding("note", f"{told}; no AVX2, which most of the speed comes from")
-    return Finding("good", told)
+        return Finding("note", f"{message}; without AVX2 segmenting is very slow")
+    return Finding("good", message)
 
 
 def usable_cores() -> int:
-    """Cores that this process may use: those it may run on, less what its cgroup's quota forbids."""
+    """Return the number of cores that affinity and cgroup quota allow this process to use."""
     scheduled = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quotas = [text.split() for text in _cgroup("cpu.max")]
     allowed = [math.ceil(int(quota) / int(period)) for quota, period in quotas if quota != "max"]
@@ -115,42 +119,44 @@ def usable_cores() -> int:
 
 
 def _processor() -> tuple[str, set[str]]:
-    """The processor's name, and words among which are its features."""
+    """Return the name of the CPU and a set of words that contains the names of its features."""
     if sys.platform == "darwin":
         done = subprocess.run(
             ["sysctl", "machdep.cpu", "hw.optional"], capture_output=True, text=True, timeout=10, check=False
         )
-        told = done.stdout.lower()
-        present = re.findall(r"^hw\.optional\.(?:arm\.)?(\w+): 1$", told, re.MULTILINE)
+        text = done.stdout.lower()
+        present = re.findall(r"^hw\.optional\.(?:arm\.)?(\w+): 1$", text, re.MULTILINE)
         brand = re.search(r"^machdep\.cpu\.brand_string: (.+)", done.stdout, re.MULTILINE)
-        return brand[1] if brand else platform.machine(), {*told.split(), *present}
+        return brand[1] if brand else platform.machine(), {*text.split(), *present}
     path = PROC / "cpuinfo"
-    told = path.read_text(errors="replace") if path.exists() else ""
-    name = re.search(r"^model name\s*: (.+)", told, re.MULTILINE)
-    flags = re.search(r"^(?:flags|Features)\s*: (.+)", told, re.MULTILINE)
+    text = path.read_text(errors="replace") if path.exists() else ""
+    name = re.search(r"^model name\s*: (.+)", text, re.MULTILINE)
+    flags = re.search(r"^(?:flags|Features)\s*: (.+)", text, re.MULTILINE)
     return name[1] if name else platform.machine(), set(flags[1].split()) if flags else set()
 
 
 def memory() -> Finding:
-    """How much memory there is for this process, and how much of it is free."""
+    """Check the memory available to this process and how much of it is free."""
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     total = min([total, *(int(text) for text in _cgroup("memory.max") if text.strip() != "max")])
     free = min(_available() or total, total)
-    told = f"{total / 1e9:.1f} GB, {free / 1e9:.1f} GB of it free"
-    if free < ENOUGH_MEMORY:
-        return Finding("note", f"{told}; {ENOUGH_MEMORY / 1e9:g} GB should be", "Close other programs.")
-    return Finding("good", told)
+    message = f"{total / 1e9:.1f} GB, {free / 1e9:.1f} GB free"
+    if free < MIN_FREE_MEMORY:
+        return Finding(
+            "note", f"{message}; {MIN_FREE_MEMORY / 1e9:g} GB are recommended", "Close other programs."
+        )
+    return Finding("good", message)
 
 
 def _available() -> int | None:
-    """Bytes that Linux could give to a program now; None on other systems."""
+    """Return the bytes that Linux can give to a program without swapping; None on other systems."""
     path = PROC / "meminfo"
     found = re.search(r"^MemAvailable: *(\d+) kB", path.read_text(), re.MULTILINE) if path.exists() else None
     return int(found[1]) * 1024 if found else None
 
 
 def _cgroup(name: str) -> Iterator[str]:
-    """The texts of file `name` in this process's control group (version 2) and all that contain it."""
+    """Yield the text of the file `name` in this process's cgroup (version 2) and in all its parents."""
     path = PROC / "self" / "cgroup"
     own = re.search(r"^0::/(.*)$", path.read_text(), re.MULTILINE) if path.exists() else None
     if own is None:

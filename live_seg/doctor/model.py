@@ -1,47 +1,47 @@
-"""Checks of the model: where downloads lie, the known weights, and the main job itself."""
+"""Checks of the model: the cache folder, the known weights, and a test segmentation."""
 
 import shutil
 import tempfile
 
-from live_seg.doctor.asking import ProbeError, ask
 from live_seg.doctor.findings import Finding
+from live_seg.doctor.probing import ProbeError, run_probe
 from live_seg.errors import WeightsError
 
-SEGMENTATION_SECONDS = 300.0
-"""Loading from a cold disk and compiling take up to a minute on a slow machine."""
+SEGMENTATION_TIMEOUT = 300.0
+"""Seconds: loading from a cold disk and compiling take up to a minute on a slow machine."""
 
-ENOUGH_SPACE = 1e9
-"""Bytes free in the cache folder: COCO's weights are 258 MB, and converted ones may lie beside them."""
+MIN_FREE_SPACE = 1e9
+"""Bytes free in the cache folder: COCO's weights have 258 MB; converted weights are kept there too."""
 
 
 def cache() -> Finding:
-    """Whether the cache folder, or the folder it would be made in, can be written, and has room."""
+    """Check that the cache folder, or its nearest existing parent, is writable and has enough space."""
     from live_seg.files import cache_folder
 
     folder = cache_folder().absolute()
-    elsewhere = "LIVE_SEG_CACHE=FOLDER names another"
+    remedy = "Set LIVE_SEG_CACHE=FOLDER to another folder"
     try:
-        there = next(place for place in (folder, *folder.parents) if place.exists())
-        with tempfile.TemporaryFile(dir=there):
+        existing = next(place for place in (folder, *folder.parents) if place.exists())
+        with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
-        return Finding("note", f"{folder} cannot be written: {error.strerror}", elsewhere)
-    free = shutil.disk_usage(there).free
-    told = f"{folder}, {free / 1e9:.1f} GB free"
-    if free < ENOUGH_SPACE:
-        return Finding("note", f"{told}; {ENOUGH_SPACE / 1e9:g} GB should be", elsewhere)
-    return Finding("good", told)
+        return Finding("note", f"{folder} cannot be written: {error.strerror}", remedy)
+    free = shutil.disk_usage(existing).free
+    message = f"{folder}, {free / 1e9:.1f} GB free"
+    if free < MIN_FREE_SPACE:
+        return Finding("note", f"{message}; {MIN_FREE_SPACE / 1e9:g} GB are recommended", remedy)
+    return Finding("good", message)
 
 
 def person() -> Finding:
-    """Whether the bundled weights are what they should be, by their hash. Raises WeightsError."""
+    """Check the hash of the bundled weights. Raises WeightsError."""
     from live_seg.models.registry import verify
 
     return Finding("good", f"verified: {verify('person')}")
 
 
 def coco() -> Finding:
-    """Whether the weights of COCO's 80 classes are downloaded, and valid by their hash."""
+    """Check that the weights for COCO's 80 classes are downloaded, and their hash."""
     from live_seg.models.registry import status, verify
 
     remedy = "live-seg weights download coco"
@@ -54,13 +54,13 @@ def coco() -> Finding:
 
 
 def segmentation() -> Finding:
-    """Whether the bundled model finds people on a picture, and how fast. Raises ProbeError."""
+    """Check that the bundled model finds people in a frame of the demo clip, and how fast."""
     try:
-        answer = ask("segmentation", SEGMENTATION_SECONDS)
+        answer = run_probe("segmentation", SEGMENTATION_TIMEOUT)
     except ProbeError as error:
         return Finding("bad", f"the person model does not run: {error}")
-    times = f"ready after {answer['start']:.1f} s, then {answer['picture']:.2f} s a picture"
+    times = f"first result after {answer['start']:.1f} s, then {answer['frame']:.2f} s per frame"
     if not answer["people"]:
-        again = "pip install --force-reinstall live-seg keras tensorflow"
-        return Finding("bad", f"the person model finds nobody on the demo's picture: {times}", again)
-    return Finding("good", f"{answer['people']} people found on the demo's picture; {times}")
+        reinstall = "pip install --force-reinstall live-seg keras tensorflow"
+        return Finding("bad", f"the person model finds no person in the demo clip: {times}", reinstall)
+    return Finding("good", f"{answer['people']} people found in the demo clip; {times}")

@@ -1,4 +1,4 @@
-"""Checks of how pictures come in and go out: OpenCV, a window, ffmpeg, a video there and back, cameras."""
+"""Checks of input and output: OpenCV, windows, ffmpeg, a video written and read back, and cameras."""
 
 import os
 import re
@@ -7,12 +7,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-from live_seg.doctor.asking import ProbeError, ask
 from live_seg.doctor.findings import Finding
-from live_seg.doctor.machine import OPENCV_WHEELS, installed
+from live_seg.doctor.machine import OPENCV_WHEELS, installed_version
+from live_seg.doctor.probing import ProbeError, run_probe
 from live_seg.errors import SinkError, SourceError
 
-WINDOW_SECONDS = 60.0
+WINDOW_TIMEOUT = 60.0
 
 ENCODERS = {
     "libx264": "videos",
@@ -20,61 +20,64 @@ ENCODERS = {
     "prores_ks": "transparent .mov",
     "libvpx-vp9": "transparent .webm",
 }
-"""What live_seg writes with, and for what; without the first there are no videos at all."""
+"""The encoders that are used, and for which output. Without the first one no video can be written."""
 
 FRAMES = 5
 SIZE = (64, 48)
-"""Width and height of the video that is written and read back, pixels."""
+"""Width and height in pixels of the video that is written and read back."""
 
-NEAR = 12
-"""Grey levels by which a picture may change in H.264."""
+TOLERANCE = 12
+"""Largest change of the mean grey level of a frame through H.264."""
 
 CAMERAS = range(4)
+"""The numbers of the cameras that are tried."""
 
-CAMERA_SECONDS = 5.0
-"""How long a camera may take to open, and to deliver a picture."""
+CAMERA_TIMEOUT = 5.0
+"""Seconds in which a camera must deliver its first frame."""
 
 DEV = Path("/dev")
 
 
 def opencv() -> Finding:
-    """Whether OpenCV can be imported and reads videos; its kind of windows; whether two wheels clash."""
-    wheels = [name for name in OPENCV_WHEELS if installed(name)]
-    clash = f"; {' and '.join(wheels)} overwrite each other" if len(wheels) > 1 else ""
-    best = next((name for name in wheels if "headless" not in name), OPENCV_WHEELS[0])
-    anew = f"pip uninstall -y {' '.join(wheels)}; pip install {best}" if wheels else f"pip install {best}"
+    """Check that OpenCV can be imported and reads videos, its window system, and for conflicting wheels."""
+    wheels = [name for name in OPENCV_WHEELS if installed_version(name)]
+    conflict = f"; {' and '.join(wheels)} overwrite each other" if len(wheels) > 1 else ""
+    recommended = next((name for name in wheels if "headless" not in name), OPENCV_WHEELS[0])
+    reinstall = f"pip install {recommended}"
+    if wheels:
+        reinstall = f"pip uninstall -y {' '.join(wheels)}; {reinstall}"
     try:
         import cv2
     except ImportError as error:
-        system = ".so" in str(error) and not clash  # a library of the system, such as libGL.so.1
-        told = f"it cannot be imported: {error}{clash}"
-        return Finding("bad", told, "sudo apt install libgl1 libglib2.0-0" if system else anew)
-    built = cv2.getBuildInformation()
-    kind = re.search(r"^ *GUI: *(?!NONE)(\w+)", built, re.MULTILINE)
-    told = f"{cv2.__version__}, {f'windows by {kind[1]}' if kind else 'no windows'}"
-    if not re.search(r"^ *FFMPEG: *YES", built, re.MULTILINE):
-        return Finding("bad", f"{told}, reads no videos: built without FFmpeg{clash}", anew)
-    if clash or not kind:
-        return Finding("note", f"{told}, reads videos{clash}", anew)
-    return Finding("good", f"{told}, reads videos")
+        system = ".so" in str(error) and not conflict  # a library of the system, such as libGL.so.1
+        message = f"it cannot be imported: {error}{conflict}"
+        return Finding("bad", message, "sudo apt install libgl1 libglib2.0-0" if system else reinstall)
+    build = cv2.getBuildInformation()
+    windows = re.search(r"^ *GUI: *(?!NONE)(\w+)", build, re.MULTILINE)
+    message = f"{cv2.__version__}, {f'windows by {windows[1]}' if windows else 'no windows'}"
+    if not re.search(r"^ *FFMPEG: *YES", build, re.MULTILINE):
+        return Finding("bad", f"{message}, reads no videos: built without FFmpeg{conflict}", reinstall)
+    if conflict or not windows:
+        return Finding("note", f"{message}, reads videos{conflict}", reinstall)
+    return Finding("good", f"{message}, reads videos")
 
 
 def window() -> Finding:
-    """Whether a window can be shown."""
+    """Check that a window can be shown."""
     try:
-        ask("window", WINDOW_SECONDS)
+        run_probe("window", WINDOW_TIMEOUT)
     except ProbeError as error:
         return Finding("note", str(error))
     return Finding("good", "can be shown")
 
 
 def ffmpeg() -> Finding:
-    """Whether there is an ffmpeg, with the encoders that are used."""
+    """Check that ffmpeg runs and has all of ENCODERS."""
     from live_seg.ffmpeg import executable
 
-    own = "pip install --force-reinstall imageio-ffmpeg"
-    chosen = "IMAGEIO_FFMPEG_EXE" in os.environ
-    remedy = f"unset IMAGEIO_FFMPEG_EXE; {own}" if chosen else own
+    remedy = "pip install --force-reinstall imageio-ffmpeg"
+    if "IMAGEIO_FFMPEG_EXE" in os.environ:
+        remedy = f"unset IMAGEIO_FFMPEG_EXE; {remedy}"
     try:
         program = executable()
         done = subprocess.run(
@@ -87,17 +90,17 @@ def ffmpeg() -> Finding:
         )
     except (SinkError, OSError, subprocess.SubprocessError) as error:
         return Finding("bad", str(error), remedy)
-    there = set(re.findall(r"^ [VA]\S{5} (\S+)", done.stdout, re.MULTILINE))
+    available = set(re.findall(r"^ [VA]\S{5} (\S+)", done.stdout, re.MULTILINE))
     version = re.match(r"ffmpeg version (\S+)", done.stderr)
-    told = f"{version[1] if version else 'of unknown version'} ({program})"
-    if missing := [name for name in ENCODERS if name not in there]:
-        lost = ", ".join(f"{name} ({ENCODERS[name]})" for name in missing)
-        return Finding("bad" if "libx264" in missing else "note", f"{told} lacks {lost}", remedy)
-    return Finding("good", f"{told} with {', '.join(ENCODERS)}")
+    message = f"{version[1] if version else 'of unknown version'} ({program})"
+    if missing := [name for name in ENCODERS if name not in available]:
+        outputs = ", ".join(f"{name} ({ENCODERS[name]})" for name in missing)
+        return Finding("bad" if "libx264" in missing else "note", f"{message} lacks {outputs}", remedy)
+    return Finding("good", f"{message} with {', '.join(ENCODERS)}")
 
 
-def there_and_back() -> Finding:
-    """Whether a small video can be written and read back as it was."""
+def round_trip() -> Finding:
+    """Check that a small video can be written and read back unchanged."""
     import numpy as np
 
     from live_seg.sinks.video_writer import VideoWriter
@@ -112,30 +115,32 @@ def there_and_back() -> Finding:
                 image = np.full((SIZE[1], SIZE[0], 3), shade, np.uint8)
                 sink.write(Frame(index, index / 25, image), image, Instances.empty())
         with open_source(path) as source:
-            size, seen = source.size, [float(frame.image.mean()) for frame in source]
-    if size != SIZE or len(seen) != FRAMES or not np.allclose(seen, shades, atol=NEAR):
-        told = f"{FRAMES} pictures of {SIZE} came back as {len(seen)} of {size}, or changed"
-        return Finding("bad", told, "pip install --force-reinstall imageio-ffmpeg opencv-python")
+            size, means = source.size, [float(frame.image.mean()) for frame in source]
+    if size != SIZE or len(means) != FRAMES or not np.allclose(means, shades, atol=TOLERANCE):
+        message = f"{FRAMES} frames of {SIZE} were read back as {len(means)} of {size}, or changed"
+        return Finding("bad", message, "pip install --force-reinstall imageio-ffmpeg opencv-python")
     return Finding("good", "H.264 written and read back")
 
 
 def cameras() -> Finding:
-    """Which cameras deliver a picture, of the first few."""
+    """Check which of CAMERAS deliver a frame."""
     numbers = [number for number in CAMERAS if sys.platform != "linux" or _device(number).exists()]
     if not numbers:
         return Finding(
-            "note", "none: there is no /dev/video*", "Plug one in; hand a container --device /dev/video0"
+            "note",
+            "none: there is no /dev/video*",
+            "Connect one; start a container with --device /dev/video0",
         )
     opened, failures = {}, {}
     for number in numbers:
         try:
-            opened[number] = _picture_size(number)
+            opened[number] = _frame_size(number)
         except SourceError as error:
             failures[number] = str(error)
     if opened:
         return Finding("good", "; ".join(f"{number} ({size})" for number, size in opened.items()))
     locked = [n for n in numbers if _device(n).exists() and not os.access(_device(n), os.R_OK | os.W_OK)]
-    group = "sudo usermod -aG video $USER, then log in anew"
+    group = "sudo usermod -aG video $USER, then log in again"
     return Finding("note", f"none: {next(iter(failures.values()))}", group if locked else "")
 
 
@@ -143,10 +148,10 @@ def _device(number: int) -> Path:
     return DEV / f"video{number}"
 
 
-def _picture_size(number: int) -> str:
-    """Open a camera and take one picture. Raises SourceError."""
+def _frame_size(number: int) -> str:
+    """Return WIDTHxHEIGHT of one frame of a camera. Raises SourceError."""
     from live_seg.sources.cameras import Camera
 
-    with Camera(number, timeout=CAMERA_SECONDS) as camera:
+    with Camera(number, timeout=CAMERA_TIMEOUT) as camera:
         height, width = next(iter(camera)).image.shape[:2]
     return f"{width}x{height}"

@@ -1,0 +1,37 @@
+"""The panels that group a command's options in its help text."""
+
+from collections.abc import Iterable
+from inspect import Parameter
+from typing import Any, get_args
+
+import typer
+from typer.core import TyperCommand
+
+INPUT, MODEL, OUTPUT, LIVE, ADVANCED = PANELS = ("Input", "Model", "Output", "Live", "Advanced")
+"""In the order of the help text."""
+
+
+def option(panel: str, help_text: str, *names: str, **settings: Any) -> Any:
+    """Return a typer option that the help text lists in `panel`."""
+    return typer.Option(*names, help=help_text, rich_help_panel=panel, **settings)
+
+
+class PanelCommand(TyperCommand):
+    """A command whose `--help` option is listed in the last panel."""
+
+    def get_help_option(self, ctx: Any) -> Any:
+        """Return the help option, or None where the command has none."""
+        option = super().get_help_option(ctx)
+        if option is not None:
+            option.rich_help_panel = ADVANCED
+        return option
+
+
+def in_panel_order(parameters: Iterable[Parameter]) -> list[Parameter]:
+    """Sort a command's parameters by panel, arguments first. The order within a panel is kept."""
+    return sorted(parameters, key=_rank)
+
+
+def _rank(parameter: Parameter) -> int:
+    panels = [getattr(info, "rich_help_panel", None) for info in get_args(parameter.annotation)]
+    return max((PANELS.index(panel) for panel in panels if panel in PANELS), default=-1)
