@@ -409,7 +409,7 @@ class TestVideo:
     def test_every_takes_propagation(self, source: Path, out: Path, options: tuple[str, ...]) -> None:
         result = invoke("video", source, "-o", out / "a.mp4", *options)
         assert (result.exit_code, names(out)) == (2, [])
-        assert "every is 2" in result.stderr
+        assert "every=2" in result.stderr
 
     @pytest.mark.parametrize("folder", ["pictures", "there"])
     def test_pictures_into_a_folder(self, source: Path, out: Path, folder: str) -> None:

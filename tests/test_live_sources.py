@@ -16,7 +16,7 @@ from typing import ClassVar
 import cv2
 import pytest
 
-from live_seg.cli.main import QUIET_LIBRARIES
+from live_seg.cli.native_messages import LOG_LEVELS
 from live_seg.errors import SourceError, UsageError
 from live_seg.pipeline.batched import Pipeline
 from live_seg.pipeline.run import run
@@ -705,6 +705,6 @@ def test_opencv_and_ffmpeg_are_silent_in_the_command_lines_environment(tmp_path:
             f"rtsp://127.0.0.1:{free_port()}/a",
         ]
         command = [sys.executable, "-c", program, *urls]
-        quiet = os.environ | QUIET_LIBRARIES
+        quiet = os.environ | LOG_LEVELS
         done = subprocess.run(command, capture_output=True, text=True, check=True, env=quiet)
     assert (done.stdout, done.stderr) == ("", "")

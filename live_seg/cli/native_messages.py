@@ -1,8 +1,8 @@
 """Keep messages of native libraries out of the command line's output.
 
-Most libraries have a log level; TensorFlow also writes to file descriptor 2 while it loads, whatever its level
-is. Only the command line changes this state of the process: the library never redirects the standard error or
-sets the environment of a program that uses it.
+Most libraries have a log level. TensorFlow also writes to file descriptor 2 while it loads, whatever its
+level is. Only the command line changes such state of the process: the library never redirects the standard
+error or sets the environment of a program that uses it.
 """
 
 import contextlib

@@ -113,7 +113,7 @@ class Live(CaptureSource):
             return
         self._thread.join(CLOSE_TIMEOUT)
         if self._thread.is_alive():
-            logger.info("%s is still being read; it will be released when the read returns.", self.name)
+            logger.debug("%s is still being read; it will be released when the read returns.", self.name)
 
     @property
     def _retries(self) -> bool:
