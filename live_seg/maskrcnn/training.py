@@ -133,7 +133,7 @@ def proposal_targets(proposals: Tensor, truth: Truth, noise: Tensor, sampling: S
         ops.cast(known, "float32"), min(sampling.masks, sampling.positive_proposals)
     )
     masked = masked > 0
-    mask_boxes, mask_targets = (
+    mask_boxes, mask_owners = (
         ops.take_along_axis(values, mask_places[..., None], axis=1) for values in (boxes, targets)
     )
     owner = ops.take_along_axis(owner, mask_places, axis=1)
@@ -142,7 +142,7 @@ def proposal_targets(proposals: Tensor, truth: Truth, noise: Tensor, sampling: S
         ops.where(valid, class_ids, -1),
         _safe_deltas(boxes, targets, is_positive),
         mask_places,
-        mask_targets(mask_boxes, mask_targets, truth.masks, owner, masked),
+        mask_targets(mask_boxes, mask_owners, truth.masks, owner, masked),
         masked,
     )
 

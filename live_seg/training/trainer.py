@@ -35,13 +35,13 @@ class Trainer(keras.Model):
         super().__init__(name="trainer", dtype="float32")
         self.model, self.sampling = model, sampling
         self.seeds = keras.random.SeedGenerator(seed)
-        names, self.losses = losses_of(model)
+        names, self.compute_losses = losses_of(model)
         self.trackers = {name: keras.metrics.Mean(name=name) for name in names}
 
     def call(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Find the five losses of a batch: scalars."""
         truth = Truth(batch["class_ids"], batch["boxes"], batch["masks"], batch["masked"])
-        return self.losses(batch["pictures"], truth, self.sampling, self.seeds)
+        return self.compute_losses(batch["pictures"], truth, self.sampling, self.seeds)
 
     def compute_loss(
         self,
