@@ -1,4 +1,4 @@
-"""What stands in for cameras and senders: made-up captures, files served over HTTP, a real ffmpeg sending."""
+"""Test doubles of cameras and servers: fake captures, an HTTP server and ffmpeg as a sender."""
 
 import contextlib
 import logging
@@ -24,11 +24,11 @@ from tests.clips import FFMPEG
 FRAMES, WIDTH, HEIGHT = 6, 160, 120
 
 HTTP = b"HTTP/1.0 200 OK\r\n\r\n"
-"""What a server says before a stream without declared length."""
+"""Response header of a stream without declared length."""
 
 
 class FakeCapture:
-    """Stands for cv2.VideoCapture: delivers `frames` pictures, then nothing."""
+    """A fake cv2.VideoCapture that delivers `frames` frames."""
 
     def __init__(
         self, frames: int = FRAMES, *, opens: bool = True, fps: float = 30.0, declared: int = -1
@@ -65,7 +65,7 @@ class FakeCapture:
 
 
 class StuckCapture(FakeCapture):
-    """Its reads return once `ready` is set, not before."""
+    """A capture whose reads block until `ready` is set."""
 
     def __init__(self) -> None:
         super().__init__(frames=10**9)
@@ -79,14 +79,14 @@ class StuckCapture(FakeCapture):
 
 
 def put_captures(monkeypatch: pytest.MonkeyPatch, *captures: FakeCapture) -> None:
-    """Let cameras and streams open these instead, one after another, the last again and again."""
+    """Make cameras and streams open these captures in order; the last one is used repeatedly."""
     left = list(captures)
 
     def open_capture(*_: object) -> FakeCapture:
         return left.pop(0) if len(left) > 1 else left[0]
 
-    for room in (cameras, streams):
-        monkeypatch.setattr(room, "open_capture", open_capture)
+    for module in (cameras, streams):
+        monkeypatch.setattr(module, "open_capture", open_capture)
 
 
 class ServingFolder(ThreadingHTTPServer):
@@ -100,7 +100,7 @@ class QuietHandler(SimpleHTTPRequestHandler):
 
 @contextmanager
 def served(folder: Path) -> Iterator[str]:
-    """Serve the files of `folder` over HTTP; gives the address."""
+    """Serve the files of `folder` over HTTP. Yields the address."""
     with ServingFolder(("127.0.0.1", 0), partial(QuietHandler, directory=str(folder))) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
@@ -111,7 +111,7 @@ def served(folder: Path) -> Iterator[str]:
 
 @contextmanager
 def talking(words: bytes) -> Iterator[int]:
-    """Listen on a port, say `words` to the one caller, then stay silent until it hangs up; gives the port."""
+    """Send `words` to one client, then nothing until it disconnects. Yields the port."""
 
     def talk(server: socket.socket) -> None:
         connection, _ = server.accept()
@@ -133,15 +133,15 @@ def free_port() -> int:
 
 
 def sending(*to: str, size: str = f"{WIDTH}x{HEIGHT}", out: int | None = None) -> subprocess.Popen[bytes]:
-    """Start an ffmpeg that sends MPEG-TS in real time, without end; `to` are its last arguments."""
-    picture = ("-re", "-f", "lavfi", "-i", f"testsrc=rate=50:size={size}", "-threads", "1")
+    """Start an ffmpeg that sends an endless MPEG-TS in real time; `to` are its last arguments."""
+    video = ("-re", "-f", "lavfi", "-i", f"testsrc=rate=50:size={size}", "-threads", "1")
     encode = ("-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-g", "10", "-f", "mpegts")
-    command = (FFMPEG, "-hide_banner", "-loglevel", "quiet", "-nostdin", *picture, *encode, *to)
+    command = (FFMPEG, "-hide_banner", "-loglevel", "quiet", "-nostdin", *video, *encode, *to)
     return subprocess.Popen(command, stdout=out)
 
 
 class Sender:
-    """Listens on `port`; each caller gets `greeting` and an ffmpeg of its own, with pictures of `size`."""
+    """A server on `port` that sends `greeting` and the output of an ffmpeg, of `size`, to each client."""
 
     def __init__(self, greeting: bytes) -> None:
         self.size = f"{WIDTH}x{HEIGHT}"
@@ -163,11 +163,11 @@ class Sender:
                 self.senders.append(sending("pipe:1", size=self.size, out=connection.fileno()))
 
     def stall(self) -> None:
-        """Make the latest sender fall silent and stay connected."""
+        """Stop the latest sender; it stays connected."""
         os.kill(self.senders[-1].pid, signal.SIGSTOP)
 
     def kill(self) -> None:
-        """End the latest sender in mid-sentence."""
+        """Kill the latest sender."""
         self.senders[-1].kill()
 
     def end(self) -> None:
@@ -182,7 +182,7 @@ class Sender:
 
 
 class When(logging.Handler):
-    """Calls `act` the first time a message with `words` is logged by live_seg.sources.live."""
+    """Call `act` the first time live_seg.sources.live logs a message with `words`."""
 
     def __init__(self, words: str, act: Callable[[], object]) -> None:
         super().__init__()

@@ -14,31 +14,31 @@ def frames() -> list[Frame]:
         return list(clip)
 
 
-def test_is_as_long_as_it_says(frames: list[Frame]) -> None:
+def test_number_and_times_of_frames_match_the_declaration(frames: list[Frame]) -> None:
     assert len(frames) == DemoClip.frames
     assert [frame.index for frame in frames] == list(range(len(frames)))
     assert [frame.seconds for frame in frames] == pytest.approx([i / FPS for i in range(len(frames))])
 
 
-def test_is_short_and_finite() -> None:
+def test_clip_is_short_and_not_live() -> None:
     assert not DemoClip.live
     assert 2 <= DemoClip.frames / DemoClip.fps <= 10
 
 
-def test_pictures_are_as_large_as_it_says(frames: list[Frame]) -> None:
+def test_images_match_the_declared_size(frames: list[Frame]) -> None:
     for frame in frames:
         assert frame.image.shape == (SIZE[1], SIZE[0], 3)
         assert frame.image.dtype == np.uint8
         assert frame.image.flags["C_CONTIGUOUS"]
 
 
-def test_it_moves_smoothly(frames: list[Frame]) -> None:
+def test_consecutive_frames_differ_slightly(frames: list[Frame]) -> None:
     for one, other in itertools.pairwise(frames):
         assert 0 < cv2.absdiff(one.image, other.image).mean() < 8
 
 
-def test_three_portraits_side_by_side(frames: list[Frame]) -> None:
-    """The wall has one colour along a row: what differs from its edge is a portrait."""
+def test_three_portraits_are_visible(frames: list[Frame]) -> None:
+    """Count the portraits along a row: the wall has one colour there."""
     for frame in (frames[0], frames[len(frames) // 2]):
         row = np.abs(frame.image[SIZE[1] // 2].astype(int) - frame.image[SIZE[1] // 2, 0]).sum(axis=1) > 30
         starts = np.flatnonzero(np.diff(row.astype(int)) == 1)
@@ -47,6 +47,6 @@ def test_three_portraits_side_by_side(frames: list[Frame]) -> None:
         assert row.any(where=np.arange(len(row)) > 0.8 * len(row))
 
 
-def test_every_showing_is_the_same() -> None:
+def test_clips_are_identical() -> None:
     with DemoClip() as one, DemoClip() as other:
         assert np.array_equal(next(iter(one)).image, next(iter(other)).image)

@@ -47,7 +47,7 @@ from tests.stand_ins import StandIn
 
 SECRET = "hunter2"
 LONG = 60.0
-"""Seconds that a busy machine may take for what takes none."""
+"""Seconds allowed on a busy machine for an immediate action."""
 
 
 def readers() -> list[threading.Thread]:
@@ -64,8 +64,8 @@ def every_reader_ends() -> Iterator[None]:
             assert not thread.is_alive()
 
 
-def the_error(spec: str | int) -> str:
-    """What opening and reading `spec` fails with."""
+def error_of(spec: str | int) -> str:
+    """Return the message of the error raised by opening and reading `spec`."""
     with pytest.raises(SourceError) as caught, open_source(spec, reconnect=False) as source:
         list(source)
     return str(caught.value)
@@ -73,7 +73,7 @@ def the_error(spec: str | int) -> str:
 
 @contextmanager
 def watched(source: Iterable[Frame]) -> Iterator[threading.Thread]:
-    """Read `source` in a thread, as the pipeline does; ended by whoever closes it."""
+    """Read `source` in a thread, as the pipeline does, until it is closed."""
     thread = threading.Thread(target=lambda: list(source))
     thread.start()
     yield thread
@@ -92,7 +92,7 @@ def test_with_block_closes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert source.live
 
 
-def test_camera_time_is_capture_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_frame_times_of_a_camera_are_capture_times(monkeypatch: pytest.MonkeyPatch) -> None:
     put_captures(monkeypatch, FakeCapture(frames=3))
     ticks = iter([100.0, 100.5, 102.0, 110.0])
     monkeypatch.setattr(captures, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
@@ -102,7 +102,7 @@ def test_camera_time_is_capture_time(monkeypatch: pytest.MonkeyPatch) -> None:
         assert source.begun == 100.0
 
 
-def test_pictures_are_read_when_wanted_and_one_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_frames_are_read_on_demand_and_one_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
     capture = FakeCapture(frames=10**9)
     put_captures(monkeypatch, capture)
     with Camera(0) as source:
@@ -122,21 +122,21 @@ def test_camera_that_stops_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("spec", [7, "7", "/dev/video7"])
 def test_camera_that_does_not_open(monkeypatch: pytest.MonkeyPatch, spec: str | int) -> None:
     put_captures(monkeypatch, FakeCapture(opens=False))
-    assert "Cannot open camera 7. Check that it is plugged in" in the_error(spec)
+    assert "Cannot open camera 7. Check that it is plugged in" in error_of(spec)
 
 
 def test_camera_numbers_count_from_zero() -> None:
-    assert "numbered from 0" in the_error(-1)
+    assert "numbered from 0" in error_of(-1)
 
 
 @pytest.mark.parametrize("fps", [0.0, -1.0, math.nan, math.inf, 90000.0])
-def test_nonsense_rates_are_replaced(monkeypatch: pytest.MonkeyPatch, fps: float) -> None:
+def test_invalid_rates_are_replaced(monkeypatch: pytest.MonkeyPatch, fps: float) -> None:
     put_captures(monkeypatch, FakeCapture(fps=fps))
     with Camera(0) as camera:
         assert camera.fps == DEFAULT_FPS
 
 
-def test_a_camera_is_asked_for_its_settings(
+def test_settings_are_requested_from_the_camera(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     capture, asked = FakeCapture(), []
@@ -153,23 +153,23 @@ def test_a_camera_is_asked_for_its_settings(
 
 
 @pytest.mark.parametrize(
-    ("settings", "fps", "told"),
+    ("settings", "fps", "warning"),
     [
         (CameraSettings(size=(1280, 720)), 30.0, "delivers 160x120 pixels at 30 fps"),
         (CameraSettings(fps=60.0), 30.0, "delivers 160x120 pixels at 30 fps"),
         (CameraSettings(size=(1280, 720)), 0.0, "delivers 160x120 pixels instead"),
-        (CameraSettings(fps=60.0), 0.0, None),  # it does not tell its rate
+        (CameraSettings(fps=60.0), 0.0, None),  # unknown rate
         (CameraSettings(fps=30.0), 29.97, None),
         (CameraSettings((160, 120), 30.0), 30.0, None),
         (CameraSettings(), 30.0, None),
     ],
 )
-def test_what_a_camera_delivers_instead_is_told(
+def test_a_warning_is_logged_if_a_camera_ignores_the_settings(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     settings: CameraSettings,
     fps: float,
-    told: str | None,
+    warning: str | None,
 ) -> None:
     class Stubborn(FakeCapture):
         def set(self, prop: int, value: float) -> bool:  # noqa: ARG002
@@ -178,36 +178,36 @@ def test_what_a_camera_delivers_instead_is_told(
     put_captures(monkeypatch, Stubborn(fps=fps))
     with Camera(0, settings):
         pass
-    assert [record.levelno for record in caplog.records] == [logging.WARNING] * (told is not None)
-    assert (told or "") in caplog.text
+    assert [record.levelno for record in caplog.records] == [logging.WARNING] * (warning is not None)
+    assert (warning or "") in caplog.text
 
 
-def test_a_backend_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_backend_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     put_captures(monkeypatch, FakeCapture(opens=False))
     with pytest.raises(SourceError, match="camera 1 with gstreamer"):
         Camera(1, CameraSettings(backend="gstreamer"))
 
 
 @pytest.mark.parametrize("wrong", [{"size": (0, 480)}, {"fps": 0.0}, {"fps": math.nan}, {"backend": "dx"}])
-def test_settings_no_camera_can_follow(wrong: dict[str, object]) -> None:
+def test_invalid_settings(wrong: dict[str, object]) -> None:
     with pytest.raises(UsageError):
         CameraSettings(**wrong)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("timeout", [0.0, -1.0, math.nan, math.inf])
-def test_timeouts_no_clock_can_follow(timeout: float) -> None:
+def test_invalid_timeouts(timeout: float) -> None:
     with pytest.raises(UsageError, match="above 0"):
         Camera(0, timeout=timeout)
 
 
-def test_picture_size() -> None:
+def test_parse_size() -> None:
     assert parse_size("1280x720") == (1280, 720)
     for wrong in ("1280", "1280x", "12.5x7", "-1x7", "1280 x 720 pixels"):
         with pytest.raises(UsageError, match="1280x720"):
             parse_size(wrong)
 
 
-def test_every_backend_is_one_of_opencv() -> None:
+def test_backends_are_those_of_opencv() -> None:
     assert all(getattr(cv2, f"CAP_{name.upper()}") == value for name, value in BACKENDS.items())
 
 
@@ -333,7 +333,7 @@ def test_close_waits_for_a_read_that_is_about_to_end(monkeypatch: pytest.MonkeyP
     assert released
 
 
-def test_what_a_read_raises_comes_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_exception_of_a_read_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     class Broken(FakeCapture):
         def read(self) -> tuple[bool, None]:
             raise cv2.error("out of memory")
@@ -371,7 +371,7 @@ def test_only_http_with_a_length_is_read_like_a_file(
         assert (source.live, source.frames) == (is_live, None if is_live else FRAMES)
 
 
-def test_what_ffmpeg_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_options_passed_to_ffmpeg(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[object, ...]] = []
 
     def open_capture(*arguments: object) -> FakeCapture:
@@ -386,7 +386,7 @@ def test_what_ffmpeg_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["http", "rtsp"])
-def test_a_server_that_says_nothing_times_out(scheme: str) -> None:
+def test_a_silent_server_times_out(scheme: str) -> None:
     with talking(b"") as port, pytest.raises(SourceError, match=r"within 0\.2 s"):
         Stream(f"{scheme}://127.0.0.1:{port}/a", timeout=0.2, reconnect=False)
 
@@ -403,10 +403,10 @@ def test_a_stream_that_falls_silent_is_an_error(tmp_path: Path) -> None:
         assert len(seen) > 30
 
 
-def test_refused_and_missing_addresses(tmp_path: Path) -> None:
-    assert "Cannot open" in the_error(f"rtsp://127.0.0.1:{free_port()}/a")
+def test_refused_connection_and_missing_file(tmp_path: Path) -> None:
+    assert "Cannot open" in error_of(f"rtsp://127.0.0.1:{free_port()}/a")
     with served(tmp_path) as address:
-        assert "Cannot open" in the_error(f"{address}/missing.mp4")
+        assert "Cannot open" in error_of(f"{address}/missing.mp4")
 
 
 # Streams that come back.
@@ -444,16 +444,14 @@ def followed(source: Iterable[Frame], frames: int, faults: dict[int, Callable[[]
 
 
 def warnings(caplog: pytest.LogCaptureFixture, words: str) -> list[str]:
-    """The live sources' warnings that hold `words`."""
-    told = [record.getMessage() for record in caplog.records if record.name == "live_seg.sources.live"]
-    return [message for message in told if words in message]
+    """Return the warnings of live sources that contain `words`."""
+    messages = [record.getMessage() for record in caplog.records if record.name == "live_seg.sources.live"]
+    return [message for message in messages if words in message]
 
 
 @pytest.mark.usefixtures("short_pauses")
 @pytest.mark.parametrize(("kind", "greeting"), [("tcp", b""), ("http", HTTP)])
-def test_a_stream_that_is_killed_comes_back(
-    kind: str, greeting: bytes, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_killed_stream_is_reconnected(kind: str, greeting: bytes, caplog: pytest.LogCaptureFixture) -> None:
     with sender(greeting) as server, open_source(address(server, kind)) as source:
         followed(source, 240, {20: server.kill, 120: server.kill})
         assert len(server.senders) >= 3
@@ -462,7 +460,7 @@ def test_a_stream_that_is_killed_comes_back(
 
 
 @pytest.mark.usefixtures("short_pauses")
-def test_a_stream_that_stalls_is_left_for_a_new_connection(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_stalled_stream_is_reconnected(caplog: pytest.LogCaptureFixture) -> None:
     with sender() as server, open_source(address(server, "tcp"), timeout=1.0) as source:
         seen = followed(source, 150, {20: server.stall})
         steps = [b.seconds - a.seconds for a, b in itertools.pairwise(seen)]
@@ -472,7 +470,7 @@ def test_a_stream_that_stalls_is_left_for_a_new_connection(caplog: pytest.LogCap
 
 
 @pytest.mark.usefixtures("short_pauses")
-def test_no_reconnect_ends_where_the_stream_ends(caplog: pytest.LogCaptureFixture) -> None:
+def test_without_reconnect_the_source_ends_with_the_stream(caplog: pytest.LogCaptureFixture) -> None:
     with sender() as server, open_source(address(server, "tcp"), reconnect=False) as source:
         seen = 0
         for frame in source:
@@ -512,7 +510,7 @@ def test_a_server_started_late_is_waited_for(
 
 
 @pytest.mark.usefixtures("short_pauses")
-def test_what_was_never_there_is_not_waited_for_unless_asked(caplog: pytest.LogCaptureFixture) -> None:
+def test_without_wait_only_a_stream_seen_before_is_reconnected(caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(SourceError, match="Cannot open tcp"):
         open_source(f"tcp://127.0.0.1:{free_port()}", wait=False)
     assert warnings(caplog, "") == []
@@ -523,13 +521,13 @@ def test_what_was_never_there_is_not_waited_for_unless_asked(caplog: pytest.LogC
 
 
 @pytest.mark.usefixtures("short_pauses")
-def test_a_stream_that_opens_but_brings_no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stream_without_frames(monkeypatch: pytest.MonkeyPatch) -> None:
     put_captures(monkeypatch, FakeCapture(frames=0))
     with Stream("tcp://host", wait=False) as source, pytest.raises(SourceError, match="holds no frames"):
         next(iter(source))
 
 
-def test_a_wait_is_told_again_now_and_then(
+def test_waiting_is_logged_periodically(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(live, "RETRY_DELAYS", (0.0,))
@@ -544,7 +542,7 @@ def test_a_wait_is_told_again_now_and_then(
 
 
 @pytest.mark.usefixtures("short_pauses")
-def test_another_size_after_coming_back_is_an_error() -> None:
+def test_a_new_frame_size_after_reconnecting_is_an_error() -> None:
     with sender() as server, open_source(address(server, "tcp")) as source:
 
         def change() -> None:
@@ -606,7 +604,7 @@ def test_ctrl_c_while_the_reader_starts_ends_it(monkeypatch: pytest.MonkeyPatch)
 
 
 class Pauses(threading.Event):
-    """Waits for nobody, and remembers how long it was to wait."""
+    """An event that returns from `wait` at once and records the timeouts."""
 
     asked: ClassVar[list[float | None]] = []
 
@@ -617,7 +615,7 @@ class Pauses(threading.Event):
 
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float | None]:
-    """The pauses between attempts to connect, none of which is made."""
+    """Return the pauses requested between attempts to connect; none is waited for."""
     monkeypatch.setattr(Pauses, "asked", [])
     monkeypatch.setattr(live, "Event", Pauses)
     return Pauses.asked
@@ -660,8 +658,8 @@ def test_pauses_start_over_after_a_connection_that_held(
         f"nonsense://user:{SECRET}@127.0.0.1:{{port}}/a",
     ],
 )
-def test_secrets_are_never_told(url: str, caplog: pytest.LogCaptureFixture) -> None:
-    error = the_error(url.format(port=free_port()))
+def test_secrets_are_not_logged_or_shown(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    error = error_of(url.format(port=free_port()))
     assert "***" in error
     assert SECRET not in error + caplog.text
     assert "user" not in error.split("Check")[0]
@@ -690,7 +688,7 @@ def test_redacted() -> None:
 # Native messages.
 
 
-def test_opencv_and_ffmpeg_are_silent_in_the_command_lines_environment(tmp_path: Path) -> None:
+def test_opencv_and_ffmpeg_are_silent_in_the_environment_of_the_command_line(tmp_path: Path) -> None:
     program = (
         "import sys, contextlib, live_seg.sources.opening as s, live_seg.errors as e\n"
         "for url in sys.argv[1:]:\n"

@@ -1,4 +1,4 @@
-"""JSON Lines and images; and what every sink promises."""
+"""JSON Lines and images, and the contract of all sinks."""
 
 import json
 from collections.abc import Callable
@@ -45,7 +45,7 @@ def lines(path: Path, overwrite: bool = False) -> Sink:
     return JsonLines(path.with_suffix(".jsonl"), CLASSES, overwrite=overwrite)
 
 
-def picture(path: Path, overwrite: bool = False) -> Sink:
+def single_image(path: Path, overwrite: bool = False) -> Sink:
     return Images(path.with_suffix(".png"), overwrite=overwrite)
 
 
@@ -54,19 +54,19 @@ def folder(path: Path, overwrite: bool = False) -> Sink:
 
 
 Make = Callable[..., Sink]
-FILES = pytest.mark.parametrize("make", [video, lines, picture], ids=lambda make: make.__name__)
-ALL = pytest.mark.parametrize("make", [video, lines, picture, folder], ids=lambda make: make.__name__)
+FILES = pytest.mark.parametrize("make", [video, lines, single_image], ids=lambda make: make.__name__)
+ALL = pytest.mark.parametrize("make", [video, lines, single_image, folder], ids=lambda make: make.__name__)
 
 
 class TestEverySink:
     @ALL
-    def test_no_frame_no_file(self, tmp_path: Path, make: Make) -> None:
+    def test_without_frames_no_file_is_written(self, tmp_path: Path, make: Make) -> None:
         with make(tmp_path / "out"):
             pass
         assert names(tmp_path) == []
 
     @ALL
-    def test_nothing_partial_is_left_and_closing_again_does_nothing(self, tmp_path: Path, make: Make) -> None:
+    def test_no_partial_file_is_left_and_closing_twice_is_allowed(self, tmp_path: Path, make: Make) -> None:
         with make(tmp_path / "out") as sink:
             assert sink.write(frame(0), frame(0).image, NOTHING) is True
         sink.close()
@@ -83,7 +83,7 @@ class TestEverySink:
         assert left.stem == path.stem
 
     @ALL
-    def test_what_exists_is_refused_before_any_work(self, tmp_path: Path, make: Make) -> None:
+    def test_existing_output_is_refused_at_once(self, tmp_path: Path, make: Make) -> None:
         for _ in range(2):
             with make(tmp_path / "out", overwrite=True) as sink:
                 sink.write(frame(0), frame(0).image, NOTHING)
@@ -93,34 +93,34 @@ class TestEverySink:
         assert names(tmp_path) == before
 
     @ALL
-    def test_a_folder_that_does_not_exist(self, tmp_path: Path, make: Make) -> None:
+    def test_missing_folder(self, tmp_path: Path, make: Make) -> None:
         with pytest.raises(SinkError, match=r"There is no folder .*missing"):
             make(tmp_path / "missing" / "out")
 
     @ALL
-    def test_a_folder_that_is_a_file(self, tmp_path: Path, make: Make) -> None:
+    def test_file_in_place_of_the_folder(self, tmp_path: Path, make: Make) -> None:
         (tmp_path / "file").write_text("")
         with pytest.raises(SinkError, match=r"There is no folder .*file"):
             make(tmp_path / "file" / "out")
 
     @ALL
-    def test_a_folder_that_may_not_be_written(self, make: Make) -> None:
+    def test_folder_without_write_permission(self, make: Make) -> None:
         if not Path("/proc/self").is_dir():
-            pytest.skip("no folder here that not even root can write")
+            pytest.skip("needs a folder that not even root can write to")
         with pytest.raises(SinkError, match="Cannot write in the folder /proc/self"):
             make(Path("/proc/self/out"))
 
     @FILES
-    def test_a_folder_instead_of_a_file(self, tmp_path: Path, make: Make) -> None:
+    def test_folder_in_place_of_the_file(self, tmp_path: Path, make: Make) -> None:
         for suffix in (".mp4", ".jsonl", ".png"):
             (tmp_path / f"out{suffix}").mkdir()
         with pytest.raises(SinkError, match="is a folder"):
             make(tmp_path / "out", overwrite=True)
 
     @ALL
-    def test_a_full_disk_is_an_error_and_leaves_nothing(self, tmp_path: Path, make: Make) -> None:
+    def test_full_disk_raises_and_leaves_no_file(self, tmp_path: Path, make: Make) -> None:
         if not Path("/dev/full").exists():
-            pytest.skip("no /dev/full here")
+            pytest.skip("needs /dev/full")
         (tmp_path / "out").mkdir()
         partials = ["out.partial.mp4", "out.partial.jsonl", "out.partial.png", "out/000000.partial.png"]
         for partial in partials:
@@ -174,7 +174,7 @@ class TestJsonLines:
         (line,) = self.write(tmp_path / "out.jsonl", instances)
         assert [found.get("track_id") for found in line["instances"]] == [7, None]
 
-    def test_lines_are_on_disk_as_they_come(self, tmp_path: Path) -> None:
+    def test_each_line_is_flushed(self, tmp_path: Path) -> None:
         with JsonLines(tmp_path / "out.jsonl", CLASSES) as sink:
             for index in range(3):
                 sink.write(frame(index), frame(index).image, two_objects(track_ids=True))
@@ -182,7 +182,7 @@ class TestJsonLines:
                 assert [json.loads(line)["index"] for line in written] == list(range(index + 1))
             assert not (tmp_path / "out.jsonl").exists()
 
-    def test_after_a_failed_run_the_lines_stay_under_the_partial_name(
+    def test_after_a_failed_run_the_partial_file_is_kept(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         sink = JsonLines(tmp_path / "out.jsonl", CLASSES)
@@ -199,7 +199,7 @@ class TestJsonLines:
             raise KeyboardInterrupt
         assert names(tmp_path) == ["out.jsonl"]
 
-    def test_a_file_that_cannot_be_renamed(self, tmp_path: Path) -> None:
+    def test_failure_to_rename(self, tmp_path: Path) -> None:
         sink = JsonLines(tmp_path / "out.jsonl", CLASSES)
         sink.write(frame(0), frame(0).image, NOTHING)
         (tmp_path / "out.jsonl").mkdir()
@@ -208,12 +208,12 @@ class TestJsonLines:
 
 
 class TestImages:
-    def test_one_file_for_several_pictures_is_refused_at_once(self, tmp_path: Path) -> None:
+    def test_one_file_for_several_images_is_refused_at_once(self, tmp_path: Path) -> None:
         with pytest.raises(SinkError, match="there are 2"):
             Images(tmp_path / "out.png", names=["a", "b"])
 
     @pytest.mark.parametrize("suffix", [".png", ".PNG", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"])
-    def test_one_picture_under_its_name(self, tmp_path: Path, suffix: str) -> None:
+    def test_single_image(self, tmp_path: Path, suffix: str) -> None:
         path = tmp_path / f"out{suffix}"
         drawn = np.full((30, 40, 3), (40, 90, 200), np.uint8)
         with Images(path) as sink:
@@ -223,7 +223,7 @@ class TestImages:
         assert np.abs(read.astype(int) - drawn).max() <= 3
         assert names(tmp_path) == [path.name]
 
-    def test_pictures_are_numbered_by_their_frames(self, tmp_path: Path) -> None:
+    def test_images_in_a_folder_are_named_by_frame_index(self, tmp_path: Path) -> None:
         with Images(tmp_path / "out") as sink:
             for index in (0, 12, 1234567):
                 sink.write(
@@ -233,25 +233,25 @@ class TestImages:
         read = cv2.imread(str(tmp_path / "out" / "000012.png"))
         np.testing.assert_array_equal(read, frame(12).image)
 
-    def test_a_second_picture_for_one_name(self, tmp_path: Path) -> None:
+    def test_second_image_for_a_single_file(self, tmp_path: Path) -> None:
         sink = Images(tmp_path / "out.png")
         sink.write(frame(0), frame(0).image, NOTHING)
         with pytest.raises(SinkError, match="Give a folder instead"):
             sink.write(frame(1), frame(1).image, NOTHING)
         assert names(tmp_path) == ["out.png"]
 
-    def test_an_empty_folder_is_welcome(self, tmp_path: Path) -> None:
+    def test_empty_folder_is_accepted(self, tmp_path: Path) -> None:
         with Images(tmp_path) as sink:
             sink.write(frame(0), frame(0).image, NOTHING)
         assert names(tmp_path) == ["000000.png"]
 
-    def test_a_file_in_the_folders_place(self, tmp_path: Path) -> None:
+    def test_file_in_place_of_the_output_folder(self, tmp_path: Path) -> None:
         (tmp_path / "out").write_text("")
         with pytest.raises(SinkError, match="is a file"):
             Images(tmp_path / "out", overwrite=True)
 
     @pytest.mark.parametrize("name", ["out", "out.png", "out.webp"])
-    def test_transparent_pictures_keep_their_alpha(self, tmp_path: Path, name: str) -> None:
+    def test_transparent_images_keep_their_alpha(self, tmp_path: Path, name: str) -> None:
         matte = np.random.default_rng(0).integers(0, 256, (30, 40, 4), np.uint8)
         with Images(tmp_path / name, alpha=True) as sink:
             sink.write(frame(0), matte, NOTHING)
@@ -260,7 +260,7 @@ class TestImages:
         assert read is not None
         np.testing.assert_array_equal(read[..., 3], matte[..., 3])
 
-    def test_alpha_that_would_be_lost_is_refused_before_any_work_and_after(self, tmp_path: Path) -> None:
+    def test_alpha_is_refused_for_formats_without_it(self, tmp_path: Path) -> None:
         with pytest.raises(SinkError, match=r"out\.jpg cannot hold transparent .*\.png or \.webp"):
             Images(tmp_path / "out.jpg", alpha=True)
         with pytest.raises(SinkError, match="transparent"), Images(tmp_path / "out.jpg") as sink:
@@ -268,7 +268,7 @@ class TestImages:
         assert names(tmp_path) == []
 
     @pytest.mark.parametrize("image", [np.zeros((0, 0, 3), np.uint8), np.zeros((1, 70000, 3), np.uint8)])
-    def test_a_picture_that_cannot_be_encoded(self, tmp_path: Path, image: Image) -> None:
+    def test_image_that_cannot_be_encoded(self, tmp_path: Path, image: Image) -> None:
         with pytest.raises(SinkError, match="Cannot write"), Images(tmp_path / "out.jpg") as sink:
             sink.write(frame(0), image, NOTHING)
         assert names(tmp_path) == []

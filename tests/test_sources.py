@@ -33,14 +33,14 @@ def write_images(folder: Path, names: list[str]) -> None:
         cv2.imwrite(str(folder / name), np.full((HEIGHT, WIDTH, 3), 10 * value, np.uint8))
 
 
-def the_error(spec: str | int | Path) -> str:
-    """What opening and reading `spec` fails with."""
+def error_of(spec: str | int | Path) -> str:
+    """Return the message of the error raised by opening and reading `spec`."""
     with pytest.raises(SourceError) as caught, open_source(spec) as source:
         list(source)
     return str(caught.value)
 
 
-# One contract for every kind of source.
+# All kinds of sources.
 
 
 @contextmanager
@@ -93,7 +93,7 @@ def source(
         yield source
 
 
-def test_contract_frames(source: Source) -> None:
+def test_frames_are_numbered_timed_and_sized_as_declared(source: Source) -> None:
     frames = list(itertools.islice(source, FRAMES))
     assert [frame.index for frame in frames] == list(range(FRAMES))
     seconds = [frame.seconds for frame in frames]
@@ -108,7 +108,7 @@ def test_contract_frames(source: Source) -> None:
     assert source.frames == (None if source.live else FRAMES)
 
 
-def test_contract_close(source: Source) -> None:
+def test_close_ends_iteration_and_may_be_repeated(source: Source) -> None:
     reading = iter(source)
     assert next(reading).index == 0
     source.close()
@@ -125,7 +125,7 @@ def seconds_of(path: Path) -> list[float]:
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts"])
-def test_ntsc_times_are_those_of_the_container(tmp_path: Path, name: str) -> None:
+def test_ntsc_frame_times_match_the_container(tmp_path: Path, name: str) -> None:
     path = clip(tmp_path / name, rate="30000/1001", encode=("-preset", "medium"))
     times = probe(path).times
     assert seconds_of(path) == pytest.approx([time - times[0] for time in times], abs=1e-5)
@@ -133,7 +133,9 @@ def test_ntsc_times_are_those_of_the_container(tmp_path: Path, name: str) -> Non
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
-def test_variable_rate_keeps_its_times(tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_variable_rate_frame_times_are_kept(
+    tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
     path = variable_clip(tmp_path / name, audio=1)
     assert seconds_of(path) == pytest.approx(
         [n / 10 for n in range(10)] + [1 + n / 30 for n in range(30)], abs=1e-3
@@ -142,27 +144,29 @@ def test_variable_rate_keeps_its_times(tmp_path: Path, name: str, caplog: pytest
 
 
 @pytest.mark.parametrize("name", ["a.avi", "a.h264"])
-def test_missing_timestamps_are_filled_in(tmp_path: Path, name: str) -> None:
-    path = clip(tmp_path / name, encode=("-preset", "medium"))  # B-frames: the last ones come without a time
+def test_missing_timestamps_are_interpolated(tmp_path: Path, name: str) -> None:
+    path = clip(
+        tmp_path / name, encode=("-preset", "medium")
+    )  # with B-frames, the last frames have no timestamp
     with open_source(path) as source:
         seconds = [frame.seconds for frame in source]
         assert seconds == pytest.approx([n / source.fps for n in range(30)], abs=1e-3)
 
 
-def test_joined_recordings_go_on_in_time(tmp_path: Path) -> None:
+def test_time_continues_across_joined_recordings(tmp_path: Path) -> None:
     path = clip(tmp_path / "a.ts")
     path.write_bytes(path.read_bytes() * 2)
     assert seconds_of(path) == pytest.approx([n / 30 for n in range(60)], abs=2e-3)
 
 
-def test_time_starts_with_the_first_picture(tmp_path: Path) -> None:
+def test_time_starts_at_the_first_frame(tmp_path: Path) -> None:
     path = clip(tmp_path / "late.mp4", audio=1, delay=0.5)
     assert probe(path).times[0] == pytest.approx(0.5)
     assert seconds_of(path)[:2] == pytest.approx([0.0, 1 / 30], abs=1e-3)
 
 
 @pytest.mark.parametrize("quarters", [1, 2, 3])
-def test_rotation_is_honoured(tmp_path: Path, quarters: int) -> None:
+def test_rotation_metadata_is_applied(tmp_path: Path, quarters: int) -> None:
     upright = decode_frames(clip(tmp_path / "upright.mp4", seconds=0.1))[0]
     with open_source(clip(tmp_path / "a.mp4", seconds=0.1, rotation=90 * quarters)) as source:
         image = next(iter(source)).image
@@ -187,7 +191,7 @@ def test_odd_sizes_and_single_frames(tmp_path: Path, size: str, seconds: float) 
     assert np.abs(frames[0].image.astype(int) - decode_frames(path)[0]).mean() < 5
 
 
-def test_sound_is_that_of_the_file(tmp_path: Path) -> None:
+def test_audio_is_the_file_itself(tmp_path: Path) -> None:
     path = clip(tmp_path / "a.mp4", seconds=0.1, audio=1)
     with open_source(path) as source:
         assert source.audio == path
@@ -203,47 +207,47 @@ def test_unusual_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: st
             assert len(list(source)) == 3
 
 
-def test_home_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tilde_expands_to_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     clip(tmp_path / "a.mp4", seconds=0.1)
     with open_source("~/a.mp4") as source:
         assert source.frames == 3
 
 
-def test_animated_gif_is_a_video(tmp_path: Path) -> None:
+def test_animated_gif_is_read_as_video(tmp_path: Path) -> None:
     path = clip(tmp_path / "a.gif", rate="10", encode=("-c:v", "gif", "-pix_fmt", "rgb8"))
     with open_source(path) as source:
         assert [round(frame.seconds, 3) for frame in source] == [n / 10 for n in range(10)]
 
 
-def test_a_video_is_read_once(tmp_path: Path) -> None:
+def test_a_second_iteration_raises(tmp_path: Path) -> None:
     with open_source(clip(tmp_path / "a.mp4", seconds=0.1)) as source:
         assert len(list(source)) == 3
         with pytest.raises(SourceError, match="Open it again"):
             list(source)
 
 
-def test_unreadable_files_say_why(tmp_path: Path) -> None:
-    assert "No such file" in the_error(tmp_path / "missing.mp4")
-    assert "moov" in the_error(truncated(tmp_path / "half.mp4"))
-    assert "not a video" in the_error(text_as_mp4(tmp_path / "text.mp4"))
-    assert "holds no frames" in the_error(zero_frames(tmp_path / "audio.mp4"))
-    assert "holds no frames" in the_error(clip(tmp_path / "none.avi", encode=("-frames:v", "0")))
+def test_unreadable_files_report_the_reason(tmp_path: Path) -> None:
+    assert "No such file" in error_of(tmp_path / "missing.mp4")
+    assert "moov" in error_of(truncated(tmp_path / "half.mp4"))
+    assert "not a video" in error_of(text_as_mp4(tmp_path / "text.mp4"))
+    assert "holds no frames" in error_of(zero_frames(tmp_path / "audio.mp4"))
+    assert "holds no frames" in error_of(clip(tmp_path / "none.avi", encode=("-frames:v", "0")))
     (tmp_path / "empty.mp4").touch()
-    assert "not a video" in the_error(tmp_path / "empty.mp4")
-    assert "Not a directory" in the_error(tmp_path / "empty.mp4" / "a.mp4")
+    assert "not a video" in error_of(tmp_path / "empty.mp4")
+    assert "Not a directory" in error_of(tmp_path / "empty.mp4" / "a.mp4")
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.png"])
-def test_forbidden_files_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    def forbid(*_: object) -> None:  # root may read everything, so the file's own rights cannot tell
+def test_missing_permission_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    def forbid(*_: object) -> None:  # root ignores file permissions
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
     monkeypatch.setattr(Path, "open", forbid)
-    assert "Permission denied" in the_error(tmp_path / name)
+    assert "Permission denied" in error_of(tmp_path / name)
 
 
-def test_a_file_that_ends_early_warns_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_truncated_file_logs_one_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = clip(tmp_path / "a.mp4", seconds=4, encode=("-movflags", "+faststart"))
     assert len(seconds_of(path)) == 120
     assert caplog.records == []
@@ -253,7 +257,7 @@ def test_a_file_that_ends_early_warns_once(tmp_path: Path, caplog: pytest.LogCap
     assert "a.mp4 ends after" in caplog.text
 
 
-def test_a_header_that_says_two_more_is_common(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_two_missing_frames_log_no_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with open_source(clip(tmp_path / "a.flv", encode=("-preset", "medium"))) as source:
         assert source.frames == 32
         assert len(list(source)) == 30
@@ -272,7 +276,7 @@ def test_the_command_line_suppresses_messages_of_opencv_and_ffmpeg(tmp_path: Pat
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1), st.floats(1e-3, 1.0))
-def test_time_never_runs_backwards(stamps: list[float], step: float) -> None:
+def test_container_clock_never_decreases(stamps: list[float], step: float) -> None:
     clock = ContainerClock(step)
     seconds = [clock.at(stamp) for stamp in stamps]
     assert seconds[0] == 0.0
@@ -282,9 +286,9 @@ def test_time_never_runs_backwards(stamps: list[float], step: float) -> None:
 # Still images.
 
 
-def test_folder_is_read_in_natural_order(tmp_path: Path) -> None:
+def test_images_of_a_folder_are_sorted_naturally(tmp_path: Path) -> None:
     write_images(tmp_path / "in", ["9.png", "10.png", "1.PNG"])
-    (tmp_path / "in" / "._9.png").write_bytes(b"a companion, no image")
+    (tmp_path / "in" / "._9.png").write_bytes(b"metadata of macOS")
     (tmp_path / "in" / "notes.txt").touch()
     source = open_source(tmp_path / "in")
     assert isinstance(source, ImageFiles)
@@ -296,7 +300,7 @@ def test_folder_is_read_in_natural_order(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("pixel", "dtype"), [((10, 20, 30, 0), np.uint8), (25, np.uint8), ((2560, 5120, 7680), np.uint16)]
 )
-def test_all_pixel_kinds_become_bgr_bytes(
+def test_all_pixel_formats_become_bgr_uint8(
     tmp_path: Path, pixel: int | tuple[int, ...], dtype: type[np.integer[Any]]
 ) -> None:
     image = np.zeros((4, 6, *np.shape(pixel)), dtype)
@@ -308,11 +312,11 @@ def test_all_pixel_kinds_become_bgr_bytes(
     assert frame.image[0, 0].tolist() == ([25] * 3 if pixel == 25 else [10, 20, 30])
 
 
-def test_exif_rotation_is_honoured(tmp_path: Path) -> None:
-    picture = np.zeros((16, 32, 3), np.uint8)
-    picture[:, :16] = 255
-    plain = cv2.imencode(".jpg", picture)[1].tobytes()
-    # EXIF with one entry: orientation (0x0112) 6, to be turned a quarter clockwise.
+def test_exif_rotation_is_applied(tmp_path: Path) -> None:
+    image = np.zeros((16, 32, 3), np.uint8)
+    image[:, :16] = 255
+    plain = cv2.imencode(".jpg", image)[1].tobytes()
+    # EXIF with one entry: orientation (0x0112) 6, which is a rotation by 90 degrees clockwise.
     entry = bytes.fromhex("0112 0003 00000001 0006 0000")
     exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01" + entry + bytes(4)
     segment = b"\xff\xe1" + (len(exif) + 2).to_bytes(2) + exif
@@ -324,28 +328,32 @@ def test_exif_rotation_is_honoured(tmp_path: Path) -> None:
     assert frame.image[16:].mean() < 50
 
 
-def test_an_unreadable_image_among_many_is_named(tmp_path: Path) -> None:
+def test_an_unreadable_image_in_a_folder_is_named(tmp_path: Path) -> None:
     write_images(tmp_path / "in", ["1.png", "3.png"])
-    (tmp_path / "in" / "2.png").write_bytes(b"no image")
-    assert "2.png" in the_error(tmp_path / "in")
+    (tmp_path / "in" / "2.png").write_bytes(b"not an image")
+    assert "2.png" in error_of(tmp_path / "in")
 
 
-def test_an_image_opencv_refuses_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:  # as it does for more than 2**30 pixels
+def test_an_error_raised_by_opencv_becomes_a_source_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:  # as for more than 2**30 pixels
         raise cv2.error("too large")
 
     write_images(tmp_path, ["a.png"])
     monkeypatch.setattr(cv2, "imread", refuse)
-    assert "Cannot read" in the_error(tmp_path / "a.png")
+    assert "Cannot read" in error_of(tmp_path / "a.png")
 
 
-def test_no_images_is_an_error(tmp_path: Path) -> None:
+def test_a_folder_or_glob_without_images_raises(tmp_path: Path) -> None:
     clip(tmp_path / "a.mp4", seconds=0.1)
-    assert "holds no images" in the_error(tmp_path)
-    assert "holds no images" in the_error(f"{tmp_path}/*.mp4")
+    assert "holds no images" in error_of(tmp_path)
+    assert "holds no images" in error_of(f"{tmp_path}/*.mp4")
 
 
-def test_kinds_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paths_are_distinguished_from_cameras_and_globs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     clip(tmp_path / "a.mp4", seconds=0.1).rename(tmp_path / "0")
     write_images(tmp_path / "[x]", ["a.png"])

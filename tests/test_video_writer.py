@@ -1,4 +1,4 @@
-"""What VideoWriter writes, read back with ffmpeg: pictures, time line, audio, and what a failure leaves."""
+"""Files written by VideoWriter, decoded with ffmpeg: images, timeline, audio and failures."""
 
 import math
 import os
@@ -43,18 +43,18 @@ def numbered(index: int, width: int = 64, height: int = 48) -> Image:
     return np.full((height, width, 3), STEP * (index + 1), np.uint8)
 
 
-def put(sink: VideoWriter, seconds: Iterable[float]) -> None:
+def write_frames(sink: VideoWriter, seconds: Iterable[float]) -> None:
     for index, at in enumerate(seconds):
         assert sink.write(Frame(index, at, numbered(index)), numbered(index), NOTHING)
 
 
-def shown(path: Path) -> list[int]:
-    """The number of the source frame in each output frame."""
-    return [round(float(picture.mean()) / STEP) - 1 for picture in decode_frames(path)]
+def frame_numbers(path: Path) -> list[int]:
+    """Return the index of the source frame in each output frame."""
+    return [round(float(image.mean()) / STEP) - 1 for image in decode_frames(path)]
 
 
 def copy_through(source: Path, out: Path, fps: float, frames: int | None = None) -> Path:
-    """Write the first `frames` pictures of `source`, at its own times, with its audio."""
+    """Write the first `frames` frames of `source` at their times, with its audio."""
     times = probe(source).times
     with VideoWriter(out, fps, audio=source) as sink:
         for index, (image, at) in enumerate(zip(decode_frames(source)[:frames], times, strict=False)):
@@ -62,39 +62,43 @@ def copy_through(source: Path, out: Path, fps: float, frames: int | None = None)
     return out
 
 
-class TestPicture:
+class TestVideo:
     @pytest.mark.parametrize("suffix", [".mp4", ".m4v", ".mov", ".mkv"])
-    def test_every_container_holds_h264_that_plays_everywhere(self, tmp_path: Path, suffix: str) -> None:
+    def test_all_containers_hold_h264_in_yuv420p(self, tmp_path: Path, suffix: str) -> None:
         path = tmp_path / f"out{suffix}"
         with VideoWriter(path, 30) as sink:
-            put(sink, (i / 30 for i in range(12)))
-        told = probe(path)
-        assert (told.video_codec, told.pixel_format, told.size) == ("h264", "yuv420p", (64, 48))
-        assert told.times == pytest.approx([i / 30 for i in range(12)], abs=1e-3)
-        assert told.duration == pytest.approx(0.4, abs=0.01)
-        assert told.audio_codecs == ()
-        assert shown(path) == list(range(12))
+            write_frames(sink, (i / 30 for i in range(12)))
+        properties = probe(path)
+        assert (properties.video_codec, properties.pixel_format, properties.size) == (
+            "h264",
+            "yuv420p",
+            (64, 48),
+        )
+        assert properties.times == pytest.approx([i / 30 for i in range(12)], abs=1e-3)
+        assert properties.duration == pytest.approx(0.4, abs=0.01)
+        assert properties.audio_codecs == ()
+        assert frame_numbers(path) == list(range(12))
         assert names(tmp_path) == [path.name]
 
     @pytest.mark.parametrize("audio", [0, 1])
-    def test_the_index_comes_before_the_pictures(self, tmp_path: Path, audio: int) -> None:
+    def test_the_index_precedes_the_data(self, tmp_path: Path, audio: int) -> None:
         source = clip(tmp_path / "in.mp4", seconds=0.2, audio=audio)
         written = copy_through(source, tmp_path / "out.mp4", 30).read_bytes()
         assert 0 < written.index(b"moov") < written.index(b"mdat")
 
-    def test_colours_come_back_and_are_declared(self, tmp_path: Path) -> None:
+    def test_colours_are_preserved_and_declared(self, tmp_path: Path) -> None:
         path = tmp_path / "out.mp4"
         image = np.full((48, 64, 3), (40, 90, 200), np.uint8)
         with VideoWriter(path, 30) as sink:
             sink.write(Frame(0, 0.0, image), image, NOTHING)
-        told = ffmpeg("-i", path, "-f", "null", "-").stderr.decode()
-        assert "yuv420p(tv, bt709," in told
+        log = ffmpeg("-i", path, "-f", "null", "-").stderr.decode()
+        assert "yuv420p(tv, bt709," in log
         as_bgr = ("-vf", "scale=in_color_matrix=bt709", "-pix_fmt", "bgr24", "-f", "rawvideo", "-")
         colour = np.frombuffer(ffmpeg("-i", path, *as_bgr).stdout, np.uint8).reshape(-1, 3).mean(axis=0)
         assert colour == pytest.approx([40, 90, 200], abs=4)
 
     @pytest.mark.parametrize(("size", "even"), [((33, 18), (34, 18)), ((34, 17), (34, 18)), ((1, 1), (2, 2))])
-    def test_an_odd_edge_is_doubled_and_nothing_is_rescaled(
+    def test_odd_sizes_are_padded_without_rescaling(
         self, tmp_path: Path, size: tuple[int, int], even: tuple[int, int]
     ) -> None:
         path = tmp_path / "out.mp4"
@@ -106,16 +110,16 @@ class TestPicture:
         expected = np.pad(image, ((0, even[1] - size[1]), (0, even[0] - size[0]), (0, 0)), mode="edge")
         assert np.abs(decode_frames(path)[0].astype(int) - expected).mean() < 4
 
-    def test_the_caller_may_draw_into_one_picture_again_and_again(self, tmp_path: Path) -> None:
+    def test_the_caller_may_reuse_the_image(self, tmp_path: Path) -> None:
         path = tmp_path / "out.mp4"
         canvas = numbered(0)
         with VideoWriter(path, 10) as sink:
             for index in range(4):
                 canvas[:] = numbered(index)
                 sink.write(Frame(index, index / 10, canvas), canvas, NOTHING)
-        assert shown(path) == [0, 1, 2, 3]
+        assert frame_numbers(path) == [0, 1, 2, 3]
 
-    def test_a_lower_crf_is_a_larger_file(self, tmp_path: Path) -> None:
+    def test_a_lower_crf_gives_a_larger_file(self, tmp_path: Path) -> None:
         noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
         sizes = []
         for crf in (0, 51):
@@ -125,60 +129,58 @@ class TestPicture:
         assert sizes[0] > 2 * sizes[1]
 
 
-class TestTimeLine:
+class TestTimeline:
     @pytest.mark.parametrize(
         ("fps", "seconds", "expected"),
         [
             pytest.param(30, [0, 0.1, 0.2, 0.2333, 0.2667], [0, 0, 0, 1, 1, 1, 2, 3, 4], id="variable rate"),
             pytest.param(10, [5.3, 5.47, 5.5, 5.81], [0, 0, 2, 2, 2, 3], id="live, slower than the camera"),
-            pytest.param(30, [0, 0.01, 0.02, 0.0333], [1, 3], id="two frames for one place: the later"),
-            pytest.param(30, [0, 0.1, 0.05], [0, 0, 0, 2], id="a clock that steps back"),
+            pytest.param(30, [0, 0.01, 0.02, 0.0333], [1, 3], id="two frames with one output index"),
+            pytest.param(30, [0, 0.1, 0.05], [0, 0, 0, 2], id="time steps back"),
             pytest.param(30, [7.0], [0], id="one frame"),
             pytest.param(10, [0, 2.0, 2.1], [0] * 20 + [1, 2], id="a pause"),
         ],
     )
-    def test_each_frame_is_shown_at_its_own_time(
+    def test_each_frame_is_shown_at_its_time(
         self, tmp_path: Path, fps: float, seconds: list[float], expected: list[int]
     ) -> None:
         path = tmp_path / "out.mp4"
         with VideoWriter(path, fps) as sink:
-            put(sink, seconds)
-        assert shown(path) == expected
+            write_frames(sink, seconds)
+        assert frame_numbers(path) == expected
         assert probe(path).times == pytest.approx([i / fps for i in range(len(expected))], abs=1e-4)
 
-    def test_no_frame_no_file(self, tmp_path: Path) -> None:
+    def test_without_frames_no_file_is_written(self, tmp_path: Path) -> None:
         with VideoWriter(tmp_path / "out.mp4", 30):
             pass
         assert names(tmp_path) == []
 
-    def test_a_decimal_rate_is_written_exactly(self, tmp_path: Path) -> None:
+    def test_ntsc_rate_is_exact(self, tmp_path: Path) -> None:
         path = tmp_path / "out.mp4"
         with VideoWriter(path, 29.97) as sink:
-            put(sink, (i * 1001 / 30000 for i in range(20)))
-        assert shown(path) == list(range(20))
+            write_frames(sink, (i * 1001 / 30000 for i in range(20)))
+        assert frame_numbers(path) == list(range(20))
         assert probe(path).times == pytest.approx([i * 1001 / 30000 for i in range(20)], abs=1e-6)
 
-    def test_a_variable_rate_clip_keeps_its_length_and_its_frames_their_times(self, tmp_path: Path) -> None:
+    def test_variable_rate_keeps_duration_and_frame_times(self, tmp_path: Path) -> None:
         source = variable_clip(tmp_path / "in.mp4", audio=1)
-        told = probe(copy_through(source, tmp_path / "out.mp4", 30))
-        assert len(told.times) == 60  # 2 s
-        assert told.duration == pytest.approx(probe(source).duration, abs=1 / 30)
+        properties = probe(copy_through(source, tmp_path / "out.mp4", 30))
+        assert len(properties.times) == 60  # 2 s
+        assert properties.duration == pytest.approx(probe(source).duration, abs=1 / 30)
         sources, outputs = decode_frames(source), decode_frames(tmp_path / "out.mp4")
         for number, at in enumerate(probe(source).times):
             difference = np.abs(outputs[round(at * 30)].astype(int) - sources[number]).mean()
             assert difference < 5
 
     @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
-    def test_a_last_frame_that_lasts_is_shown_as_long(self, tmp_path: Path, suffix: str) -> None:
+    def test_a_long_last_frame_keeps_its_duration(self, tmp_path: Path, suffix: str) -> None:
         short = clip(tmp_path / "short.mp4", rate="10", seconds=0.5, encode=("-bf", "0"))
         lasting = "setts=duration=if(eq(N\\,4)\\,1/TB\\,DURATION)"
         source = tmp_path / f"in{suffix}"
         ffmpeg("-i", short, "-c", "copy", "-bsf:v", lasting, source)
         assert len(probe(copy_through(source, tmp_path / "out.mp4", 10)).times) == 14  # 0.4 s and 1 s
 
-    def test_a_last_frame_is_not_stretched_when_the_source_was_not_read_to_its_end(
-        self, tmp_path: Path
-    ) -> None:
+    def test_an_incomplete_run_does_not_extend_its_last_frame(self, tmp_path: Path) -> None:
         source = clip(tmp_path / "in.mp4", rate="10", seconds=1.0)
         assert len(probe(copy_through(source, tmp_path / "out.mp4", 10, frames=4)).times) == 4
 
@@ -198,49 +200,47 @@ class TestTimeLine:
             (0.001, Fraction(1, 1000)),
         ],
     )
-    def test_rates(self, fps: float, exact: Fraction) -> None:
+    def test_exact_rates(self, fps: float, exact: Fraction) -> None:
         assert frame_rate(fps) == exact
 
     @given(st.integers(1, 240))
     @settings(max_examples=60, deadline=None)
-    def test_whole_rates_and_their_ntsc_relatives_are_told_apart(self, whole: int) -> None:
+    def test_integer_and_ntsc_rates_are_distinguished(self, whole: int) -> None:
         assert frame_rate(float(whole)) == whole
         assert frame_rate(round(whole * 1000 / 1001, 5)) == Fraction(whole * 1000, 1001)
 
     @given(st.floats(0.01, 1000))
     @settings(max_examples=60, deadline=None)
-    def test_any_rate_is_met_closely(self, fps: float) -> None:
+    def test_any_rate_is_approximated(self, fps: float) -> None:
         assert float(frame_rate(fps)) == pytest.approx(fps, rel=1e-3, abs=1e-6)
 
     @pytest.mark.parametrize("fps", [0, -1, 0.0001, math.nan, math.inf])
-    def test_no_such_rate(self, fps: float, tmp_path: Path) -> None:
+    def test_invalid_rate(self, fps: float, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="frame rate"):
             VideoWriter(tmp_path / "out.mp4", fps)
 
     @given(st.floats(0, 1e5), st.floats(0, 10), st.sampled_from([10, 25, 29.97, 60]))
     @settings(max_examples=60, deadline=None)
-    def test_a_slot_is_the_nearest_and_time_never_runs_back(
-        self, at: float, later: float, fps: float
-    ) -> None:
+    def test_output_index_is_nearest_and_monotonic(self, at: float, later: float, fps: float) -> None:
         rate = frame_rate(fps)
         assert abs(output_index(at, rate) / rate - at) <= 0.5 / rate + 1e-6
         assert output_index(at, rate) <= output_index(at + later, rate)
 
 
-def matte(index: int, width: int = 64, height: int = 48) -> Image:
-    """A red square, farther to the right by its number, all else transparent; its left half is half so."""
-    picture = np.zeros((height, width, 4), np.uint8)
+def transparent_image(index: int, width: int = 64, height: int = 48) -> Image:
+    """Return a transparent image with a red square, half of it translucent, that moves right with `index`."""
+    image = np.zeros((height, width, 4), np.uint8)
     left = 4 + 4 * index
-    picture[8:40, left : left + 24] = (30, 40, 220, 255)
-    picture[8:40, left : left + 12, 3] = 128
-    return picture
+    image[8:40, left : left + 24] = (30, 40, 220, 255)
+    image[8:40, left : left + 12, 3] = 128
+    return image
 
 
-def mattes(path: Path) -> list[Image]:
+def decode_transparent(path: Path) -> list[Image]:
     """Decode the frames of `path` with their alpha: (height, width, 4) uint8 each."""
     size = probe(path).size
     assert size is not None
-    decoder = ("-c:v", "libvpx-vp9") if path.suffix == ".webm" else ()  # ffmpeg's own leaves alpha out
+    decoder = ("-c:v", "libvpx-vp9") if path.suffix == ".webm" else ()  # ffmpeg's own decoder ignores alpha
     as_bgra = ("-vf", "scale=in_color_matrix=bt709", "-pix_fmt", "bgra", "-f", "rawvideo", "-")
     raw = ffmpeg(*decoder, "-i", path, "-map", "0:v:0", *as_bgra)
     return list(np.frombuffer(raw.stdout, np.uint8).reshape(-1, size[1], size[0], 4))
@@ -254,56 +254,56 @@ TRANSPARENT = pytest.mark.parametrize(
 class TestAlpha:
     @TRANSPARENT
     @pytest.mark.parametrize("audio", [0, 1])
-    def test_alpha_and_colours_come_back(
+    def test_alpha_and_colours_are_preserved(
         self, tmp_path: Path, suffix: str, codec: str, loss: int, audio: int
     ) -> None:
         source = clip(tmp_path / "in.mp4", rate="10", seconds=0.5, audio=audio)
         path = tmp_path / f"out{suffix}"
         with VideoWriter(path, 10, alpha=True, audio=source) as sink:
             for index in range(5):
-                sink.write(Frame(index, index / 10, matte(index)), matte(index), NOTHING)
-        told = probe(path)
-        assert told.video_codec == codec
-        assert told.audio_codecs == (() if not audio else ("opus",) if suffix == ".webm" else ("aac",))
-        assert told.times == pytest.approx([i / 10 for i in range(5)], abs=2e-3)
-        read = mattes(path)
+                sink.write(
+                    Frame(index, index / 10, transparent_image(index)), transparent_image(index), NOTHING
+                )
+        properties = probe(path)
+        assert properties.video_codec == codec
+        assert properties.audio_codecs == (() if not audio else ("opus",) if suffix == ".webm" else ("aac",))
+        assert properties.times == pytest.approx([i / 10 for i in range(5)], abs=2e-3)
+        read = decode_transparent(path)
         assert len(read) == 5
-        for index, picture in enumerate(read):
-            difference = np.abs(picture[..., 3].astype(int) - matte(index)[..., 3])
+        for index, image in enumerate(read):
+            difference = np.abs(image[..., 3].astype(int) - transparent_image(index)[..., 3])
             assert difference.mean() <= loss / 6
             assert np.count_nonzero(difference > loss) <= (100 if codec == "vp9" else 0)
-            inside = picture[12:36, 20 + 4 * index : 24 + 4 * index, :3].reshape(-1, 3).mean(axis=0)
+            inside = image[12:36, 20 + 4 * index : 24 + 4 * index, :3].reshape(-1, 3).mean(axis=0)
             assert inside == pytest.approx([30, 40, 220], abs=12)
         assert names(tmp_path) == ["in.mp4", path.name]
 
     @TRANSPARENT
     def test_odd_sizes(self, tmp_path: Path, suffix: str, codec: str, loss: int) -> None:
         path = tmp_path / f"out{suffix}"
-        picture = matte(0, 61, 47)
+        image = transparent_image(0, 61, 47)
         with VideoWriter(path, 10, alpha=True) as sink:
-            sink.write(Frame(0, 0.0, picture), picture, NOTHING)
+            sink.write(Frame(0, 0.0, image), image, NOTHING)
         assert (probe(path).video_codec, probe(path).size) == (codec, (62, 48))
-        assert np.abs(mattes(path)[0][:47, :61, 3].astype(int) - picture[..., 3]).mean() <= loss / 6
+        assert np.abs(decode_transparent(path)[0][:47, :61, 3].astype(int) - image[..., 3]).mean() <= loss / 6
 
     @pytest.mark.parametrize("name", ["out.mp4", "out.mkv", "out.avi"])
-    def test_a_file_that_cannot_hold_alpha_is_refused_before_any_work(
-        self, tmp_path: Path, name: str
-    ) -> None:
+    def test_alpha_is_refused_for_formats_without_it(self, tmp_path: Path, name: str) -> None:
         with pytest.raises(SinkError, match=rf"{name} cannot hold transparent .*\.mov .*\.webm .*folder"):
             VideoWriter(tmp_path / name, 10, alpha=True)
 
-    def test_alpha_that_was_not_announced_and_its_absence(self, tmp_path: Path) -> None:
+    def test_images_must_match_the_alpha_argument(self, tmp_path: Path) -> None:
         sink = VideoWriter(tmp_path / "out.mp4", 10)
         with pytest.raises(SinkError, match=r"\(48, 64, 4\).*alpha=True"):
-            sink.write(Frame(0, 0.0, matte(0)), matte(0), NOTHING)
+            sink.write(Frame(0, 0.0, transparent_image(0)), transparent_image(0), NOTHING)
         transparent = VideoWriter(tmp_path / "out.mov", 10, alpha=True)
         with pytest.raises(SinkError, match=r"\(48, 64, 3\).*alpha=True"):
-            put(transparent, [0.0])
+            write_frames(transparent, [0.0])
         sink.close()
         transparent.close()
         assert names(tmp_path) == []
 
-    def test_quality_reaches_vp9(self, tmp_path: Path) -> None:
+    def test_crf_applies_to_vp9(self, tmp_path: Path) -> None:
         noise = np.random.default_rng(0).integers(0, 256, (96, 128, 4), np.uint8)
         for crf in (0, 51):
             with VideoWriter(tmp_path / f"{crf}.webm", 10, crf=crf, alpha=True) as sink:
@@ -312,7 +312,7 @@ class TestAlpha:
 
 
 def flash_and_tone(path: Path, delay: float) -> Path:
-    """A clip whose picture turns white 1 s after its start and whose tone begins 1 s after its own."""
+    """Write a clip that turns white 1 s after the video starts, with a tone 1 s after the audio starts."""
     white = "color=black:size=64x48:rate=30:duration=2,geq=lum='if(gte(T,1),235,16)':cb=128:cr=128"
     tone = "aevalsrc='if(gte(t,1),sin(2760*t),0)':duration=2.2:sample_rate=44100"
     ffmpeg(
@@ -323,20 +323,20 @@ def flash_and_tone(path: Path, delay: float) -> Path:
     return path
 
 
-def lag(path: Path) -> float:
-    """Seconds from the white picture to the tone, both as played."""
-    told = probe(path)
+def audio_delay(path: Path) -> float:
+    """Return the seconds from the first white frame to the tone, as played."""
+    properties = probe(path)
     raw = ffmpeg("-i", path, "-map", "0:a:0", "-ac", "1", "-ar", "44100", "-f", "s16le", "-").stdout
     loud = np.abs(np.frombuffer(raw, np.int16).astype(int)) > 3000
     grey = ffmpeg(
         "-i", path, "-map", "0:v", "-fps_mode", "passthrough", "-pix_fmt", "gray", "-f", "rawvideo", "-"
     )
-    white = np.frombuffer(grey.stdout, np.uint8).reshape(len(told.times), -1).mean(axis=1) > 128
+    white = np.frombuffer(grey.stdout, np.uint8).reshape(len(properties.times), -1).mean(axis=1) > 128
     assert loud.any()
     assert white.any()
     assert not white[0]
-    tone = told.audio_spans[0][0] + float(np.argmax(loud)) / 44100
-    return tone - told.times[int(np.argmax(white))]
+    tone = properties.audio_spans[0][0] + float(np.argmax(loud)) / 44100
+    return tone - properties.times[int(np.argmax(white))]
 
 
 class TestAudio:
@@ -351,36 +351,36 @@ class TestAudio:
             ("in.mkv", 0.5, "out.mkv"),
         ],
     )
-    def test_lips_stay_in_step_when_sound_and_picture_begin_apart(
+    def test_audio_and_video_with_different_starts_stay_in_sync(
         self, tmp_path: Path, source: str, delay: float, out: str
     ) -> None:
         made = flash_and_tone(tmp_path / source, delay)
-        before = lag(made)
+        before = audio_delay(made)
         assert before == pytest.approx(-delay, abs=0.03)
         written = copy_through(made, tmp_path / out, 30)
-        assert lag(written) == pytest.approx(before, abs=1 / 30)
+        assert audio_delay(written) == pytest.approx(before, abs=1 / 30)
         assert (probe(written).times[0], len(probe(written).times)) == (0, 60)
 
-    def test_sound_to_encode_again_stays_in_step(self, tmp_path: Path) -> None:
+    def test_reencoded_audio_stays_in_sync(self, tmp_path: Path) -> None:
         source = tmp_path / "in.mkv"
         ffmpeg("-i", flash_and_tone(tmp_path / "made.mkv", 0.5), "-c:v", "copy", "-c:a", "pcm_s16le", source)
         written = copy_through(source, tmp_path / "out.mp4", 30)
         assert probe(written).audio_codecs == ("aac",)
-        assert lag(written) == pytest.approx(-0.5, abs=1 / 30)
+        assert audio_delay(written) == pytest.approx(-0.5, abs=1 / 30)
 
-    def test_a_clip_cut_without_encoding_stays_in_step(self, tmp_path: Path) -> None:
-        source = tmp_path / "in.mp4"  # holds an edit list: half a second is decoded, not shown
+    def test_a_clip_with_an_edit_list_stays_in_sync(self, tmp_path: Path) -> None:
+        source = tmp_path / "in.mp4"  # with an edit list: half a second is decoded but not shown
         ffmpeg("-ss", "0.5", "-i", flash_and_tone(tmp_path / "whole.mp4", 0.0), "-c", "copy", source)
         written = copy_through(source, tmp_path / "out.mp4", 30)
-        assert lag(written) == pytest.approx(lag(source), abs=1 / 30)
+        assert audio_delay(written) == pytest.approx(audio_delay(source), abs=1 / 30)
         assert len(probe(written).times) == len(probe(source).times) == 45
 
-    def test_a_run_that_begins_late_takes_the_sound_from_there(self, tmp_path: Path) -> None:
+    def test_a_run_that_starts_late_skips_the_audio_before(self, tmp_path: Path) -> None:
         source = flash_and_tone(tmp_path / "in.mp4", 0.0)
         with VideoWriter(tmp_path / "out.mp4", 30, audio=source) as sink:
             for index, image in list(enumerate(decode_frames(source)))[15:]:
                 sink.write(Frame(index, index / 30, image), image, NOTHING)
-        assert lag(tmp_path / "out.mp4") == pytest.approx(0, abs=1 / 30)
+        assert audio_delay(tmp_path / "out.mp4") == pytest.approx(0, abs=1 / 30)
         assert len(probe(tmp_path / "out.mp4").times) == 45
 
     @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
@@ -392,7 +392,7 @@ class TestAudio:
         assert probe(out).audio_codecs == ("aac", "aac")
         assert names(tmp_path) == sorted(["in.mp4", out.name])
 
-    def test_no_sound_is_fine(self, tmp_path: Path) -> None:
+    def test_source_without_audio(self, tmp_path: Path) -> None:
         out = copy_through(clip(tmp_path / "in.mp4"), tmp_path / "out.mp4", 30)
         assert probe(out).audio_codecs == ()
         assert len(probe(out).times) == 30
@@ -407,7 +407,7 @@ class TestAudio:
             (".mkv", "out.mov", "pcm_s16le"),
         ],
     )
-    def test_sound_is_encoded_again_only_where_the_container_cannot_hold_it(
+    def test_audio_is_reencoded_only_if_the_container_requires_it(
         self, tmp_path: Path, suffix: str, out: str, codec: str
     ) -> None:
         source = clip(tmp_path / f"in{suffix}", audio=1, encode=("-c:a", "pcm_s16le", "-bf", "0"))
@@ -416,7 +416,7 @@ class TestAudio:
         assert written.audio_spans[0] == pytest.approx((0, 1), abs=1 / 30)
         assert len(written.times) == 30
 
-    def test_one_track_encoded_again_leaves_the_other_alone(self, tmp_path: Path) -> None:
+    def test_reencoding_one_track_keeps_the_other(self, tmp_path: Path) -> None:
         source = clip(tmp_path / "in.mkv", audio=2, encode=("-c:a:0", "libvorbis", "-c:a:1", "ac3"))
         assert audio_tracks(source) == {1: "vorbis", 2: "ac3"}
         assert probe(copy_through(source, tmp_path / "out.mp4", 30)).audio_codecs == ("aac", "ac3")
@@ -428,24 +428,24 @@ class TestAudio:
         made = clip(tmp_path / "made.mp4", audio=1)
         ffmpeg("-i", made, "-i", chapters, "-map", "0", "-map_chapters", "1", "-c", "copy", source)
         out = copy_through(source, tmp_path / "out.mp4", 30)
-        told = ffmpeg("-i", out, "-f", "null", "-").stderr.decode().split("Stream mapping")[0]
-        assert told.count("Stream #0:") == 2
+        log = ffmpeg("-i", out, "-f", "null", "-").stderr.decode().split("Stream mapping")[0]
+        assert log.count("Stream #0:") == 2
 
-    def test_sound_longer_than_the_picture_is_kept_whole(self, tmp_path: Path) -> None:
+    def test_audio_longer_than_the_video_is_kept(self, tmp_path: Path) -> None:
         source = clip(tmp_path / "in.mp4", seconds=0.5, audio=1)
         longer = tmp_path / "longer.mp4"
         tone = ("-f", "lavfi", "-i", "sine=duration=1.5")
         ffmpeg("-i", source, *tone, "-map", "0:v", "-map", "1:a", "-c:v", "copy", longer)
-        told = probe(copy_through(longer, tmp_path / "out.mp4", 30))
-        assert len(told.times) == 15
-        assert told.audio_spans[0] == pytest.approx((0, 1.5), abs=1 / 30)
+        properties = probe(copy_through(longer, tmp_path / "out.mp4", 30))
+        assert len(properties.times) == 15
+        assert properties.audio_spans[0] == pytest.approx((0, 1.5), abs=1 / 30)
 
     @pytest.mark.parametrize("audio", ["aac", "pcm_s16le"])
-    def test_sound_ends_with_a_picture_that_was_stopped_early(self, tmp_path: Path, audio: str) -> None:
+    def test_audio_ends_with_an_interrupted_video(self, tmp_path: Path, audio: str) -> None:
         source = clip(tmp_path / "in.mkv", seconds=3.0, audio=1, encode=("-c:a", audio))
-        told = probe(copy_through(source, tmp_path / "out.mp4", 30, frames=20))
-        assert len(told.times) == 20
-        assert told.audio_spans[0] == pytest.approx((0, 20 / 30), abs=1 / 30)
+        properties = probe(copy_through(source, tmp_path / "out.mp4", 30, frames=20))
+        assert len(properties.times) == 20
+        assert properties.audio_spans[0] == pytest.approx((0, 20 / 30), abs=1 / 30)
 
     def test_span_of_a_clip(self, tmp_path: Path) -> None:
         made = clip(tmp_path / "made.mkv", rate="10", audio=1, encode=("-bf", "0"))
@@ -457,12 +457,12 @@ class TestAudio:
         assert span is not None
         assert (span.start, span.last, span.end) == pytest.approx((0.517, 0.9, 1.0), abs=0.002)
 
-    def test_span_and_tracks_of_what_is_no_video(self, tmp_path: Path) -> None:
+    def test_span_and_tracks_of_a_damaged_file(self, tmp_path: Path) -> None:
         broken = truncated(tmp_path / "broken.mp4")
         assert video_span(broken) is None
         assert audio_tracks(broken) == {}
 
-    def test_pictures_that_are_decoded_but_not_shown_do_not_count(self, tmp_path: Path) -> None:
+    def test_frames_outside_the_edit_list_are_ignored(self, tmp_path: Path) -> None:
         cut = tmp_path / "cut.mp4"
         ffmpeg("-ss", "0.5", "-i", clip(tmp_path / "in.mp4", encode=("-bf", "0")), "-c", "copy", cut)
         data = bytearray(cut.read_bytes())
@@ -477,39 +477,39 @@ class TestAudio:
 
 
 class InterruptedPipe:
-    """A pipe to ffmpeg on which Ctrl-C strikes in the middle of a picture."""
+    """A pipe to ffmpeg that is interrupted by Ctrl-C in the middle of an image."""
 
     def __init__(self, pipe: IO[bytes]) -> None:
         self._pipe = pipe
         self.close = pipe.close
 
-    def write(self, picture: memoryview) -> None:
-        self._pipe.write(picture.cast("B")[: picture.nbytes // 2])
+    def write(self, image: memoryview) -> None:
+        self._pipe.write(image.cast("B")[: image.nbytes // 2])
         raise KeyboardInterrupt
 
 
 def fail_after(frames: int, sink: VideoWriter, error: BaseException) -> None:
     """Write some frames, then fail outside of the sink."""
     with sink:
-        put(sink, (i / 30 for i in range(frames)))
+        write_frames(sink, (i / 30 for i in range(frames)))
         raise error
 
 
-class TestEnds:
-    def test_ctrl_c_finishes_the_file(self, tmp_path: Path) -> None:
+class TestClosing:
+    def test_ctrl_c_completes_the_file(self, tmp_path: Path) -> None:
         path = tmp_path / "out.mp4"
         with pytest.raises(KeyboardInterrupt):
             fail_after(5, VideoWriter(path, 30), KeyboardInterrupt())
-        assert shown(path) == [0, 1, 2, 3, 4]
+        assert frame_numbers(path) == [0, 1, 2, 3, 4]
         assert names(tmp_path) == ["out.mp4"]
 
     @pytest.mark.parametrize(("before", "left"), [(5, ["out.mp4"]), (1, [])])
-    def test_ctrl_c_in_the_middle_of_a_picture_loses_only_that_picture(
+    def test_ctrl_c_during_a_write_loses_only_that_image(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: int, left: list[str]
     ) -> None:
         path = tmp_path / "out.mp4"
         sink = VideoWriter(path, 30)
-        put(sink, (i / 30 for i in range(before)))
+        write_frames(sink, (i / 30 for i in range(before)))
         assert sink._encoder is not None
         pipe = sink._encoder._process.stdin
         assert pipe is not None
@@ -519,9 +519,9 @@ class TestEnds:
             sink.write(last, last.image, NOTHING)
         assert names(tmp_path) == left
         if left:
-            assert shown(path) == [0, 1, 2, 3]
+            assert frame_numbers(path) == [0, 1, 2, 3]
 
-    def test_ctrl_c_of_a_terminal_reaches_us_but_not_ffmpeg(self, tmp_path: Path) -> None:
+    def test_ctrl_c_of_a_terminal_does_not_reach_ffmpeg(self, tmp_path: Path) -> None:
         path = tmp_path / "out.mp4"
         program = f"""
             import pathlib, signal, numpy as np
@@ -546,13 +546,13 @@ class TestEnds:
             assert process.stdout is not None
             assert process.stdout.readline() == b"running\n"
             signal_group(process.pid)
-            _, told = process.communicate()
-        assert told.decode().rstrip().endswith("KeyboardInterrupt")
+            _, stderr = process.communicate()
+        assert stderr.decode().rstrip().endswith("KeyboardInterrupt")
         assert names(tmp_path) == ["out.mp4"]
         assert len(probe(path).times) >= 20
 
     @pytest.mark.parametrize("audio", [0, 1])
-    def test_after_a_failed_run_what_there_is_plays_under_its_partial_name(
+    def test_after_a_failed_run_the_partial_file_plays(
         self, tmp_path: Path, audio: int, caplog: pytest.LogCaptureFixture
     ) -> None:
         source = clip(tmp_path / "in.mp4", audio=audio)
@@ -560,35 +560,35 @@ class TestEnds:
             fail_after(5, VideoWriter(tmp_path / "out.mp4", 30, audio=source), ZeroDivisionError())
         partial = tmp_path / "out.partial.mp4"
         assert names(tmp_path) == ["in.mp4", "out.partial.mp4"]
-        assert shown(partial) == [0, 1, 2, 3, 4]
+        assert frame_numbers(partial) == [0, 1, 2, 3, 4]
         assert len(probe(partial).audio_codecs) == audio
         assert str(partial) in caplog.text
 
-    def test_a_frame_of_another_size_is_refused_and_the_rest_plays(self, tmp_path: Path) -> None:
+    def test_a_new_image_size_raises_and_the_partial_file_plays(self, tmp_path: Path) -> None:
         sink = VideoWriter(tmp_path / "out.mp4", 30)
-        put(sink, [0.0])
+        write_frames(sink, [0.0])
         with pytest.raises(SinkError, match=r"Frame 1 has the shape \(48, 66, 3\).*one size"), sink:
             sink.write(Frame(1, 0.1, numbered(1)), numbered(1, width=66), NOTHING)
-        assert shown(tmp_path / "out.partial.mp4") == [0]
+        assert frame_numbers(tmp_path / "out.partial.mp4") == [0]
 
-    def test_closing_twice_is_closing_once_and_writing_afterwards_an_error(self, tmp_path: Path) -> None:
+    def test_closing_twice_is_allowed_and_writing_afterwards_raises(self, tmp_path: Path) -> None:
         sink = VideoWriter(tmp_path / "out.mp4", 30)
-        put(sink, [0.0])
+        write_frames(sink, [0.0])
         sink.close()
         sink.close(complete=False)
         with pytest.raises(SinkError, match="closed"):
-            put(sink, [0.0])
+            write_frames(sink, [0.0])
         assert names(tmp_path) == ["out.mp4"]
 
 
 def signal_group(group: int) -> None:
-    """What the terminal does on Ctrl-C: SIGINT to every process of the group."""
+    """Send SIGINT to all processes of the group, as a terminal does on Ctrl-C."""
     os.killpg(group, signal.SIGINT)
 
 
 @pytest.fixture
 def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with an ffmpeg that begins its output, reads a little and fails."""
+    """Replace ffmpeg by an executable that starts its output, reads a little and fails; return its folder."""
     fake = tmp_path / "ffmpeg"
     fake.write_text(
         "#!/bin/sh\nfor last; do :; done\n"
@@ -600,25 +600,25 @@ def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 class TestFailures:
-    def test_an_encoder_that_dies_is_quoted_at_once_and_nothing_is_left(self, broken: Path) -> None:
+    def test_encoder_failure_is_quoted_and_leaves_no_file(self, broken: Path) -> None:
         sink = VideoWriter(broken / "out.mp4", 30)
         with pytest.raises(SinkError, match=r"(?s)out\.partial\.mp4.*boom"):
-            put(sink, (i / 30 for i in range(20)))
+            write_frames(sink, (i / 30 for i in range(20)))
         sink.close()
         assert names(broken) == ["ffmpeg"]
 
-    def test_an_encoder_that_fails_at_the_end_is_quoted_and_nothing_is_left(self, broken: Path) -> None:
+    def test_encoder_failure_at_the_end_is_quoted_and_leaves_no_file(self, broken: Path) -> None:
         sink = VideoWriter(broken / "out.mp4", 30)
-        put(sink, [0.0])
+        write_frames(sink, [0.0])
         with pytest.raises(SinkError, match=r"(?s)out\.partial\.mp4.*boom"):
             sink.close()
         sink.close()
         assert names(broken) == ["ffmpeg"]
 
     @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
-    def test_a_full_disk(self, tmp_path: Path, suffix: str) -> None:
+    def test_full_disk(self, tmp_path: Path, suffix: str) -> None:
         if not Path("/dev/full").exists():
-            pytest.skip("no /dev/full here")
+            pytest.skip("needs /dev/full")
         (tmp_path / f"out.partial{suffix}").symlink_to("/dev/full")
         noise = np.random.default_rng(0).integers(0, 256, (240, 320, 3), np.uint8)
         sink = VideoWriter(tmp_path / f"out{suffix}", 30)
@@ -628,9 +628,9 @@ class TestFailures:
             sink.close()
         assert names(tmp_path) == []
 
-    def test_sound_that_cannot_be_added_leaves_the_picture(self, tmp_path: Path) -> None:
+    def test_failure_to_add_audio_keeps_the_video(self, tmp_path: Path) -> None:
         if not Path("/dev/full").exists():
-            pytest.skip("no /dev/full here")
+            pytest.skip("needs /dev/full")
         source = clip(tmp_path / "in.mp4", audio=1)
         (tmp_path / "out.audio.partial.mp4").symlink_to("/dev/full")
         with pytest.raises(
@@ -644,13 +644,13 @@ class TestFailures:
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         if not Path("/dev/full").exists():
-            pytest.skip("no /dev/full here")
+            pytest.skip("needs /dev/full")
         (tmp_path / "out.partial.mp4").symlink_to("/dev/full")
         with pytest.raises(ZeroDivisionError):
             fail_after(1, VideoWriter(tmp_path / "out.mp4", 30), ZeroDivisionError())
         assert "No space left on device" in caplog.text
 
-    def test_no_ffmpeg(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_missing_ffmpeg(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def none() -> str:
             raise RuntimeError("No ffmpeg exe could be found.")
 
@@ -659,8 +659,8 @@ class TestFailures:
             VideoWriter(tmp_path / "out.mp4", 30)
 
 
-class TestRefusals:
-    def test_an_existing_file_is_refused_and_stays(self, tmp_path: Path) -> None:
+class TestInvalidArguments:
+    def test_existing_file_is_refused_and_kept(self, tmp_path: Path) -> None:
         path = tmp_path / "out.mp4"
         path.write_text("precious")
         with pytest.raises(SinkError, match="--overwrite"):
@@ -671,25 +671,25 @@ class TestRefusals:
         path = tmp_path / "out.mp4"
         path.write_text("old")
         with VideoWriter(path, 30, overwrite=True) as sink:
-            put(sink, [0.0])
+            write_frames(sink, [0.0])
             assert path.read_text() == "old"
-        assert shown(path) == [0]
+        assert frame_numbers(path) == [0]
 
     @pytest.mark.parametrize("name", ["out.avi", "out", "out.txt"])
-    def test_other_endings(self, tmp_path: Path, name: str) -> None:
+    def test_unknown_suffix(self, tmp_path: Path, name: str) -> None:
         with pytest.raises(SinkError, match=r"\.mp4, \.m4v, \.mov, \.mkv"):
             VideoWriter(tmp_path / name, 30)
 
     @pytest.mark.parametrize("crf", [-1, 52])
-    def test_no_such_quality(self, tmp_path: Path, crf: int) -> None:
+    def test_invalid_quality(self, tmp_path: Path, crf: int) -> None:
         with pytest.raises(UsageError, match=f"crf.*Got {crf}"):
             VideoWriter(tmp_path / "out.mp4", 30, crf=crf)
 
-    def test_a_name_that_ffmpeg_would_take_for_an_address_or_option(
+    def test_names_that_ffmpeg_would_parse_as_url_or_option(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.chdir(tmp_path)
         for name in ("12:30.mp4", "-größe %03d.mp4"):
             with VideoWriter(Path(name), 30) as sink:
-                put(sink, [0.0])
-            assert shown(tmp_path / name) == [0]
+                write_frames(sink, [0.0])
+            assert frame_numbers(tmp_path / name) == [0]
