@@ -23,8 +23,9 @@ from live_seg.engines.keras import KerasEngine
 from live_seg.engines.openvino import cache as store
 from live_seg.engines.openvino import quantize as quantization
 from live_seg.engines.openvino.convert import convert
-from live_seg.engines.openvino.engine import PARTS, OpenVINOEngine
+from live_seg.engines.openvino.engine import OpenVINOEngine
 from live_seg.engines.openvino.nms import best_first, top_k
+from live_seg.engines.openvino.two_stage import TwoStage
 from live_seg.errors import UsageError, WeightsError
 from live_seg.maskrcnn.model import MaskRCNN
 from live_seg.maskrcnn.ops import devices, out_of_memory
@@ -158,7 +159,7 @@ class TestConversion:
         with pytest.raises(raised):
             convert(tiny, tmp_path)
 
-    @pytest.mark.parametrize("part", PARTS)
+    @pytest.mark.parametrize("part", TwoStage.PARTS)
     def test_damaged_models(self, tiny_converted: Path, tmp_path: Path, part: str) -> None:
         for file in tiny_converted.iterdir():
             (tmp_path / file.name).write_bytes(file.read_bytes())
@@ -203,8 +204,10 @@ def in_int8(tiny: MaskRCNN, tiny_converted: Path, tmp_path_factory: pytest.TempP
 
 class TestQuantization:
     def test_all_parts_are_there_and_in_int8(self, in_int8: Path, tiny_converted: Path) -> None:
-        assert names(in_int8) == sorted(f"{part}.{kind}" for part in PARTS for kind in ("bin", "xml"))
-        for part in PARTS:
+        assert names(in_int8) == sorted(
+            f"{part}.{kind}" for part in TwoStage.PARTS for kind in ("bin", "xml")
+        )
+        for part in TwoStage.PARTS:
             assert "FakeQuantize" in operations(in_int8 / f"{part}.xml")
         assert (in_int8 / "trunk.bin").stat().st_size < (tiny_converted / "trunk.bin").stat().st_size / 2
 
@@ -223,7 +226,7 @@ class TestQuantization:
         self, tiny: MaskRCNN, tiny_converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(quantization, "UNSURE", 1.1)
-        monkeypatch.setattr(quantization, "PARTS", ("masks",))
+        monkeypatch.setattr(quantization, "TwoStage.PARTS", ("masks",))
         quantization.quantize(tiny_converted, tiny.config, [prepared(0)], tmp_path)
         assert names(tmp_path) == ["masks.bin", "masks.xml"]
         assert "FakeQuantize" not in operations(tmp_path / "masks.xml")

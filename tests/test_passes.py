@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from openvino import Model, Node, opset13
 
-from live_seg.engines.openvino.engine import HOW, core
+from live_seg.engines.openvino.engine import PROPERTIES
 from live_seg.engines.openvino.passes import halves, strips
 from live_seg.engines.openvino.passes.rewrite import LEAST_CHANNELS, rewritten
 from live_seg.engines.openvino.passes.winograd import transforms
+from live_seg.engines.openvino.runtime import core
 
 Picture = NDArray[np.float32]
 
@@ -66,7 +67,7 @@ def operations(model: Model) -> Counter[str]:
 
 
 def outcome(model: Model, picture: Picture) -> Picture:
-    compiled: openvino.CompiledModel = core().compile_model(model, "CPU", HOW)
+    compiled: openvino.CompiledModel = core().compile_model(model, "CPU", PROPERTIES)
     return np.array(compiled(picture)[0])
 
 

@@ -12,7 +12,7 @@ from keras import layers, ops
 from live_seg.maskrcnn.boxes import Tensor, clip
 from live_seg.maskrcnn.config import MaskRCNNConfig
 from live_seg.maskrcnn.darknet import STRIDES, Doubled, build_backbone, build_dense_head, build_neck
-from live_seg.maskrcnn.ops import crop
+from live_seg.maskrcnn.ops import crop_from
 from live_seg.maskrcnn.roi import Detections, select
 
 MASK_SIDE = 28
@@ -71,7 +71,7 @@ class FineMaskHead(keras.Layer):
         for conv in self.convs:
             x = conv(x)
         x = self.fine(ops.relu(self.enlarge(x) + self.skip(regions)))
-        return self.logits(x)[..., 0]
+        return ops.reshape(self.logits(x), (-1, MASK_SIDE, MASK_SIDE))
 
 
 class OneStageMaskRCNN(keras.Model):
@@ -137,10 +137,8 @@ class OneStageMaskRCNN(keras.Model):
 
     def mask_logits(self, fused: Tensor, boxes: Tensor, rows: Tensor) -> Tensor:
         """Masks of boxes (K, 4), normalized, in images `rows` (K,) -> (K, 28, 28)."""
-        regions, _ = crop(
-            [fused], ops.zeros_like(rows), cell_centers(boxes, ops.shape(fused)[1:3]), rows, MASK_SIDE
-        )
-        return self.mask_head(regions)
+        boxes = cell_centers(boxes, ops.shape(fused)[1:3])
+        return self.mask_head(crop_from(fused, boxes, rows, MASK_SIDE))
 
     def masks(
         self,

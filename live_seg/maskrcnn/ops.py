@@ -117,6 +117,15 @@ def crop(
     )
 
 
+def crop_from(feature_map: Tensor, boxes: Tensor, rows: Tensor, side: int) -> Tensor:
+    """Do the same for one map (B, h, w, C), in the order of the boxes -> (K, side, side, C)."""
+    feature_map = ops.cast(feature_map, "float32")  # TensorFlow's kernel has no gradient in half precision
+    if tf is None:
+        return _gathered_crop([feature_map], ops.zeros_like(rows), boxes, rows, side)[0]
+    crops = tf.image.crop_and_resize(feature_map, boxes, rows, (side, side))
+    return tf.ensure_shape(crops, (boxes.shape[0], side, side, feature_map.shape[-1]))
+
+
 def _gathered_crop(
     pyramid: Sequence[Tensor], level: Tensor, boxes: Tensor, rows: Tensor, side: int
 ) -> tuple[Tensor, Tensor]:

@@ -96,10 +96,13 @@ def take_over(old: MaskRCNN, old_names: Sequence[str], model: MaskRCNN, class_na
     places[class_names[0].lower()] = 0
     taken = {new: places[name.lower()] for new, name in enumerate(class_names) if name.lower() in places}
     for name, layer in ours.items():
+        first = 1 if name.endswith("_classes") else 0  # a dense head has no output for the background
+        to = [new - first for new in taken if new >= first]
+        of = [old - first for new, old in taken.items() if new >= first]
         for one, other in zip(theirs[name].weights, layer.weights, strict=True):
-            known = np.array(one).reshape(*one.shape[:-1], len(old_names), -1)
-            values = np.array(other).reshape(*other.shape[:-1], len(class_names), -1)
-            values[..., list(taken), :] = known[..., list(taken.values()), :]
+            known = np.array(one).reshape(*one.shape[:-1], len(old_names) - first, -1)
+            values = np.array(other).reshape(*other.shape[:-1], len(class_names) - first, -1)
+            values[..., to, :] = known[..., of, :]
             other.assign(values.reshape(other.shape))
     unknown = [name for place, name in enumerate(class_names) if place not in taken]
     return f"{', '.join(ours)} for {', '.join(unknown)}" if unknown else ""

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from openvino import opset13
 
 from live_seg.engines.engine import Prepared
-from live_seg.engines.openvino.engine import PARTS, OpenVINOEngine, core
+from live_seg.engines.openvino.engine import OpenVINOEngine
+from live_seg.engines.openvino.runtime import core
 from live_seg.engines.openvino.signals import own_signal_stack
 from live_seg.maskrcnn.config import MaskRCNNConfig
 
@@ -35,7 +36,7 @@ def quantize(source: Path, config: MaskRCNNConfig, pictures: Sequence[Prepared],
     """
     engine = OpenVINOEngine(source, replace(config, min_score=UNSURE))
     logging.getLogger("nncf").setLevel(logging.ERROR)
-    for part in PARTS:
+    for part in engine.parts:
         model = _flattened_as_they_lie(core().read_model(source / f"{part}.xml"))
         shown = [picture for picture in pictures if part != "masks" or _shows_something(engine, picture)]
         if shown:
@@ -102,7 +103,8 @@ def _flattened_as_they_lie(model: openvino.Model) -> openvino.Model:
 def _left_alone(part: str, model: openvino.Model) -> nncf.IgnoredScope:
     """Operations that are not quantized."""
     if part == "trunk":
-        return nncf.IgnoredScope()
+        names = [] if len(model.outputs) > 3 else sorted(_decoding(model))
+        return nncf.IgnoredScope(names=names)
     operations = model.get_ops()
     types = {operation.get_type_name() for operation in operations} - LAYERS - MOVES
     products = [operation for operation in operations if operation.get_type_name() == "MatMul"]
@@ -110,6 +112,22 @@ def _left_alone(part: str, model: openvino.Model) -> nncf.IgnoredScope:
     return nncf.IgnoredScope(
         types=sorted(types), names=[product.get_friendly_name() for product in weightless], validate=False
     )
+
+
+def _decoding(model: openvino.Model) -> set[str]:
+    """Return the names of the operations between a dense head's last convolutions and its outputs.
+
+    They compute coordinates in pixels, for which eight bits are too few.
+    """
+    names: set[str] = set()
+    waiting = [output.get_node().input_value(0).get_node() for output in model.outputs[1:]]
+    while waiting:
+        node = waiting.pop()
+        if node.get_type_name() in ("Convolution", "Constant") or node.get_friendly_name() in names:
+            continue
+        names.add(node.get_friendly_name())
+        waiting += [value.get_node() for value in node.input_values()]
+    return names
 
 
 def _is_constant(value: openvino.Output) -> bool:

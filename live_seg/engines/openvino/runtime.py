@@ -1,0 +1,44 @@
+"""OpenVINO itself: its core, compilation for one input size, and inference."""
+
+import functools
+from typing import Any
+
+import numpy as np
+import openvino
+from numpy.typing import NDArray
+
+from live_seg.engines.openvino.passes.rewrite import rewritten
+from live_seg.engines.openvino.signals import own_signal_stack
+
+
+@functools.cache
+def core() -> openvino.Core:
+    """Return OpenVINO's core with its CPU plugin loaded: one for the whole process."""
+    with own_signal_stack():
+        core = openvino.Core()
+        core.get_property("CPU", "FULL_DEVICE_NAME")  # loads the plugin
+    return core
+
+
+def compiled(
+    model: openvino.Model, shapes: list[list[int]], properties: dict[str, str]
+) -> openvino.CompiledModel:
+    """Compile a copy of `model` for inputs of `shapes`, -1 where a length stays open."""
+    model = model.clone()
+    model.reshape(dict(enumerate(shapes)))
+    return core().compile_model(rewritten(model), "CPU", properties)
+
+
+def infer(request: openvino.InferRequest, first: int, inputs: list[NDArray[Any]]) -> None:
+    """Run `request` with `inputs` as its inputs from number `first` on.
+
+    The request keeps no NumPy array alive, so it gets copies.
+    """
+    for position, values in enumerate(inputs, start=first):
+        request.set_input_tensor(position, openvino.Tensor(values))
+    request.infer()
+
+
+def inputs_of(request: openvino.InferRequest) -> list[NDArray[Any]]:
+    """Return copies of the inputs that `request` was run with last."""
+    return [np.array(tensor.data) for tensor in request.input_tensors]
