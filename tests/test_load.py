@@ -296,7 +296,7 @@ class TestPersonModel:
         found = store.find(path, "int8", {})
         assert found is not None
         assert found.folder == folder
-        assert json.loads(json.dumps(asdict(found.config))) == card["config"]
+        assert found.config == MaskRCNNConfig.from_json(card["config"])
 
     def test_segments_without_keras(self) -> None:
         program = (
