@@ -156,12 +156,12 @@ class TestSoak:
         assert int(found[1]) + int(found[2]) == 300
         assert int(found[1]) > 0
 
-    def test_a_frame_that_is_lost_is_told(self, sample: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        def short(self: Live) -> Iterator[Frame]:
-            return itertools.islice(whole(self), 50)
+    def test_a_lost_frame_is_reported(self, sample: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        def truncated(self: Live) -> Iterator[Frame]:
+            return itertools.islice(complete(self), 50)
 
-        whole = Live.__iter__
-        monkeypatch.setattr(Live, "__iter__", short)
+        complete = Live._numbered
+        monkeypatch.setattr(Live, "_numbered", truncated)
         with pytest.raises(SystemExit, match="60 frames sent, 50 came, 10 not accounted for"):
             sample("soak.py", "--frames", "60", "--fps", "200", "--delay", "0.02")
 
