@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import imageio_ffmpeg
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -236,6 +237,16 @@ def test_unreadable_files_report_the_reason(tmp_path: Path) -> None:
     (tmp_path / "empty.mp4").touch()
     assert "not a video" in error_of(tmp_path / "empty.mp4")
     assert "Not a directory" in error_of(tmp_path / "empty.mp4" / "a.mp4")
+
+
+def test_an_unreadable_file_is_reported_without_ffmpeg(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing() -> str:
+        raise RuntimeError("No ffmpeg exe could be found.")
+
+    monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", missing)
+    assert "not a video (ffmpeg: no details)" in error_of(text_as_mp4(tmp_path / "text.mp4"))
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.png"])

@@ -21,7 +21,7 @@ X264_MAX_CRF = 51
 
 @dataclass(frozen=True)
 class Codec:
-    """How ffmpeg encodes images: pixel format, encoder options, and the maximum of -crf (None: no -crf)."""
+    """ffmpeg's options for encoding: pixel format, encoder, and the maximum of -crf (None: no -crf)."""
 
     pixels: str
     encoder: tuple[str, ...]

@@ -185,7 +185,7 @@ class _Encoder:
         self.frames = 0
         """Number of output frames written; the current image is the next one."""
         self.interrupted = False
-        """Whether Ctrl-C interrupted the writing of an image. ffmpeg drops an incomplete last image."""
+        """True once Ctrl-C has interrupted the writing of an image. ffmpeg drops an incomplete last image."""
         height, width = shape[0] + shape[0] % 2, shape[1] + shape[1] % 2
         self._image = np.zeros((height, width, shape[2]), np.uint8)
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115, closed with the process
