@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 import live_seg
-from live_seg.tracking.smoother import KEEP, Smoother
+from live_seg.tracking.smoother import HYSTERESIS, Smoother
 from live_seg.tracking.tracker import Tracker
 from live_seg.types import Instances, Segment
 
@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--fps", type=float, default=1000.0, help="most frames segmented a second (all)")
     parser.add_argument("--seconds", type=float, default=10.0, help="how much of each video (10)")
     options = parser.parse_args()
-    segment = live_seg.load("person", min_score=options.min_score * KEEP)
+    segment = live_seg.load("person", min_score=options.min_score * HYSTERESIS)
     print(f"{'':24}    change  box, px  comings  ids   IoU with unsmoothed: mean, least 5%")
     for video in options.videos:
         frames = list(tracked(video, segment, options.fps, options.seconds))

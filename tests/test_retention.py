@@ -1,4 +1,4 @@
-"""Instances that drop out are held for a while, and memory does not grow."""
+"""Missed instances are held for a while, and memory is bounded."""
 
 from dataclasses import replace
 
@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from live_seg.errors import UsageError
-from live_seg.tracking.retention import MOST, Retention
+from live_seg.tracking.retention import Retention
+from live_seg.tracking.tracker import MAX_TRACKS
 from live_seg.types import Instances
 
 
@@ -28,7 +29,7 @@ def ids(instances: Instances) -> list[int]:
     return [] if instances.track_ids is None else instances.track_ids.tolist()
 
 
-def test_what_is_missing_stays_where_it_was_last_and_then_goes() -> None:
+def test_a_missing_track_stays_at_its_last_position_and_then_disappears() -> None:
     retention = Retention(hold=0.5)
     assert ids(retention.update(seen(1, 2, at=0), 0.0)) == [1, 2]
     assert ids(retention.update(seen(2, 1, at=3), 0.1)) == [2, 1]
@@ -39,7 +40,7 @@ def test_what_is_missing_stays_where_it_was_last_and_then_goes() -> None:
     assert ids(retention.update(seen(2), 0.61)) == [2]
 
 
-def test_an_empty_frame_shows_what_was_there() -> None:
+def test_an_empty_frame_shows_the_previous_tracks() -> None:
     retention = Retention()
     assert ids(retention.update(Instances.empty(), 0.0)) == []
     retention.update(seen(4), 1.0)
@@ -50,7 +51,7 @@ def test_an_empty_frame_shows_what_was_there() -> None:
     assert ids(retention.update(seen(5), 9.0)) == [5]
 
 
-def test_one_that_comes_back_is_there_once_and_held_anew() -> None:
+def test_a_track_that_returns_occurs_once_and_is_held_again() -> None:
     retention = Retention(hold=1)
     retention.update(seen(1), 0.0)
     retention.update(Instances.empty(), 0.9)
@@ -60,7 +61,7 @@ def test_one_that_comes_back_is_there_once_and_held_anew() -> None:
 
 @given(st.lists(st.tuples(st.sets(st.integers(1, 6)), st.integers(0, 4)), max_size=30))
 @settings(max_examples=60, deadline=None)
-def test_there_is_exactly_what_was_seen_within_the_time(frames: list[tuple[set[int], int]]) -> None:
+def test_exactly_the_tracks_seen_within_the_time_are_shown(frames: list[tuple[set[int], int]]) -> None:
     retention, now = Retention(hold=5), 0
     last: dict[int, int] = {}
     for present, pause in frames:
@@ -71,16 +72,16 @@ def test_there_is_exactly_what_was_seen_within_the_time(frames: list[tuple[set[i
         assert sorted(shown) == sorted(track for track, at in last.items() if now - at <= 5)
 
 
-def test_memory_stays_bounded_when_the_clock_stands_still() -> None:
+def test_memory_is_bounded_when_time_stands_still() -> None:
     retention = Retention()
-    for start in range(1, 2 * MOST, 50):
+    for start in range(1, 2 * MAX_TRACKS, 50):
         shown = ids(retention.update(seen(*range(start, start + 50)), 0.0))
         assert shown[:50] == list(range(start, start + 50))
-        assert len(shown) <= MOST + 50
-    assert len(shown) == MOST + 50
+        assert len(shown) <= MAX_TRACKS + 50
+    assert len(shown) == MAX_TRACKS + 50
 
 
-def test_no_ids_and_no_such_time() -> None:
+def test_missing_ids_and_an_invalid_time_are_rejected() -> None:
     untracked = replace(seen(1), track_ids=None, confirmed=None)
     with pytest.raises(UsageError, match="Tracker"):
         Retention().update(untracked, 0.0)

@@ -5,14 +5,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from live_seg.errors import UsageError
-from live_seg.tracking.tracker import MOST, Tracker, closeness, mask_iou
+from live_seg.tracking.tracker import MAX_TRACKS, Tracker, closeness, mask_iou
 from live_seg.types import MASK_SIDE, Instances
 
 Box = tuple[float, float, float, float]
 
 
 def found(*boxes: Box, classes: list[int] | None = None, side: int = MASK_SIDE) -> Instances:
-    """Instances that fill these boxes, persons unless `classes` says otherwise."""
+    """Return instances with filled masks, of class 1 unless `classes` are given."""
     n = len(boxes)
     return Instances(
         boxes=np.array(boxes, np.float32).reshape(n, 4),
@@ -38,7 +38,7 @@ def confirmed(tracked: Instances) -> list[bool]:
 
 @st.composite
 def blobs(draw: st.DrawFn) -> Instances:
-    """Up to six ellipses and bands, soft at their edges, in large boxes of a frame of 400 x 400."""
+    """Generate up to six soft-edged ellipses and bands in large boxes of a 400 x 400 frame."""
     n = draw(st.integers(1, 6))
     start = st.integers(0, 200)
     length = st.integers(100, 200)
@@ -63,7 +63,7 @@ def full_size_iou(a: Instances, b: Instances) -> NDArray[np.float64]:
 
 @given(a=blobs(), b=blobs())
 @settings(max_examples=40, deadline=None)
-def test_mask_iou_agrees_with_that_of_full_size_masks(a: Instances, b: Instances) -> None:
+def test_mask_iou_agrees_with_full_size_masks(a: Instances, b: Instances) -> None:
     overlap = mask_iou(a, b)
     assert overlap.dtype == np.float32
     assert overlap.shape == (len(a), len(b))
@@ -73,22 +73,22 @@ def test_mask_iou_agrees_with_that_of_full_size_masks(a: Instances, b: Instances
     np.testing.assert_allclose(overlap, full_size_iou(a, b), atol=0.05)
 
 
-def test_mask_iou_of_boxes_known_by_hand() -> None:
+def test_mask_iou_of_simple_boxes() -> None:
     square = found((0, 0, 100, 100))
     others = found((50, 0, 150, 100), (0, 0, 50, 100), (100, 0, 200, 100), (0, 300, 9, 309), (5, 5, 5, 50))
     np.testing.assert_allclose(mask_iou(square, others), [[1 / 3, 1 / 2, 0, 0, 0]], atol=0.03)
 
 
-def test_mask_iou_looks_at_masks_not_at_boxes() -> None:
+def test_mask_iou_compares_masks_not_boxes() -> None:
     left, right = found((0, 0, 100, 100)), found((0, 0, 100, 100))
     left.masks[:, :, 14:] = 0
     right.masks[:, :, :14] = 0
     assert mask_iou(left, right) == 0
     left.masks[:] = 0
-    assert mask_iou(left, left) == 0, "nothing overlaps nothing"
+    assert mask_iou(left, left) == 0, "the IoU of empty masks is 0"
 
 
-def test_mask_iou_knows_where_a_cell_lies_in_its_box() -> None:
+def test_mask_iou_uses_the_position_of_cells_in_their_box() -> None:
     left_half = found((0, 0, 100, 100), side=2)
     left_half.masks[:, :, 1] = 0
     narrow = found((0, 0, 50, 100))
@@ -97,18 +97,18 @@ def test_mask_iou_knows_where_a_cell_lies_in_its_box() -> None:
     np.testing.assert_allclose(mask_iou(left_half, narrow), expected, atol=0.05)
 
 
-def test_mask_iou_of_masks_of_different_sides() -> None:
+def test_mask_iou_of_masks_of_different_resolutions() -> None:
     box = (10.5, 20.25, 90, 70)
     assert mask_iou(found(box, side=28), found(box, side=14)) > 0.95
 
 
 @pytest.mark.parametrize(("n", "m"), [(0, 0), (0, 2), (2, 0)])
-def test_mask_iou_of_nothing(n: int, m: int) -> None:
+def test_mask_iou_without_instances(n: int, m: int) -> None:
     box = (0.0, 0.0, 9.0, 9.0)
     assert mask_iou(found(*[box] * n), found(*[box] * m)).shape == (n, m)
 
 
-def test_ids_count_from_one_and_the_instances_stay_as_they_are() -> None:
+def test_ids_count_from_one_and_other_columns_are_unchanged() -> None:
     instances = found((0, 0, 50, 50), (100, 0, 150, 50), classes=[3, 1])
     tracker = Tracker()
     tracked = tracker.update(instances, 0.0)
@@ -120,7 +120,7 @@ def test_ids_count_from_one_and_the_instances_stay_as_they_are() -> None:
         assert getattr(tracked, name) is getattr(instances, name)
 
 
-def test_an_instance_that_moves_keeps_its_id_and_a_new_one_gets_the_next() -> None:
+def test_a_moving_instance_keeps_its_id_and_a_new_one_gets_the_next() -> None:
     tracker = Tracker()
     for step in range(10):
         tracked = tracker.update(found((step * 10, 0, step * 10 + 50, 80)), step / 10)
@@ -141,7 +141,7 @@ def test_a_track_continues_only_in_its_own_class() -> None:
     assert ids(tracker.update(found((0, 0, 50, 50), (0, 0, 50, 50), classes=[2, 1]), 0.1)) == [2, 1]
 
 
-def test_too_small_an_overlap_begins_a_new_track() -> None:
+def test_an_overlap_below_the_threshold_starts_a_new_track() -> None:
     moved = found((40, 0, 140, 100))  # IoU 60 / 140
     for min_iou, expected in ((0.4, 1), (0.46, 2)):
         tracker = Tracker(min_iou=min_iou)
@@ -152,9 +152,7 @@ def test_too_small_an_overlap_begins_a_new_track() -> None:
 
 
 @pytest.mark.parametrize(("away", "expected"), [(0.5, 1), (2.0, 1), (2.25, 2)])
-def test_a_track_is_resumed_within_its_time_and_its_id_is_never_used_again(
-    away: float, expected: int
-) -> None:
+def test_a_track_resumes_until_it_is_forgotten_and_its_id_is_not_reused(away: float, expected: int) -> None:
     tracker = Tracker(forget_after=2.0)
     person = found((0, 0, 50, 50))
     tracker.update(person, 10.0)
@@ -163,14 +161,14 @@ def test_a_track_is_resumed_within_its_time_and_its_id_is_never_used_again(
     assert ids(tracker.update(person, 10.0 + away)) == [expected]
 
 
-def test_the_time_counts_from_when_a_track_was_last_seen() -> None:
+def test_forgetting_counts_from_the_last_detection() -> None:
     tracker = Tracker(forget_after=1.0)
     tracker.update(found((0, 0, 50, 50)), 0.0)
     for step in range(1, 8):
         assert ids(tracker.update(found((0, 0, 50, 50)), step * 0.75)) == [1]
 
 
-def test_a_slow_network_loses_nobody_for_its_slowness() -> None:
+def test_a_slow_network_does_not_lose_tracks() -> None:
     tracker, person = Tracker(), found((0, 0, 50, 50))
     for step in range(6):
         assert ids(tracker.update(person, step * 2.6)) == [1]
@@ -182,14 +180,14 @@ def test_a_slow_network_loses_nobody_for_its_slowness() -> None:
     assert ids(tracker.update(person, 12 * 2.6)) == [2]
 
 
-def test_one_long_gap_is_no_usual_interval() -> None:
+def test_one_long_gap_is_not_a_typical_interval() -> None:
     tracker, person = Tracker(), found((0, 0, 50, 50))
     for step in range(6):
         tracker.update(person, step / 10)
     assert ids(tracker.update(person, 60.0)) == [2]
 
 
-def test_masks_of_another_side_than_that_of_an_empty_frame() -> None:
+def test_masks_of_another_resolution_than_those_of_an_empty_frame() -> None:
     tracker = Tracker()
     small = found((0, 0, 50, 50), side=14)
     assert [ids(tracker.update(seen, 0.0)) for seen in (Instances.empty(), small, small[:0], small)] == [
@@ -203,7 +201,7 @@ def test_masks_of_another_side_than_that_of_an_empty_frame() -> None:
 @given(instances=blobs(), data=st.data())
 @settings(max_examples=30, deadline=None)
 def test_identical_instances_keep_their_ids_in_any_order(instances: Instances, data: st.DataObject) -> None:
-    assume((mask_iou(instances, instances) == 1).sum() == len(instances))  # no two alike
+    assume((mask_iou(instances, instances) == 1).sum() == len(instances))  # all different
     order = data.draw(st.permutations(range(len(instances))))
     gap = data.draw(st.floats(0.01, 0.9))
     tracker = Tracker(forget_after=1.0)
@@ -224,7 +222,7 @@ def test_no_id_occurs_twice_in_a_frame(frames: list[Instances], gap: float) -> N
 
 
 def moved(step: float, speed: float = 60.0) -> Box:
-    """A person 40 x 100 that walks to the right, `speed` pixels a step."""
+    """Return the 40 x 100 box of a person who walks to the right, `speed` pixels per step."""
     return (speed * step, 0, speed * step + 40, 100)
 
 
@@ -241,14 +239,14 @@ def test_a_track_is_confirmed_by_its_second_detection() -> None:
     assert confirmed(tracker.update(found(elsewhere), 0.3)) == [True]
 
 
-def test_a_walk_too_fast_for_its_masks_to_overlap_keeps_its_id() -> None:
+def test_fast_motion_without_mask_overlap_keeps_its_id() -> None:
     tracker = Tracker()
     seen = [ids(tracker.update(found(moved(step)), step / 2)) for step in range(6)]
     assert seen == [[1]] * 6
 
 
 @pytest.mark.parametrize(("back_at", "expected"), [(moved(9, 25), 1), (moved(2, 25), 2), (moved(15, 25), 2)])
-def test_one_who_is_hidden_is_expected_where_the_walk_led(back_at: Box, expected: int) -> None:
+def test_an_occluded_track_is_predicted_from_its_velocity(back_at: Box, expected: int) -> None:
     tracker = Tracker()
     for step in range(5):
         tracker.update(found(moved(step, 25)), step * 0.25)
@@ -257,7 +255,7 @@ def test_one_who_is_hidden_is_expected_where_the_walk_led(back_at: Box, expected
     assert ids(tracker.update(found(back_at), 9 * 0.25)) == [expected]
 
 
-def test_two_who_pass_each_other_keep_their_ids() -> None:
+def test_two_crossing_tracks_keep_their_ids() -> None:
     tracker = Tracker()
     for step in range(11):
         right, left = moved(step, 20), (200 - 20 * step, 0, 240 - 20 * step, 100)
@@ -273,13 +271,13 @@ def test_an_empty_mask_keeps_its_id() -> None:
     assert [ids(tracker.update(blank, step / 10)) for step in range(3)] == [[1, 2]] * 3
 
 
-def test_boxes_of_another_shape_are_not_taken_for_the_same_by_their_place_alone() -> None:
+def test_boxes_of_different_shapes_are_not_matched_by_distance() -> None:
     tracker = Tracker()
     tracker.update(found((0, 0, 100, 30)), 0.0)
     assert ids(tracker.update(found((35, -35, 65, 65)), 0.01)) == [2]
 
 
-def test_where_nothing_overlaps_a_confirmed_track_goes_first() -> None:
+def test_without_overlap_confirmed_tracks_take_precedence() -> None:
     tracker = Tracker()
     tracker.update(found((0, 0, 40, 100)), 0.0)
     tracker.update(found((0, 0, 40, 100)), 0.5)
@@ -287,7 +285,7 @@ def test_where_nothing_overlaps_a_confirmed_track_goes_first() -> None:
     assert ids(tracker.update(found((45, 0, 85, 100)), 1.1)) == [1]
 
 
-def test_the_surer_of_two_on_one_place_continues_the_track() -> None:
+def test_of_two_overlapping_instances_the_higher_score_continues_the_track() -> None:
     tracker = Tracker()
     tracker.update(found((0, 0, 100, 100)), 0.0)
     pair = found((0, 0, 98, 100), (0, 0, 95, 100))
@@ -295,17 +293,17 @@ def test_the_surer_of_two_on_one_place_continues_the_track() -> None:
     assert ids(tracker.update(pair, 0.1)) == [2, 1]
 
 
-def test_memory_stays_bounded_when_the_clock_stands_still() -> None:
+def test_memory_is_bounded_when_time_stands_still() -> None:
     tracker = Tracker()
-    for row in range(0, 2 * MOST, 100):
+    for row in range(0, 2 * MAX_TRACKS, 100):
         crowd = found(*[(x * 20, row * 20, x * 20 + 9, row * 20 + 9) for x in range(100)])
         assert min(ids(tracker.update(crowd, 0.0))) == row + 1
-    assert max(ids(tracker.update(crowd, 0.0))) == 2 * MOST, "the newest are still known"
+    assert max(ids(tracker.update(crowd, 0.0))) == 2 * MAX_TRACKS, "the newest tracks are still known"
     first = found((0, 0, 9, 9))
-    assert ids(tracker.update(first, 0.0)) == [2 * MOST + 1], "the oldest are not"
+    assert ids(tracker.update(first, 0.0)) == [2 * MAX_TRACKS + 1], "the oldest tracks are forgotten"
 
 
-def test_closeness_of_boxes_known_by_hand() -> None:
+def test_closeness_of_simple_boxes() -> None:
     others = np.array([(0, 0, 100, 100), (0, 25, 100, 75), (200, 0, 300, 100)], np.float32)
     near = closeness(np.array([(25, 0, 125, 100)], np.float32), others, np.array([0.5, 1, 1]))
     np.testing.assert_allclose(near, [[0.5, 1 - 25 / np.sqrt(5000), 0]], rtol=1e-6)
@@ -315,6 +313,6 @@ def test_closeness_of_boxes_known_by_hand() -> None:
     ("min_iou", "forget_after"),
     [(0, 1), (-0.1, 1), (1.1, 1), (float("nan"), 1), (0.3, -1), (0.3, float("nan"))],
 )
-def test_values_that_cannot_be_used_are_refused(min_iou: float, forget_after: float) -> None:
-    with pytest.raises(UsageError, match="give"):
+def test_invalid_arguments_are_rejected(min_iou: float, forget_after: float) -> None:
+    with pytest.raises(UsageError, match="expected"):
         Tracker(min_iou, forget_after)

@@ -202,9 +202,9 @@ class StreamOptions(Options):
         """Return options whose network also delivers the lower scores that smoothing keeps showing."""
         if not self.smooth:
             return self
-        from live_seg.tracking.smoother import KEEP
+        from live_seg.tracking.smoother import HYSTERESIS
 
-        return replace(self, conf=self.score_threshold() * KEEP)
+        return replace(self, conf=self.score_threshold() * HYSTERESIS)
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""Instances over time: given steady ids, smoothed, retained."""
+"""Instances over time: tracking, smoothing and retention."""

@@ -1,39 +1,37 @@
-"""Holding on to what was just seen: for privacy, a mask that is late beats a frame that shows all."""
+"""Retention of missed instances: for anonymization, an outdated mask is better than none."""
 
 import numpy as np
 
 from live_seg.errors import UsageError
+from live_seg.tracking.tracker import MAX_TRACKS
 from live_seg.types import Instances
-
-MOST = 300
-"""Instances kept at most, newest first: three frames full of them, should every one get a new id."""
 
 
 class Retention:
-    """Add to each frame's instances those seen shortly before and missing now, where they were last.
+    """Add tracks that were detected shortly before and are missing now, at their last position.
 
-    An id that is not seen any more is held for `hold` seconds of source time. Raises UsageError for a `hold`
+    A track without detections is held for `hold` seconds of source time. Raises UsageError for a `hold`
     below 0.
     """
 
     def __init__(self, hold: float = 0.5) -> None:
         if not hold >= 0:
-            raise UsageError(f"hold is {hold}: give seconds, 0 or more.")
+            raise UsageError(f"hold is {hold}: expected seconds, 0 or more.")
         self._hold = hold
         self._last = Instances.empty()
         self._seen = np.zeros(0)
 
     def update(self, instances: Instances, seconds: float) -> Instances:
-        """Return `instances`, which carry track ids, and behind them the missing ones.
+        """Return the tracked `instances`, followed by the missing ones.
 
-        `seconds` is the frame's time in its source; it does not go back. Raises UsageError without ids.
+        `seconds` is the frame's time in its source and must not decrease. Raises UsageError without ids.
         """
         if instances.track_ids is None and len(instances):
-            raise UsageError("Instances can only be held by their track ids: let a Tracker give them some.")
+            raise UsageError("Retention needs track ids: pass the instances through a Tracker first.")
         missing = seconds - self._seen <= self._hold
         if self._last.track_ids is not None and instances.track_ids is not None:
             missing &= ~np.isin(self._last.track_ids, instances.track_ids)
         everything = instances.joined(self._last[missing])
-        self._last = everything[:MOST]
-        self._seen = np.concatenate([np.full(len(instances), seconds), self._seen[missing]])[:MOST]
+        self._last = everything[:MAX_TRACKS]
+        self._seen = np.concatenate([np.full(len(instances), seconds), self._seen[missing]])[:MAX_TRACKS]
         return everything
