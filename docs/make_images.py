@@ -17,7 +17,8 @@ from live_seg.segmenter import Segmenter
 from live_seg.sources.demo import DemoClip
 from live_seg.types import Frame, Image, Instances
 from live_seg.ui.controls import Controls
-from live_seg.ui.hud import Figures, draw_hud
+from live_seg.ui.hud import draw_hud
+from live_seg.ui.metrics import Metrics
 
 FOLDER = Path(__file__).parent / "images"
 
@@ -30,7 +31,7 @@ EVERY = 2
 STILL = 20
 """Frame of the clip that the still images show."""
 
-STATUS = Figures(camera_fps=30, network_fps=28.7, latency=0.021, instances=3, dropped=0)
+STATUS = Metrics(camera_fps=30, network_fps=28.7, latency=0.021, instances=3, dropped=0)
 """What the status display of the webcam image shows."""
 
 

@@ -126,7 +126,7 @@ class TestUsage:
             (["--show", "none", "--record", "a.mp4", "--camera-backend", "vfl"], "v4l2"),
             (["--show", "none", "--record", "a.mp4", "--camera-fps", "0"], "above 0"),
             (["--show", "tv"], "'window', 'web', 'none'"),
-            (["--show", "web", "--web-address", "8460"], "written as 127.0.0.1:8460"),
+            (["--show", "web", "--web-address", "8460"], "HOST:PORT, for example 127.0.0.1:8460"),
             (["--show", "none", "--record-on", "persn"], "Did you mean person?"),
             (["--show", "none", "--record", "a.mp4", "--segment", "soon"], "is not a duration"),
             (["--show", "none", "--record", "a.mp4", "--segment", "0.1s"], "at least 1 second"),

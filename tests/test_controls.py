@@ -1,4 +1,4 @@
-"""The keys, and what they switch."""
+"""Controls of a session and their keys."""
 
 import subprocess
 import sys
@@ -26,7 +26,7 @@ def scored(*scores: float) -> Instances:
 
 
 @pytest.mark.parametrize(("key", "character"), CHARACTERS, ids=[repr(c) for _, c in CHARACTERS])
-def test_every_key_does_something_in_upper_case_too(key: Key, character: str) -> None:
+def test_every_key_has_the_same_effect_in_upper_case(key: Key, character: str) -> None:
     pressed = []
     for typed in (character, character.upper()):
         controls = Controls(threshold=0.5)
@@ -36,7 +36,7 @@ def test_every_key_does_something_in_upper_case_too(key: Key, character: str) ->
     assert pressed[0] == pressed[1]
 
 
-def test_no_character_has_two_meanings_and_every_key_is_explained() -> None:
+def test_characters_are_unique_and_every_key_has_a_description() -> None:
     characters = "".join(key.characters for key in KEYS)
     assert len(set(characters)) == len(characters)
     assert all(key.name and key.meaning for key in KEYS)
@@ -62,7 +62,7 @@ def test_other_keys_do_nothing(key: str) -> None:
         ("r", "recording"),
     ],
 )
-def test_a_switch_goes_over_and_back_and_moves_nothing_else(key: str, switch: str) -> None:
+def test_a_key_toggles_its_switch_and_nothing_else(key: str, switch: str) -> None:
     controls = Controls(0.5)
     before = replace(controls)
     controls.press(key)
@@ -75,7 +75,7 @@ def test_a_switch_goes_over_and_back_and_moves_nothing_else(key: str, switch: st
 
 
 @pytest.mark.parametrize("key", ["q", "\x1b"])
-def test_the_end_is_not_taken_back(key: str) -> None:
+def test_quitting_is_final(key: str) -> None:
     controls = Controls()
     controls.press(key)
     controls.press(key)
@@ -91,8 +91,8 @@ def test_a_snapshot_is_taken_once() -> None:
     assert not controls.take_snapshot()
 
 
-def test_plus_and_minus_move_the_threshold_to_its_ends_without_drift() -> None:
-    controls = Controls(threshold=0.5, least=0.3)
+def test_plus_and_minus_move_the_threshold_within_its_range_without_drift() -> None:
+    controls = Controls(threshold=0.5, minimum=0.3)
     seen = []
     for key in "----++":
         controls.press(key)
@@ -108,25 +108,25 @@ def test_plus_and_minus_move_the_threshold_to_its_ends_without_drift() -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(st.floats(0, 1), st.floats(0, 1), st.text("+-", max_size=60))
-def test_the_threshold_stays_between_what_is_delivered_and_one(a: float, b: float, keys: str) -> None:
-    controls = Controls(threshold=max(a, b), least=min(a, b))
+def test_the_threshold_stays_between_its_minimum_and_one(a: float, b: float, keys: str) -> None:
+    controls = Controls(threshold=max(a, b), minimum=min(a, b))
     for key in keys:
         controls.press(key)
-        assert controls.least <= controls.threshold <= 1
+        assert controls.minimum <= controls.threshold <= 1
 
 
-def test_instances_below_the_threshold_are_left_out() -> None:
+def test_instances_below_the_threshold_are_excluded() -> None:
     instances = scored(0.9, 0.55, 0.5, 0.49999)
-    np.testing.assert_array_equal(Controls(0.5).chosen(instances).scores, instances.scores[:3])
-    assert len(Controls(1.0).chosen(instances)) == 0
-    assert len(Controls().chosen(Instances.empty())) == 0
+    np.testing.assert_array_equal(Controls(0.5).select(instances).scores, instances.scores[:3])
+    assert len(Controls(1.0).select(instances)) == 0
+    assert len(Controls().select(Instances.empty())) == 0
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.floats(0, 1))
-def test_what_the_network_found_at_its_own_threshold_is_shown(score: float) -> None:
-    """Scores are float32: the nearest to 0.7 is below it."""
-    assert len(Controls(score).chosen(scored(score))) == 1
+def test_a_score_equal_to_the_threshold_is_selected(score: float) -> None:
+    """Scores are float32: the nearest to 0.7 is below 0.7."""
+    assert len(Controls(score).select(scored(score))) == 1
 
 
 def test_controls_need_no_numpy() -> None:

@@ -1,4 +1,4 @@
-"""Figures, lights, messages and help over a picture."""
+"""Metrics, indicators, messages and help drawn over a frame."""
 
 import cv2
 import numpy as np
@@ -9,22 +9,23 @@ from hypothesis import strategies as st
 from live_seg.types import Image
 from live_seg.ui import hud
 from live_seg.ui.controls import KEYS, Controls
-from live_seg.ui.hud import MESSAGE_SECONDS, SHADE, Figures, Message, Rate, draw_hud
+from live_seg.ui.hud import MESSAGE_SECONDS, PANEL_BRIGHTNESS, Message, draw_hud
+from live_seg.ui.metrics import Metrics, Rate
 
-QUIET = Figures(camera_fps=30.0, network_fps=2.1, latency=0.085, instances=3, dropped=12)
-RECORDING = Figures(camera_fps=0.0, network_fps=0.0, latency=None, instances=0, dropped=0, recorded=75.9)
+QUIET = Metrics(camera_fps=30.0, network_fps=2.1, latency=0.085, instances=3, dropped=12)
+RECORDING = Metrics(camera_fps=0.0, network_fps=0.0, latency=None, instances=0, dropped=0, recorded=75.9)
 
 
 def drawn(
-    controls: Controls, figures: Figures = QUIET, message: str = "", size: tuple[int, int] = (720, 1280)
+    controls: Controls, metrics: Metrics = QUIET, message: str = "", size: tuple[int, int] = (720, 1280)
 ) -> Image:
     canvas = np.full((*size, 3), 200, np.uint8)
-    draw_hud(canvas, controls, figures, message)
+    draw_hud(canvas, controls, metrics, message)
     return canvas
 
 
 def touched(canvas: Image) -> tuple[int, int, int, int]:
-    """Left, top, right, bottom of what was drawn, right and bottom exclusive."""
+    """Return left, top, right, bottom of what was drawn, right and bottom exclusive."""
     changed = canvas[:, :, 0] != 200
     xs, ys = np.flatnonzero(changed.any(axis=0)), np.flatnonzero(changed.any(axis=1))
     return int(xs.min()), int(ys.min()), int(xs.max()) + 1, int(ys.max()) + 1
@@ -32,7 +33,7 @@ def touched(canvas: Image) -> tuple[int, int, int, int]:
 
 @pytest.fixture
 def texts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What is written."""
+    """Return the list of all texts drawn."""
     written: list[str] = []
     put = cv2.putText
 
@@ -45,7 +46,7 @@ def texts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 class TestRate:
-    def test_nothing_and_one_are_no_rate(self) -> None:
+    def test_it_is_zero_for_fewer_than_two_events(self) -> None:
         rate = Rate()
         assert rate.per_second(5.0) == 0
         rate.add(5.0)
@@ -53,23 +54,21 @@ class TestRate:
 
     @settings(max_examples=40, deadline=None)
     @given(st.floats(0.2, 240), st.integers(3, 900), st.floats(0, 1))
-    def test_a_steady_rate_is_told_exactly_between_events_too(
-        self, fps: float, count: int, part: float
-    ) -> None:
+    def test_a_constant_rate_is_exact_between_events_too(self, fps: float, count: int, part: float) -> None:
         rate = Rate()
         for index in range(count):
             rate.add(100 + index / fps)
         assert rate.per_second(100 + (count - 1 + part) / fps) == pytest.approx(fps, rel=1e-6)
 
-    def test_it_follows_a_change_within_its_time(self) -> None:
-        rate = Rate(over=2.0)
+    def test_it_follows_a_change_within_its_window(self) -> None:
+        rate = Rate(window=2.0)
         for index in range(90):
             rate.add(index / 30)
         for index in range(30):
             rate.add(3.0 + index / 10)
         assert rate.per_second(5.9) == pytest.approx(10)
 
-    def test_it_falls_when_nothing_comes(self) -> None:
+    def test_it_declines_when_events_stop(self) -> None:
         rate = Rate()
         for index in range(61):
             rate.add(index / 30)
@@ -80,7 +79,7 @@ class TestRate:
         assert seen[-1] < 0.05
 
     def test_its_memory_is_bounded(self) -> None:
-        rate = Rate(most=100)
+        rate = Rate(limit=100)
         for index in range(100_000):
             rate.add(index / 1000)
         assert len(rate._times) == 100
@@ -93,22 +92,22 @@ class TestRate:
         assert rate.per_second(1.0) == 0
 
 
-def test_a_message_goes_by_itself_and_a_new_one_takes_its_place() -> None:
+def test_a_message_disappears_and_a_new_one_replaces_it() -> None:
     message = Message()
     assert message.at(0.0) == ""
-    message.say("saved a.png", 10.0)
-    message.say("saved b.png", 11.0)
+    message.show("saved a.png", 10.0)
+    message.show("saved b.png", 11.0)
     assert message.at(11.0) == message.at(10.9 + MESSAGE_SECONDS) == "saved b.png"
     assert message.at(11.0 + MESSAGE_SECONDS) == ""
 
 
-def test_switched_off_nothing_is_touched() -> None:
+def test_nothing_is_drawn_when_switched_off() -> None:
     controls = Controls(hud=False)
     controls.paused = True
     assert (drawn(controls, RECORDING) == 200).all()
 
 
-def test_every_figure_is_written(texts: list[str]) -> None:
+def test_every_metric_is_drawn(texts: list[str]) -> None:
     left, top, right, bottom = touched(drawn(Controls(0.55)))
     assert {"30.0 fps", "2.1 fps", "85 ms", "3", "12", ">= 0.55"} <= set(texts)
     assert right < 1280 / 4
@@ -116,13 +115,13 @@ def test_every_figure_is_written(texts: list[str]) -> None:
     assert (left, top) > (0, 0)
 
 
-def test_figures_that_change_do_not_move_the_plate() -> None:
-    many = Figures(camera_fps=239.9, network_fps=100.0, latency=1.234, instances=100, dropped=123456)
-    none = Figures(camera_fps=0.0, network_fps=0.0, latency=None, instances=0, dropped=0)
+def test_changing_values_do_not_resize_the_panel() -> None:
+    many = Metrics(camera_fps=239.9, network_fps=100.0, latency=1.234, instances=100, dropped=123456)
+    none = Metrics(camera_fps=0.0, network_fps=0.0, latency=None, instances=0, dropped=0)
     assert touched(drawn(Controls())) == touched(drawn(Controls(), many)) == touched(drawn(Controls(), none))
 
 
-def test_the_recording_light_is_red_with_its_time(texts: list[str]) -> None:
+def test_the_recording_indicator_is_red_with_its_time(texts: list[str]) -> None:
     lit = drawn(Controls(), RECORDING)
     assert "01:15" in texts
     red = (lit == hud.RED).all(axis=2)
@@ -131,7 +130,7 @@ def test_the_recording_light_is_red_with_its_time(texts: list[str]) -> None:
 
 
 def test_hours_of_recording(texts: list[str]) -> None:
-    drawn(Controls(), Figures(30, 2, None, 0, 0, recorded=7384.0))
+    drawn(Controls(), Metrics(30, 2, None, 0, 0, recorded=7384.0))
     assert "2:03:04" in texts
 
 
@@ -154,7 +153,7 @@ def test_help_explains_every_key(texts: list[str]) -> None:
     assert abs(top - (720 - bottom)) <= 1
 
 
-def test_a_message_is_shown_without_the_figures_too(texts: list[str]) -> None:
+def test_a_message_is_shown_without_the_metrics_too(texts: list[str]) -> None:
     left, top, right, bottom = touched(drawn(Controls(hud=False), message="saved a.png"))
     assert texts == ["saved a.png"]
     assert top > 720 * 0.8
@@ -163,26 +162,26 @@ def test_a_message_is_shown_without_the_figures_too(texts: list[str]) -> None:
 
 
 @pytest.mark.parametrize("background", [0, 128, 255])
-def test_letters_stand_out_from_any_background(background: int) -> None:
-    """WCAG 2.2's contrast at the level AAA, 7 to 1, of the brightest letters against their plate."""
+def test_text_contrasts_with_any_background(background: int) -> None:
+    """Checks WCAG 2.2 level AAA: a contrast of 7 to 1 between text and panel."""
     canvas = np.full((720, 1280, 3), background, np.uint8)
     draw_hud(canvas, Controls(), QUIET)
     left, top, right, bottom = touched(drawn(Controls()))
-    plate = canvas[top:bottom, left:right]
-    ground, ink = int(plate[2, 2, 0]), int(plate.max())
-    assert ground == pytest.approx(background * SHADE, abs=1)
+    panel = canvas[top:bottom, left:right]
+    ground, ink = int(panel[2, 2, 0]), int(panel.max())
+    assert ground == pytest.approx(background * PANEL_BRIGHTNESS, abs=1)
     light, dark = (((value / 255 + 0.055) / 1.055) ** 2.4 for value in (ink, max(ground, 11)))
     assert (light + 0.05) / (dark + 0.05) >= 7
 
 
-def test_letters_grow_with_the_picture() -> None:
+def test_text_grows_with_the_image() -> None:
     small, large = touched(drawn(Controls(), size=(720, 1280))), touched(drawn(Controls(), size=(1440, 1280)))
     assert 1.8 < (large[2] - large[0]) / (small[2] - small[0]) < 2.2
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 300), st.integers(1, 300), st.text(max_size=300), st.booleans())
-def test_any_picture_and_any_message(height: int, width: int, message: str, helped: bool) -> None:
+def test_any_image_and_any_message(height: int, width: int, message: str, helped: bool) -> None:
     controls = Controls()
     controls.help, controls.paused = helped, True
     canvas = drawn(controls, RECORDING, message, (height, width))
@@ -191,7 +190,7 @@ def test_any_picture_and_any_message(height: int, width: int, message: str, help
 
 
 @pytest.mark.parametrize("size", [(240, 320), (180, 640), (960, 200)])
-def test_help_fits_small_pictures(size: tuple[int, int]) -> None:
+def test_help_fits_small_images(size: tuple[int, int]) -> None:
     controls = Controls(hud=False)
     controls.help = True
     canvas = drawn(controls, size=size)

@@ -18,7 +18,8 @@ from live_seg.sinks.recorder import Recorder, Trigger
 from live_seg.types import Frame, Image, Instances, Sink, Source
 from live_seg.ui import session as module
 from live_seg.ui.controls import Controls
-from live_seg.ui.hud import Figures, draw_hud
+from live_seg.ui.hud import draw_hud
+from live_seg.ui.metrics import Metrics
 from live_seg.ui.session import Screen, Session
 from tests.clips import decode_frames, probe
 from tests.stand_ins import left_half
@@ -33,7 +34,7 @@ class Hand(Screen):
     def __init__(self, controls: Controls, keys: dict[int, str] | None = None, paused: str = "") -> None:
         self.controls, self.keys, self.paused = controls, keys or {}, list(paused)
         self.shown: list[tuple[int, Image]] = []
-        self.told: list[tuple[Figures, str]] = []
+        self.told: list[tuple[Metrics, str]] = []
         self.waits = 0
 
     def write(
@@ -41,14 +42,14 @@ class Hand(Screen):
         frame: Frame,
         image: Image,
         instances: Instances,  # noqa: ARG002
-        figures: Figures | None = None,
+        metrics: Metrics | None = None,
         message: str = "",
     ) -> bool:
-        assert figures is not None
+        assert metrics is not None
         canvas = image.copy()
-        draw_hud(canvas, self.controls, figures, message)
+        draw_hud(canvas, self.controls, metrics, message)
         self.shown.append((frame.index, canvas))
-        self.told.append((figures, message))
+        self.told.append((metrics, message))
         for key in self.keys.pop(frame.index, ""):
             self.controls.press(key)
         return not self.controls.ended
@@ -215,7 +216,7 @@ class TestFigures:
 
     def test_the_recordings_clock(self, tmp_path: Path) -> None:
         hand, _, _ = run_session(8, {1: "r", 5: "r"}, recorder=Recorder(tmp_path / "a.mp4", RATE))
-        told = [figures.recorded for figures, _ in hand.told]
+        told = [metrics.recorded for metrics, _ in hand.told]
         assert told[:2] == told[6:] == [None, None]
         assert told[2:6] == pytest.approx([0, 0.1, 0.2, 0.3])
 
@@ -293,9 +294,9 @@ class TestWithoutPictures:
         hand, _, _ = self.gone(clock, "x" * 6)
         assert [index for index, _ in hand.shown] == [0, 1, 2, 2, 2, 2]
         told = [message for _, message in hand.told]
-        assert told == [""] * 3 + [f"no picture for {seconds} s, waiting" for seconds in (2, 2, 3)]
-        assert [figures.latency for figures, _ in hand.told[3:]] == [None] * 3
-        rates = [figures.camera_fps for figures, _ in hand.told[2:]]
+        assert told == [""] * 3 + [f"no frame for {seconds} s, waiting" for seconds in (2, 2, 3)]
+        assert [metrics.latency for metrics, _ in hand.told[3:]] == [None] * 3
+        rates = [metrics.camera_fps for metrics, _ in hand.told[2:]]
         assert rates == sorted(rates, reverse=True)
         assert rates[0] == pytest.approx(10)
         assert rates[-1] < 1
@@ -312,7 +313,7 @@ class TestWithoutPictures:
     def test_a_recording_can_be_ended(self, clock: list[float], tmp_path: Path) -> None:
         recorder = Recorder(tmp_path / "a.mp4", RATE)
         hand, controls, _ = self.gone(clock, "rxxxxrxx", recorder=recorder)
-        assert [figures.recorded is None for figures, _ in hand.told[3:]] == [False] * 3 + [True] * 2
+        assert [metrics.recorded is None for metrics, _ in hand.told[3:]] == [False] * 3 + [True] * 2
         assert not controls.recording
 
     def test_a_pause_is_no_silence(self, clock: list[float]) -> None:
@@ -466,7 +467,9 @@ class TestRecording:
             for _ in session.show(found(6)):
                 pass
             gate.set()
-        assert caplog.messages == ["The recording lacks 5 frames: its encoder was too slow for the source."]
+        assert caplog.messages == [
+            "The recording lacks 5 frames because its encoder was too slow for the source."
+        ]
 
 
 def settle(session: Session) -> None:
@@ -474,7 +477,7 @@ def settle(session: Session) -> None:
     done = Event()
     recording = session._recording
     assert recording is not None
-    recording._background.call(done.set)
+    recording._thread.call(done.set)
     assert done.wait(30)
 
 

@@ -1,4 +1,4 @@
-"""The web page: over real connections on this machine, and in a real browser."""
+"""The web page, tested with real connections on this machine and in a real browser."""
 
 import base64
 import contextlib
@@ -25,27 +25,27 @@ import pytest
 from live_seg.errors import SinkError, UsageError
 from live_seg.types import Frame, Image, Instances
 from live_seg.ui.controls import KEYS, Controls
-from live_seg.ui.hud import Figures
+from live_seg.ui.metrics import Metrics
 from live_seg.ui.web import server
 from live_seg.ui.web.page import PAGE, WebPage, parse_address
 from live_seg.ui.web.server import Feed
 
-FIGURES = Figures(29.97, 12.34, 0.083, instances=2, dropped=7, recorded=75.0)
+METRICS = Metrics(29.97, 12.34, 0.083, instances=2, dropped=7, recorded=75.0)
 ANY_PORT = "127.0.0.1:0"
 
 
-def picture(level: int, height: int = 48, width: int = 64) -> Image:
+def grey(level: int, height: int = 48, width: int = 64) -> Image:
     return np.full((height, width, 3), level, np.uint8)
 
 
-def show(page: WebPage, level: int, figures: Figures = FIGURES, message: str = "") -> bool:
-    return page.write(Frame(level, 0.0, picture(level)), picture(level), Instances.empty(), figures, message)
+def show(page: WebPage, level: int, metrics: Metrics = METRICS, message: str = "") -> bool:
+    return page.write(Frame(level, 0.0, grey(level)), grey(level), Instances.empty(), metrics, message)
 
 
 def ask(
     url: str, path: str = "", *, method: str = "GET", body: str | None = None, **headers: str
 ) -> http.client.HTTPResponse:
-    """Send a request; the answer is read to its end by the one who wants it."""
+    """Send a request. The caller reads the response."""
     place = urlsplit(url)
     connection = http.client.HTTPConnection(str(place.hostname), place.port, timeout=20)
     connection.request(method, place.path + path, body, headers)
@@ -53,38 +53,38 @@ def ask(
 
 
 def press(url: str, key: str, **headers: str) -> int:
-    """Press a key as the page does. -> the status of the answer."""
+    """Press a key as the page does. Return the HTTP status."""
     headers = {"Origin": url[: url.index("/", 7)]} | headers
-    with ask(url, "key", method="POST", body=key, **headers) as answer:
-        return answer.status
+    with ask(url, "key", method="POST", body=key, **headers) as response:
+        return response.status
 
 
-def next_jpeg(answer: http.client.HTTPResponse) -> Image:
-    """Read one picture of a stream, (H, W, 3) uint8 BGR."""
-    assert answer.readline() == b"--picture\r\n"
-    assert answer.readline() == b"Content-Type: image/jpeg\r\n"
-    size = int(answer.readline().removeprefix(b"Content-Length: "))
-    assert answer.readline() == b"\r\n"
-    image = cv2.imdecode(np.frombuffer(answer.read(size), np.uint8), cv2.IMREAD_COLOR)
-    assert answer.readline() == b"\r\n"
+def next_jpeg(response: http.client.HTTPResponse) -> Image:
+    """Read one image of a stream, (H, W, 3) uint8 BGR."""
+    assert response.readline() == b"--frame\r\n"
+    assert response.readline() == b"Content-Type: image/jpeg\r\n"
+    size = int(response.readline().removeprefix(b"Content-Length: "))
+    assert response.readline() == b"\r\n"
+    image = cv2.imdecode(np.frombuffer(response.read(size), np.uint8), cv2.IMREAD_COLOR)
+    assert response.readline() == b"\r\n"
     assert image is not None
     return np.asarray(image, np.uint8)
 
 
-def next_figures(answer: http.client.HTTPResponse) -> dict[str, Any]:
-    line = answer.readline()
-    assert answer.readline() == b"\n"
+def next_state(response: http.client.HTTPResponse) -> dict[str, Any]:
+    line = response.readline()
+    assert response.readline() == b"\n"
     return dict(json.loads(line.removeprefix(b"data: ")))
 
 
 @pytest.fixture(autouse=True)
 def _quick_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "ENDS_WITHIN", 0.01)
+    monkeypatch.setattr(server, "POLL_INTERVAL", 0.01)
 
 
 @pytest.fixture
 def controls() -> Controls:
-    return Controls(threshold=0.5, least=0.25)
+    return Controls(threshold=0.5, minimum=0.25)
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def page(controls: Controls) -> Iterator[WebPage]:
 
 
 class TestFeed:
-    def test_who_comes_later_gets_the_newest(self) -> None:
+    def test_a_late_watcher_gets_the_newest_item(self) -> None:
         feed: Feed[int] = Feed()
         feed.put(1)
         feed.put(2)
@@ -104,7 +104,7 @@ class TestFeed:
         feed.put(4)
         assert next(watcher) == 4
 
-    def test_one_who_does_not_look_holds_up_nobody_and_nothing_piles_up(self) -> None:
+    def test_a_slow_watcher_blocks_nothing_and_gets_the_newest_item(self) -> None:
         feed: Feed[int] = Feed()
         quick, asleep = feed.watch(), feed.watch()
         feed.put(-1)
@@ -115,7 +115,7 @@ class TestFeed:
         assert next(asleep) == 999
 
     @pytest.mark.parametrize("waiting", [False, True])
-    def test_closing_sends_everybody_away(self, waiting: bool) -> None:
+    def test_closing_ends_all_watchers(self, waiting: bool) -> None:
         feed: Feed[int] = Feed()
         seen: list[int] = []
         watchers = [threading.Thread(target=lambda: seen.extend(feed.watch())) for _ in range(3)]
@@ -132,25 +132,25 @@ class TestFeed:
 
 
 class TestThePage:
-    def test_holds_title_and_keys_and_asks_nobody_else(self, page: WebPage) -> None:
-        with ask(page.url) as answer:
-            text = answer.read().decode()
-        assert (answer.status, answer.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+    def test_it_contains_title_and_keys_and_loads_nothing_from_other_sites(self, page: WebPage) -> None:
+        with ask(page.url) as response:
+            text = response.read().decode()
+        assert (response.status, response.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
         assert "<h1>live-seg &lt;cam &amp; co&gt;</h1>" in text
         assert "{{" not in text
         assert all(key.meaning in text for key in KEYS)
         assert set(re.findall(r"https?://[^ '\"]*", text)) == {"http://www.w3.org/2000/svg"}
-        assert answer.headers["Cache-Control"] == "no-store"
-        assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+        assert response.headers["Cache-Control"] == "no-store"
+        assert "default-src 'none'" in response.headers["Content-Security-Policy"]
 
-    def test_its_buttons_are_keys_and_switches_that_there_are(self) -> None:
+    def test_its_buttons_are_existing_keys_and_switches(self) -> None:
         found: list[tuple[str | None, str | None]] = []
 
         class Buttons(HTMLParser):
             def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-                told = dict(attrs)
+                state = dict(attrs)
                 if tag == "button":
-                    found.append((told["data-key"], told.get("data-switch")))
+                    found.append((state["data-key"], state.get("data-switch")))
 
         Buttons().feed(PAGE.read_text(encoding="utf-8"))
         assert len(found) == len(KEYS)
@@ -160,29 +160,29 @@ class TestThePage:
             assert controls != Controls(0.5)
             assert switch is None or getattr(controls, switch) != getattr(Controls(), switch)
 
-    def test_pictures_come_as_they_are_shown(self, page: WebPage) -> None:
+    def test_it_streams_images_as_they_are_shown(self, page: WebPage) -> None:
         show(page, 50)
-        with ask(page.url, "picture?12345") as answer:
-            assert answer.headers["Content-Type"] == "multipart/x-mixed-replace; boundary=picture"
-            np.testing.assert_allclose(next_jpeg(answer), 50, atol=2)
+        with ask(page.url, "images?12345") as response:
+            assert response.headers["Content-Type"] == "multipart/x-mixed-replace; boundary=frame"
+            np.testing.assert_allclose(next_jpeg(response), 50, atol=2)
             for level in (10, 90, 200):
                 show(page, level)
-                np.testing.assert_allclose(next_jpeg(answer), level, atol=2)
+                np.testing.assert_allclose(next_jpeg(response), level, atol=2)
 
-    def test_figures_come_as_they_change(self, page: WebPage, controls: Controls) -> None:
+    def test_it_streams_states_as_they_change(self, page: WebPage, controls: Controls) -> None:
         show(page, 0, message="saved a.png")
-        with ask(page.url, "figures") as answer:
-            assert answer.headers["Content-Type"] == "text/event-stream"
-            told = next_figures(answer)
-            assert told["figures"][:2] == [["camera", "30.0 fps"], ["network", "12.3 fps"]]
-            assert (told["recorded"], told["message"]) == ("01:15", "saved a.png")
-            assert told["controls"] == vars(controls)
+        with ask(page.url, "states") as response:
+            assert response.headers["Content-Type"] == "text/event-stream"
+            state = next_state(response)
+            assert state["metrics"][:2] == [["camera", "30.0 fps"], ["network", "12.3 fps"]]
+            assert (state["recorded"], state["message"]) == ("01:15", "saved a.png")
+            assert state["controls"] == vars(controls)
             controls.press("m")
-            show(page, 0, replace(FIGURES, recorded=None))
-            told = next_figures(answer)
-            assert (told["recorded"], told["message"], told["controls"]["masks"]) == (None, "", False)
+            show(page, 0, replace(METRICS, recorded=None))
+            state = next_state(response)
+            assert (state["recorded"], state["message"], state["controls"]["masks"]) == (None, "", False)
 
-    def test_a_picture_is_encoded_once_and_only_if_somebody_looks(
+    def test_an_image_is_encoded_once_and_only_on_request(
         self, page: WebPage, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         encoded: list[int] = []
@@ -196,23 +196,23 @@ class TestThePage:
         for level in range(5):
             show(page, level)
         assert encoded == []
-        with ask(page.url, "picture") as one, ask(page.url, "picture") as other:
+        with ask(page.url, "images") as one, ask(page.url, "images") as other:
             next_jpeg(one), next_jpeg(other)
             show(page, 9)
             next_jpeg(one), next_jpeg(other)
         assert encoded == [4, 9]
 
-    def test_a_browser_that_stops_reading_holds_up_nobody(self, page: WebPage) -> None:
+    def test_a_browser_that_stops_reading_blocks_nothing(self, page: WebPage) -> None:
         noise = np.random.default_rng(0).integers(0, 255, (300, 400, 3), np.uint8)
-        with ask(page.url, "picture"):
+        with ask(page.url, "images"):
             for index in range(200):  # some 20 MB, if all were sent
                 assert page.write(Frame(index, 0.0, noise), noise, Instances.empty())
 
 
 class TestKeys:
-    def test_are_pressed_by_the_one_who_shows(self, page: WebPage, controls: Controls) -> None:
+    def test_are_handled_by_the_thread_that_shows(self, page: WebPage, controls: Controls) -> None:
         assert [press(page.url, key) for key in "m+r"] == [204] * 3
-        assert controls == Controls(threshold=0.5, least=0.25)
+        assert controls == Controls(threshold=0.5, minimum=0.25)
         assert show(page, 0)
         assert (controls.masks, controls.threshold, controls.recording) == (False, 0.55, True)
 
@@ -226,20 +226,20 @@ class TestKeys:
         assert (controls.paused, answers) == (True, [204])
 
     @pytest.mark.parametrize("key", ["q", "\x1b"])
-    def test_the_end(self, page: WebPage, controls: Controls, key: str) -> None:
+    def test_q_and_escape_quit(self, page: WebPage, controls: Controls, key: str) -> None:
         assert press(page.url, key) == 204
         assert not show(page, 0)
         assert controls.ended
         assert not page.wait(0)
 
     @pytest.mark.parametrize("key", ["", "x", "mm", "ß", "\n", "m" * 5000])
-    def test_there_are_no_others(self, page: WebPage, controls: Controls, key: str) -> None:
+    def test_other_keys_are_rejected(self, page: WebPage, controls: Controls, key: str) -> None:
         assert press(page.url, key) == 400
         assert show(page, 0)
-        assert controls == Controls(threshold=0.5, least=0.25)
+        assert controls == Controls(threshold=0.5, minimum=0.25)
 
     @pytest.mark.parametrize("length", ["-1", "1e3", "", "²", "99999999999"])
-    def test_a_length_that_is_none(self, page: WebPage, length: str) -> None:
+    def test_an_invalid_content_length_is_rejected(self, page: WebPage, length: str) -> None:
         with socket.create_connection(("127.0.0.1", urlsplit(page.url).port or 0), timeout=20) as raw:
             head = (
                 f"POST /key HTTP/1.0\r\nHost: a.b\r\nOrigin: http://a.b\r\nContent-Length: {length}\r\n\r\n"
@@ -251,70 +251,68 @@ class TestKeys:
         "origin",
         ["http://evil.example", "null", "", "http://127.0.0.1:1", "127.0.0.1", "http://[", "http://a:b"],
     )
-    def test_are_taken_from_this_page_alone(self, page: WebPage, controls: Controls, origin: str) -> None:
+    def test_are_accepted_from_this_page_only(self, page: WebPage, controls: Controls, origin: str) -> None:
         assert press(page.url, "q", Origin=origin) == 403
         assert show(page, 0)
         assert not controls.ended
 
-    def test_a_page_elsewhere_that_names_no_origin(self, page: WebPage) -> None:
-        with ask(page.url, "key", method="POST", body="q") as answer:
-            assert answer.status == 403
+    def test_a_request_without_origin_is_rejected(self, page: WebPage) -> None:
+        with ask(page.url, "key", method="POST", body="q") as response:
+            assert response.status == 403
 
-    def test_are_posted(self, page: WebPage, controls: Controls) -> None:
+    def test_are_accepted_as_posts_to_key_only(self, page: WebPage, controls: Controls) -> None:
         for path in ("key", "key?q", "key/q"):
-            with ask(page.url, path) as answer:
-                assert answer.status in (404, 405)
-        with ask(page.url, method="POST", body="q", Origin=page.url[:-1]) as answer:
-            assert answer.status == 404
+            with ask(page.url, path) as response:
+                assert response.status in (404, 405)
+        with ask(page.url, method="POST", body="q", Origin=page.url[:-1]) as response:
+            assert response.status == 404
         assert show(page, 0)
         assert not controls.ended
 
-    def test_through_a_tunnel(self, page: WebPage) -> None:
-        """As `ssh -L 9000:localhost:8460` has it: another port on the way there."""
+    def test_are_accepted_through_a_tunnel(self, page: WebPage) -> None:
+        """`ssh -L 9000:localhost:8460` uses another port in the browser."""
         assert press(page.url, "m", Host="localhost:9000", Origin="http://localhost:9000") == 204
 
 
-class TestWhoMayWatch:
+class TestAccess:
     @pytest.mark.parametrize("host", ["evil.example", "evil.example:8460", "127.0.0.1.evil.example", "[", ""])
-    @pytest.mark.parametrize("path", ["", "picture", "figures", "nothing"])
-    def test_a_name_that_was_bent_to_this_machine_is_refused(
-        self, page: WebPage, host: str, path: str
-    ) -> None:
-        with ask(page.url, path, Host=host) as answer:
-            assert answer.status == 403
+    @pytest.mark.parametrize("path", ["", "images", "states", "nothing"])
+    def test_a_foreign_host_name_is_refused(self, page: WebPage, host: str, path: str) -> None:
+        with ask(page.url, path, Host=host) as response:
+            assert response.status == 403
         assert press(page.url, "q", Host=host, Origin=f"http://{host}") == 403
 
     @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:9000", "127.0.0.1", "[::1]:8460"])
-    def test_this_machines_own_names(self, page: WebPage, host: str) -> None:
-        with ask(page.url, Host=host) as answer:
-            assert answer.status == 200
+    def test_names_of_this_machine_are_accepted(self, page: WebPage, host: str) -> None:
+        with ask(page.url, Host=host) as response:
+            assert response.status == 200
 
-    @pytest.mark.parametrize("path", ["nothing", "picture/", "../key", "page.html"])
-    def test_nothing_else_is_there(self, page: WebPage, path: str) -> None:
-        with ask(page.url, path) as answer:
-            assert answer.status == 404
-        assert "Python" not in str(answer.headers)
+    @pytest.mark.parametrize("path", ["nothing", "images/", "../key", "page.html"])
+    def test_other_paths_do_not_exist(self, page: WebPage, path: str) -> None:
+        with ask(page.url, path) as response:
+            assert response.status == 404
+        assert "Python" not in str(response.headers)
 
     @pytest.mark.parametrize("address", ["0.0.0.0:0", "127.0.0.2:0"])
-    def test_elsewhere_only_who_knows_the_token(self, address: str, controls: Controls) -> None:
+    def test_other_addresses_need_the_token(self, address: str, controls: Controls) -> None:
         with WebPage("seen", controls, address) as page:
             place = urlsplit(page.url)
             token = place.path.strip("/")
             assert len(token) >= 20
             base = f"http://{'127.0.0.1' if address.startswith('0') else place.hostname}:{place.port}"
-            with ask(f"{base}/{token}/", Host="my.machine.example") as answer:
-                assert answer.status == 200
+            with ask(f"{base}/{token}/", Host="my.machine.example") as response:
+                assert response.status == 200
             assert press(f"{base}/{token}/", "m") == 204
             for wrong in ("/", f"/{token}", f"/{token[:-1]}/", f"/{token[:-1]}ß/", "/%00/", f"/x{token}/"):
-                for path in ("", "picture", "figures", "key"):
-                    with ask(base, quote(wrong + path)) as answer:
-                        assert answer.status == 403
-                        assert token not in answer.read().decode()
+                for path in ("", "images", "states", "key"):
+                    with ask(base, quote(wrong + path)) as response:
+                        assert response.status == 403
+                        assert token not in response.read().decode()
             assert press(f"{base}/", "q") == 403
             assert page.wait(0)
             assert not controls.masks
 
-    def test_each_time_another_token(self) -> None:
+    def test_each_page_has_a_new_token(self) -> None:
         with WebPage(address="127.0.0.2:0") as one, WebPage(address="127.0.0.2:0") as other:
             assert urlsplit(one.url).path != urlsplit(other.url).path
 
@@ -323,9 +321,9 @@ class TestWhoMayWatch:
             socket.create_server(("::1", 0), family=socket.AF_INET6).close()
         except OSError:
             pytest.skip("this machine has no IPv6")
-        with WebPage(address="[::1]:0") as page, ask(page.url) as answer:
+        with WebPage(address="[::1]:0") as page, ask(page.url) as response:
             assert page.url.startswith("http://[::1]:")
-            assert answer.status == 200
+            assert response.status == 200
 
 
 class TestAddress:
@@ -343,43 +341,43 @@ class TestAddress:
     @pytest.mark.parametrize(
         "text", ["", "8460", ":8460", "host:", "host:x", "host:65536", "::1:80", "[a]:1", "a:²"]
     )
-    def test_what_is_none(self, text: str) -> None:
-        with pytest.raises(UsageError, match=r"written as 127\.0\.0\.1:8460"):
+    def test_an_invalid_address(self, text: str) -> None:
+        with pytest.raises(UsageError, match=r"HOST:PORT, for example 127\.0\.0\.1:8460"):
             WebPage(address=text)
 
-    def test_one_in_use(self, page: WebPage) -> None:
+    def test_an_address_in_use(self, page: WebPage) -> None:
         address = f"127.0.0.1:{urlsplit(page.url).port}"
         with pytest.raises(SinkError, match=rf"{address}: Address already in use.*127\.0\.0\.1:0"):
             WebPage(address=address)
 
-    def test_a_host_that_there_is_not(self) -> None:
+    def test_an_unknown_host(self) -> None:
         with pytest.raises(SinkError, match=r"Cannot open a web page at nowhere\.invalid:80"):
             WebPage(address="nowhere.invalid:80")
 
 
-class TestTheEnd:
+class TestClosing:
     def test_with_streams_open_and_half_a_request(self, controls: Controls) -> None:
-        """The test of every test, that no thread is left, is the one that counts here."""
+        """Relies on the autouse fixture that no thread is left."""
         noise = np.random.default_rng(0).integers(0, 255, (600, 800, 3), np.uint8)
         with WebPage("seen", controls, ANY_PORT) as page:
             port = urlsplit(page.url).port or 0
             half, silent = (socket.create_connection(("127.0.0.1", port)) for _ in range(2))
             half.sendall(b"POST /key HTTP/1.0\r\nContent-Le")
-            unread = [ask(page.url, path) for path in ("picture", "picture", "figures")]
+            unread = [ask(page.url, path) for path in ("images", "images", "states")]
             for index in range(50):
-                page.write(Frame(index, 0.0, noise), noise, Instances.empty(), FIGURES)
+                page.write(Frame(index, 0.0, noise), noise, Instances.empty(), METRICS)
         assert controls.ended
         for connection in (half, silent):
             with connection:
                 assert connection.recv(1) == b""
-        for answer in unread:
-            with answer, contextlib.suppress(ConnectionError):  # not: that nothing comes for 20 s
-                while answer.read(65536):
+        for response in unread:
+            with response, contextlib.suppress(ConnectionError):  # but no timeout after 20 s
+                while response.read(65536):
                     pass
         with pytest.raises(ConnectionRefusedError):
             ask(page.url)
 
-    def test_twice_and_without_a_caller(self) -> None:
+    def test_twice_and_without_a_browser(self) -> None:
         page = WebPage(address=ANY_PORT)
         page.close()
         page.close()
@@ -394,12 +392,12 @@ class TestTheEnd:
         with pytest.raises(RuntimeError, match="start new thread"):
             WebPage(address=ANY_PORT)
 
-    def test_a_silent_caller_is_given_up(self, monkeypatch: pytest.MonkeyPatch, page: WebPage) -> None:
+    def test_a_silent_connection_is_closed(self, monkeypatch: pytest.MonkeyPatch, page: WebPage) -> None:
         monkeypatch.setattr(server._Handler, "timeout", 0.05)
         with socket.create_connection(("127.0.0.1", urlsplit(page.url).port or 0), timeout=20) as silent:
             assert silent.recv(1) == b""
 
-    def test_a_failure_for_one_caller_is_logged_and_hurts_no_other(
+    def test_an_error_of_one_request_is_logged_and_affects_no_other(
         self, page: WebPage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         def fail(*_: object) -> None:
@@ -409,9 +407,9 @@ class TestTheEnd:
             broken.setattr(server._Handler, "_send_page", fail)
             with pytest.raises(http.client.RemoteDisconnected):
                 ask(page.url)
-        with ask(page.url) as answer:
-            assert answer.status == 200
-        assert caplog.messages == ["The web page failed for a caller."]
+        with ask(page.url) as response:
+            assert response.status == 200
+        assert caplog.messages == ["A request to the web page failed."]
 
 
 class Browser:
@@ -426,12 +424,12 @@ class Browser:
         session = self._ask(driver, "POST", capabilities={"alwaysMatch": options})
         self._address = f"{driver}/{session['sessionId']}"
 
-    def _ask(self, address: str, method: str, **told: Any) -> Any:
-        body = json.dumps(told).encode() if method == "POST" else None
+    def _ask(self, address: str, method: str, **state: Any) -> Any:
+        body = json.dumps(state).encode() if method == "POST" else None
         with urllib.request.urlopen(
             urllib.request.Request(address, body, method=method), timeout=60
-        ) as answer:
-            return json.load(answer)["value"]
+        ) as response:
+            return json.load(response)["value"]
 
     def open(self, url: str) -> None:
         self._ask(f"{self._address}/url", "POST", url=url)
@@ -440,7 +438,7 @@ class Browser:
         return self._ask(f"{self._address}/execute/sync", "POST", script=script, args=arguments)
 
     def press(self, key: str) -> None:
-        """Press and let go of a key on the keyboard."""
+        """Press and release a key on the keyboard."""
         keys = [{"type": kind, "value": key} for kind in ("keyDown", "keyUp")]
         self._ask(f"{self._address}/actions", "POST", actions=[{"type": "key", "id": "k", "actions": keys}])
 
@@ -468,10 +466,10 @@ def browser(folder: Path) -> Iterator[Browser]:
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as driver:
         try:
             assert driver.stdout is not None
-            told = itertools.chain.from_iterable(
+            state = itertools.chain.from_iterable(
                 re.findall(r"successfully on port (\d+)", line) for line in driver.stdout
             )
-            opened = Browser(f"http://127.0.0.1:{next(told)}/session", folder)
+            opened = Browser(f"http://127.0.0.1:{next(state)}/session", folder)
             try:
                 yield opened
             finally:
@@ -481,7 +479,7 @@ def browser(folder: Path) -> Iterator[Browser]:
 
 
 class Session(threading.Thread):
-    """Shows a new level of grey every 0.03 s, as the page's keys say, until they end it."""
+    """Show a new grey level every 0.03 s until a key quits."""
 
     def __init__(self, page: WebPage, controls: Controls) -> None:
         super().__init__()
@@ -490,9 +488,9 @@ class Session(threading.Thread):
 
     def run(self) -> None:
         for index in itertools.count():
-            image = picture(80 + index % 100, 360, 640)
-            figures = replace(FIGURES, recorded=75.0 if self.controls.recording else None)
-            self.page.write(Frame(index, 0.0, image), image, Instances.empty(), figures, "hello")
+            image = grey(80 + index % 100, 360, 640)
+            metrics = replace(METRICS, recorded=75.0 if self.controls.recording else None)
+            self.page.write(Frame(index, 0.0, image), image, Instances.empty(), metrics, "hello")
             if not self.page.wait(0.03):
                 return
             self.snapshots += self.controls.take_snapshot()
@@ -527,12 +525,12 @@ def test_in_a_real_browser(tmp_path: Path, controls: Controls) -> None:
 
 
 def shades(chromium: Browser) -> int:
-    """The grey in the middle of what the browser shows."""
+    """Return the grey level near the centre of the browser window."""
     image = chromium.screenshot()
     return int(image[image.shape[0] // 3, image.shape[1] // 3, 0])
 
 
 def until(happens: Any) -> None:
-    """Ask again until it does; whoever waits in vain is stopped by the test's time limit."""
+    """Repeat until `happens` returns true. The time limit of the test ends an endless wait."""
     while not happens():
         pass

@@ -1,4 +1,4 @@
-"""The window: on a faked desktop, and a real one on a virtual X server with real key events."""
+"""The window, tested on a fake desktop and on a virtual X server with real key events."""
 
 import ctypes
 import json
@@ -18,7 +18,7 @@ import pytest
 from live_seg.errors import SinkError
 from live_seg.types import Frame, Image, Instances
 from live_seg.ui.controls import Controls
-from live_seg.ui.hud import Figures
+from live_seg.ui.metrics import Metrics
 from live_seg.ui.window import Window
 
 NOTHING = Instances.empty()
@@ -29,7 +29,7 @@ def frame(index: int, width: int = 40, height: int = 30) -> Frame:
 
 
 class Desktop:
-    """OpenCV's windows, faked: what is open, what was shown, what the user does next."""
+    """Fake of OpenCV's windows: open windows, shown images, and the next user actions."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.open: set[str] = set()
@@ -83,7 +83,7 @@ class TestOnAFakedDesktop:
 
     # 0x100000 is GTK's Num Lock, 0xFF1B X11's Esc.
     @pytest.mark.parametrize("key", [ord("q"), ord("Q"), 27, 0xFF1B, ord("q") | 0x100000])
-    def test_q_and_escape_ask_to_stop(self, desktop: Desktop, key: int) -> None:
+    def test_q_and_escape_quit(self, desktop: Desktop, key: int) -> None:
         with Window() as sink:
             desktop.next_keys = [ord("x")]
             assert sink.write(frame(0), frame(0).image, NOTHING)
@@ -101,7 +101,7 @@ class TestOnAFakedDesktop:
             assert sink.write(frame(0), frame(0).image, NOTHING)
             assert controls == Controls()
 
-    def test_all_keys_that_wait_reach_the_controls(self, desktop: Desktop) -> None:
+    def test_all_pending_keys_reach_the_controls(self, desktop: Desktop) -> None:
         controls = Controls(0.5)
         with Window(controls=controls) as sink:
             desktop.next_keys = [ord("m"), ord("b"), 0xFFAB, 0xFFAB, 0xFFAD]
@@ -109,7 +109,7 @@ class TestOnAFakedDesktop:
         assert (controls.masks, controls.boxes, controls.labels) == (False, False, True)
         assert controls.threshold == 0.55
 
-    def test_while_it_waits_keys_come_without_a_picture(self, desktop: Desktop) -> None:
+    def test_keys_are_handled_while_waiting(self, desktop: Desktop) -> None:
         controls = Controls()
         with Window(controls=controls) as sink:
             sink.write(frame(0), frame(0).image, NOTHING)
@@ -121,15 +121,13 @@ class TestOnAFakedDesktop:
             assert not sink.wait(0.25)
         assert len(desktop.shown) == 1
 
-    def test_waiting_before_the_first_picture_opens_nothing(self, desktop: Desktop) -> None:
+    def test_waiting_before_the_first_image_opens_nothing(self, desktop: Desktop) -> None:
         with Window() as sink:
             assert sink.wait(0.001)
         assert (desktop.open, desktop.waited) == (set(), [])
 
     @pytest.mark.parametrize("paused", [False, True])
-    def test_a_closed_window_asks_to_stop_and_does_not_come_back(
-        self, desktop: Desktop, paused: bool
-    ) -> None:
+    def test_a_closed_window_quits_and_is_not_opened_again(self, desktop: Desktop, paused: bool) -> None:
         controls = Controls()
         with Window(controls=controls) as sink:
             assert sink.write(frame(0), frame(0).image, NOTHING)
@@ -141,7 +139,7 @@ class TestOnAFakedDesktop:
         assert desktop.open == set()
         assert len(desktop.shown) == shown
 
-    def test_controls_that_somebody_else_ended(self, desktop: Desktop) -> None:
+    def test_controls_that_have_ended_already(self, desktop: Desktop) -> None:
         controls = Controls()
         with Window(controls=controls) as sink:
             controls.press("q")
@@ -151,20 +149,20 @@ class TestOnAFakedDesktop:
     @pytest.mark.parametrize(
         ("picture", "window"), [((40, 30), (40, 30)), ((3840, 2160), (1280, 720)), ((600, 7200), (60, 720))]
     )
-    def test_a_large_picture_gets_a_window_that_fits_and_keeps_its_shape(
+    def test_a_large_image_gets_a_window_that_fits_and_keeps_its_aspect_ratio(
         self, desktop: Desktop, picture: tuple[int, int], window: tuple[int, int]
     ) -> None:
         with Window() as sink:
             sink.write(frame(0), frame(0, *picture).image, NOTHING)
         assert desktop.size == window
 
-    def test_figures_and_a_message_lie_on_a_copy(self, desktop: Desktop) -> None:
+    def test_metrics_and_message_are_drawn_on_a_copy(self, desktop: Desktop) -> None:
         picture = frame(9, 320, 240).image
-        figures = Figures(30.0, 2.0, 0.1, instances=1, dropped=0)
+        metrics = Metrics(30.0, 2.0, 0.1, instances=1, dropped=0)
         with Window() as sink:
             assert sink.write(frame(9), picture, NOTHING)
-            assert sink.write(frame(9), picture, NOTHING, figures)
-            assert sink.write(frame(9), picture, NOTHING, figures, "saved a.png")
+            assert sink.write(frame(9), picture, NOTHING, metrics)
+            assert sink.write(frame(9), picture, NOTHING, metrics, "saved a.png")
         changed = [int((image != 9).any(axis=2).sum()) for image in desktop.shown]
         assert 0 == changed[0] < changed[1] < changed[2]
         assert (picture == 9).all()
@@ -187,7 +185,7 @@ class TestOnAFakedDesktop:
 
 @pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="X servers of this machine have socket files")
 class TestWithoutADisplay:
-    """OpenCV's Qt would end the process: it must be told before."""
+    """OpenCV's Qt would abort the process, so the display is checked first."""
 
     @pytest.fixture(autouse=True)
     def _on_linux(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,18 +195,18 @@ class TestWithoutADisplay:
         monkeypatch.setattr(sys, "platform", "linux")
         monkeypatch.setattr(cv2, "namedWindow", abort)
 
-    def test_none(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_no_display(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("DISPLAY", raising=False)
-        with pytest.raises(SinkError, match=r"no display to show a window on.*-o"):
+        with pytest.raises(SinkError, match=r"there is no display.*-o"):
             Window()
 
     @pytest.mark.parametrize("display", [":4711", "unix:4711.0", "localhost:4711", "127.0.0.1:4711.0"])
-    def test_one_that_does_not_answer(self, monkeypatch: pytest.MonkeyPatch, display: str) -> None:
+    def test_a_display_that_does_not_respond(self, monkeypatch: pytest.MonkeyPatch, display: str) -> None:
         monkeypatch.setenv("DISPLAY", display)
-        with pytest.raises(SinkError, match=rf"{display}: no X server answers.*-o"):
+        with pytest.raises(SinkError, match=rf"no X server responds on {display}.*-o"):
             Window()
 
-    def test_one_that_answers_on_a_port(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_display_that_responds_on_a_port(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(cv2, "namedWindow", lambda *_: None)
         monkeypatch.setattr(cv2, "destroyWindow", lambda *_: None)
         monkeypatch.setenv("QT_QPA_PLATFORM", "wayland")
@@ -222,11 +220,12 @@ PROGRAM = """
 import dataclasses, itertools, json
 import numpy as np
 from live_seg.ui.controls import Controls
-from live_seg.ui.hud import Figures, draw_hud
+from live_seg.ui.hud import draw_hud
+from live_seg.ui.metrics import Metrics
 from live_seg.types import Frame, Instances
 from live_seg.ui.window import Window
 
-controls, told, shown = Controls(threshold=0.5, least=0.3), None, 0
+controls, printed, shown = Controls(threshold=0.5, minimum=0.3), None, 0
 y, x = np.mgrid[:360, :640].astype(np.uint8)
 with Window("live-seg under test", controls) as window:
     for index in itertools.count():
@@ -234,21 +233,21 @@ with Window("live-seg under test", controls) as window:
         if not drawn.paused:
             shown = index
         picture = np.stack([x, y, x + np.uint8(shown % 256)], axis=2)
-        draw_hud(picture, drawn, Figures(30.0, 2.1, 0.085, 3, 12, 75.0 if drawn.recording else None))
+        draw_hud(picture, drawn, Metrics(30.0, 2.1, 0.085, 3, 12, 75.0 if drawn.recording else None))
         frame = Frame(index, index / 30, picture)
         if not (window.write(frame, picture, Instances.empty()) and window.wait(0.05)):
             break
-        if drawn != told:
-            told = drawn
-            print(json.dumps(vars(told)), flush=True)
+        if drawn != printed:
+            printed = drawn
+            print(json.dumps(vars(printed)), flush=True)
 print(json.dumps(vars(controls)), flush=True)
 """
-"""Shows moving colours with the figures above them, and tells its switches when a change can be seen."""
+"""Show moving colours with metrics, and print the controls once a change is visible."""
 
 
 @pytest.fixture(scope="module")
 def screen() -> Iterator[str]:
-    """Start an X server without a monitor; gives its DISPLAY."""
+    """Start an X server without a monitor and yield its DISPLAY."""
     for needed in ("Xvfb", "xdotool", "import"):
         if shutil.which(needed) is None:
             pytest.skip(f"{needed} is not installed (Debian: xvfb, xdotool, imagemagick)")
@@ -262,7 +261,7 @@ def screen() -> Iterator[str]:
 
 
 class Shown:
-    """The program with its window on `screen`, and the user in front of it."""
+    """The program with its window on `screen`, and its user."""
 
     def __init__(self, screen: str) -> None:
         self.environment = {**os.environ, "DISPLAY": screen}
@@ -273,12 +272,12 @@ class Shown:
             stderr=subprocess.PIPE,
             text=True,
         )
-        self.start = self.told()
+        self.start = self.printed()
         self.window = self.xdotool("search", "--sync", "--onlyvisible", "--name", "under test").split()[-1]
         self.xdotool("windowfocus", "--sync", self.window)
 
-    def told(self) -> dict[str, Any]:
-        """What the program tells next; waits for it."""
+    def printed(self) -> dict[str, Any]:
+        """Wait for the next controls printed by the program."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert line, self.process.communicate()[1]
@@ -291,14 +290,14 @@ class Shown:
         return done.stdout
 
     def press(self, key: str) -> dict[str, Any]:
-        """Press a key, by X11's name for it, and give what has changed."""
+        """Press a key, given its X11 name, and return the controls that changed."""
         before = self.start
         self.xdotool("key", key)
-        self.start = self.told()
+        self.start = self.printed()
         return {name: value for name, value in self.start.items() if value != before[name]}
 
-    def picture(self, path: Path) -> Image:
-        """Take a picture of the screen, (H, W, 3) uint8 BGR, and leave it at `path`."""
+    def screenshot(self, path: Path) -> Image:
+        """Save a screenshot at `path` and return it, (H, W, 3) uint8 BGR."""
         subprocess.run(["import", "-window", "root", str(path)], env=self.environment, check=True)
         taken = cv2.imread(str(path))
         assert taken is not None
@@ -309,7 +308,7 @@ class Shown:
         send_delete(self.environment["DISPLAY"], int(self.window))
 
     def end(self) -> tuple[dict[str, Any], int, str]:
-        """Wait for the end: the last switches told, the exit code, and stderr."""
+        """Wait for the end. Return the last controls printed, the exit code and stderr."""
         out, err = self.process.communicate()
         return dict(json.loads(out.splitlines()[-1])), self.process.returncode, err
 
@@ -370,25 +369,25 @@ class TestOnAScreen:
         assert shown.press("minus") == {"threshold": 0.45}
         assert shown.press("r") == {"recording": True}
         assert shown.press("s") == {"snapshot": True}
-        shown.picture(tmp_path / "figures.png")
+        shown.screenshot(tmp_path / "figures.png")
         assert shown.press("question") == {"help": True}
-        shown.picture(tmp_path / "help.png")
+        shown.screenshot(tmp_path / "help.png")
         assert shown.press("question") == {"help": False}
         assert shown.press("h") == {"hud": False}
-        shown.xdotool("key", "Left", "F1", "Return", "x")  # the next line told must be of the next key
+        shown.xdotool("key", "Left", "F1", "Return", "x")  # the next line printed must be of the next key
         shown.xdotool("key", "q")
         last, code, errors = shown.end()
         assert last == {**shown.start, "ended": True}
         assert (code, errors) == (0, "")
 
-    def test_while_paused_the_picture_stands_and_keys_work(self, shown: Shown, tmp_path: Path) -> None:
+    def test_while_paused_the_frame_stays_and_keys_work(self, shown: Shown, tmp_path: Path) -> None:
         assert shown.press("space") == {"paused": True}
-        first = shown.picture(tmp_path / "paused.png")
-        np.testing.assert_array_equal(shown.picture(tmp_path / "still.png"), first)
+        first = shown.screenshot(tmp_path / "paused.png")
+        np.testing.assert_array_equal(shown.screenshot(tmp_path / "still.png"), first)
         assert (first == 255).all(axis=2).any()
         assert shown.press("h") == {"hud": False}
         assert shown.press("space") == {"paused": False}
-        assert (shown.picture(tmp_path / "going.png") != first).any()
+        assert (shown.screenshot(tmp_path / "going.png") != first).any()
         shown.xdotool("key", "Escape")
         last, code, errors = shown.end()
         assert last["ended"]
@@ -403,14 +402,14 @@ class TestOnAScreen:
         assert last == {**shown.start, "ended": True}
         assert (code, errors) == (0, "")
 
-    def test_a_window_of_another_shape_keeps_the_pictures(self, shown: Shown, tmp_path: Path) -> None:
-        """Made 600 pixels wide and 800 high, it shows 16:9 between two empty bars."""
+    def test_a_resized_window_keeps_the_aspect_ratio_of_frames(self, shown: Shown, tmp_path: Path) -> None:
+        """At 600x800, it shows a 16:9 frame between two empty bars."""
         shown.press("h")
         shown.press("space")
         shown.xdotool("windowmove", "--sync", shown.window, "0", "0")
         shown.xdotool("windowsize", "--sync", shown.window, "600", "800")
-        shown.press("m")  # answered once the window was drawn anew
-        taken = shown.picture(tmp_path / "shape.png")[:800, :600].astype(int)
+        shown.press("m")  # reported once the window was redrawn
+        taken = shown.screenshot(tmp_path / "shape.png")[:800, :600].astype(int)
         coloured = np.ptp(taken, axis=2).max(axis=1) > 20
         rows = np.flatnonzero(coloured)
         assert len(rows) == pytest.approx(600 * 9 / 16, abs=3)

@@ -61,7 +61,7 @@ def webcam(
         draw, sinks = options.draw_function(), list["Sink"]()
         threshold = options.score_threshold()
         # The network also delivers lower scores: a key lowers the threshold.
-        controls = Controls(threshold, least=threshold / 2 if shown else threshold)
+        controls = Controls(threshold, minimum=threshold / 2 if shown else threshold)
         controls.labels, controls.boxes = options.labels, options.boxes
         if options.json is not None:  # checked before the model loads, which takes seconds
             written.append(options.json)
@@ -70,7 +70,7 @@ def webcam(
             options.check_recording()
         screen = stack.enter_context(_screen(show, web_address, source, controls)) if shown else None
         opened = stack.enter_context(options.open(source))
-        segment = replace(options, conf=controls.least).load()
+        segment = replace(options, conf=controls.minimum).load()
         controls.recording = options.record is not None and options.record_on is None
         recorder = options.recorder(opened.fps, segment.class_names) if records else None
         if recorder is not None:

@@ -1,1 +1,1 @@
-"""A live session on a screen: the window, what is drawn over it, what its keys do."""
+"""User interface of a live session: window, web page, overlay and keys."""

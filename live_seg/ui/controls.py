@@ -1,4 +1,4 @@
-"""What the user switched while watching, and the keys that switch it."""
+"""State that the user changes during a session, and the keys that change it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,22 +8,22 @@ if TYPE_CHECKING:
     from live_seg.types import Instances
 
 STEP = 0.05
-"""How far one press moves the threshold."""
+"""Change of the score threshold per key press."""
 
 ESCAPE = "\x1b"
 
 
 @dataclass
 class Controls:
-    """The switches of one session: set by keys, read by what draws, shows and records.
+    """Switches of one session: set by keys, read by drawing, display and recording.
 
-    `threshold` is the least score, 0..1, that is shown; keys move it between `least`, which is all that the
-    network delivers, and 1. Two Controls are equal when every switch is: a copy tells whether a key did
-    something.
+    `threshold` is the score threshold for display, 0 to 1. Keys move it between `minimum`, which is the score
+    threshold of the network, and 1. Controls are equal if all fields are, so comparing with an earlier copy
+    shows whether a key had an effect.
     """
 
     threshold: float = 0.0
-    least: float = 0.0
+    minimum: float = 0.0
     masks: bool = True
     boxes: bool = True
     labels: bool = True
@@ -31,36 +31,37 @@ class Controls:
     help: bool = False
     paused: bool = False
     recording: bool = False
-    """Whether a recording is wanted; whoever records switches it off when the recording ends by itself."""
+    """Whether to record. Reset by the recorder when a recording ends by itself."""
     snapshot: bool = False
-    """Whether a snapshot is wanted and not yet taken."""
+    """Whether a snapshot was requested and not taken yet."""
     ended: bool = False
 
     def press(self, key: str) -> None:
-        """Do what `key`, one character, stands for in KEYS, in upper or lower case; others do nothing."""
-        if meant := _BY_CHARACTER.get(key.lower()):
-            meant.act(self)
+        """Apply the action of `key`, one character of KEYS in either case. Ignore other keys."""
+        if binding := _BY_CHARACTER.get(key.lower()):
+            binding.apply(self)
 
     def take_snapshot(self) -> bool:
-        """Whether a snapshot has been asked for since the last call."""
-        wanted, self.snapshot = self.snapshot, False
-        return wanted
+        """Return whether a snapshot was requested since the last call."""
+        requested, self.snapshot = self.snapshot, False
+        return requested
 
-    def chosen(self, instances: "Instances") -> "Instances":
-        """Those of `instances` whose score reaches the threshold, in their order."""
+    def select(self, instances: "Instances") -> "Instances":
+        """Return the instances whose score is at least the threshold, in the same order."""
         return instances[instances.scores >= self.threshold]
 
 
 @dataclass(frozen=True)
 class Key:
-    """One entry of the table of keys."""
+    """One entry of the key table."""
 
     characters: str
-    """Each of them, lower case, does the same."""
+    """Lower-case characters, each with the same effect."""
     name: str
-    """As users read it on their keyboard."""
+    """Name on the keyboard."""
     meaning: str
-    act: Callable[[Controls], None]
+    """Description in the help."""
+    apply: Callable[[Controls], None]
 
 
 def _toggle(switch: str) -> Callable[[Controls], None]:
@@ -72,26 +73,26 @@ def _set(switch: str) -> Callable[[Controls], None]:
 
 
 def _move_threshold(step: float) -> Callable[[Controls], None]:
-    def act(controls: Controls) -> None:
-        moved = round(controls.threshold + step, 6)  # sums of 0.05 drift from what is shown
-        controls.threshold = min(max(moved, controls.least), 1.0)
+    def apply(controls: Controls) -> None:
+        moved = round(controls.threshold + step, 6)  # sums of 0.05 drift from the displayed value
+        controls.threshold = min(max(moved, controls.minimum), 1.0)
 
-    return act
+    return apply
 
 
 KEYS = (
     Key("q" + ESCAPE, "q, Esc", "quit", _set("ended")),
-    Key(" ", "Space", "pause, go on", _toggle("paused")),
+    Key(" ", "Space", "pause, resume", _toggle("paused")),
     Key("r", "r", "start, stop recording", _toggle("recording")),
     Key("s", "s", "save a snapshot, with and without masks", _set("snapshot")),
     Key("m", "m", "masks on, off", _toggle("masks")),
     Key("b", "b", "boxes on, off", _toggle("boxes")),
     Key("l", "l", "labels on, off", _toggle("labels")),
-    Key("+=", "+", "show only surer ones", _move_threshold(STEP)),
-    Key("-_", "-", "show less sure ones, too", _move_threshold(-STEP)),
-    Key("h", "h", "figures on, off", _toggle("hud")),
-    Key("?", "?", "this help on, off", _toggle("help")),
+    Key("+=", "+", "raise the score threshold", _move_threshold(STEP)),
+    Key("-_", "-", "lower the score threshold", _move_threshold(-STEP)),
+    Key("h", "h", "metrics on, off", _toggle("hud")),
+    Key("?", "?", "help on, off", _toggle("help")),
 )
-"""All keys, in the order of their explanation. On US keyboards `=` and `_` are on the keys of `+` and `-`."""
+"""All keys, in the order of the help. On US keyboards `=` and `_` share the keys of `+` and `-`."""
 
 _BY_CHARACTER = {character: key for key in KEYS for character in key.characters}

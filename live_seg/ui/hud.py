@@ -1,6 +1,5 @@
-"""Drawn over the picture in a window: figures, lights, messages, and what the keys do."""
+"""Overlay drawn on frames in a window: metrics, status indicators, messages and the key help."""
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -8,145 +7,101 @@ import cv2
 
 from live_seg.types import Image
 from live_seg.ui.controls import KEYS, Controls
+from live_seg.ui.metrics import Metrics
 
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 SCALE = 0.00075
-"""Size of the letters per pixel of the picture's height."""
+"""Font scale per pixel of image height."""
 
-LEAST_SCALE = 0.4
-"""Letters smaller than this cannot be read; they are only drawn smaller where they would not fit."""
+MIN_SCALE = 0.4
+"""Smallest readable font scale. Text is smaller only where it would not fit otherwise."""
 
-SHADE = 0.3
-"""Share of the picture's light that a plate lets through: on white, white letters contrast by 8.7 to 1, where
-WCAG 2.2 asks for 7."""
+PANEL_BRIGHTNESS = 0.3
+"""Brightness of the image behind a panel. On white, white text then has a contrast of 8.7 to 1; WCAG 2.2 asks
+for 7."""
 
 WHITE = (255, 255, 255)
 RED = (48, 48, 255)
 
-USUAL_VALUE = "0000.0 fps"
-"""No value is usually longer: keeps the plate from changing its width as figures change."""
+WIDEST_VALUE = "0000.0 fps"
+"""Widest value expected. Keeps the width of the panel constant while values change."""
 
-ROOM_FOR_SIGN = "   "
-"""Takes the place of the sign beside a light's text."""
+ICON_SPACE = "   "
+"""Placeholder for the icon beside an indicator's text."""
 
 MESSAGE_SECONDS = 2.0
-"""How long a message stays."""
+"""Time for which a message is shown."""
 
-LEFT, CENTRE, RIGHT = 0.0, 0.5, 1.0
+LEFT, CENTER, RIGHT = 0.0, 0.5, 1.0
 TOP, BOTTOM = 0.0, 1.0
 
-_Sign = Callable[[Image, int, int, int], None]
-"""Draws a sign onto a picture: left, top and size in pixels."""
-
-
-class Rate:
-    """How often something happens, over the last `over` seconds, of which the latest `most` events are kept.
-
-    For one thread.
-    """
-
-    def __init__(self, over: float = 2.0, most: int = 1000) -> None:
-        self._over = over
-        self._times: deque[float] = deque(maxlen=most)
-
-    def add(self, now: float) -> None:
-        """It happened at `now`, seconds of a clock that does not go back."""
-        self._times.append(now)
-
-    def per_second(self, now: float) -> float:
-        """Events per second, at least 0; 0 until there are two. Falls towards 0 when none comes any more."""
-        while len(self._times) > 2 and self._times[0] < now - self._over:
-            self._times.popleft()
-        if len(self._times) < 2:
-            return 0.0
-        steps = len(self._times) - 1
-        first, last = self._times[0], self._times[-1]
-        # What is late counts as if it came now: a source that stalls does not keep its rate.
-        seconds = max(last - first, (now - first) * steps / (steps + 1))
-        return steps / seconds if seconds > 0 else 0.0
+_Icon = Callable[[Image, int, int, int], None]
+"""Draw an icon on an image, given left, top and size in pixels."""
 
 
 class Message:
-    """A line for the user that goes by itself after MESSAGE_SECONDS; a new one takes its place."""
+    """Text that disappears after MESSAGE_SECONDS. A new text replaces the current one."""
 
     def __init__(self) -> None:
         self._text = ""
         self._until = 0.0
 
-    def say(self, text: str, now: float) -> None:
-        """Show `text` from `now` on, seconds of a clock."""
+    def show(self, text: str, now: float) -> None:
+        """Show `text` from `now` on, in seconds of a monotonic clock."""
         self._text = text
         self._until = now + MESSAGE_SECONDS
 
     def at(self, now: float) -> str:
-        """What is to be shown at `now`; empty when nothing is."""
+        """Return the text to show at `now`, or an empty string."""
         return self._text if now < self._until else ""
 
 
-@dataclass(frozen=True)
-class Figures:
-    """What is measured while a source is shown."""
+def draw_hud(canvas: Image, controls: Controls, metrics: Metrics, message: str = "") -> None:
+    """Draw the overlay onto `canvas`, (H, W, 3) uint8 BGR, in place.
 
-    camera_fps: float
-    """Pictures the source delivers per second."""
-    network_fps: float
-    """Pictures segmented per second."""
-    latency: float | None
-    """Seconds from a picture's capture to its display; None when unknown."""
-    instances: int
-    """Found in this picture and shown."""
-    dropped: int
-    """Pictures passed over since the beginning because newer ones came."""
-    recorded: float | None = None
-    """Seconds in the recording that runs; None when none does."""
-
-
-def draw_hud(canvas: Image, controls: Controls, figures: Figures, message: str = "") -> None:
-    """Draw onto `canvas` (H, W, 3) uint8 BGR, in place, what `controls` want to be seen.
-
-    Figures and the lights of recording and pause with `controls.hud`; all keys, in place of the figures, with
-    `controls.help`; and a message, if any. Letters grow with the picture's height and shrink where they would
-    not fit.
+    With `controls.hud`: the metrics and the indicators of recording and pause. With `controls.help`: the key
+    help instead of the metrics. Then `message`, unless empty. The font grows with the image height, and
+    shrinks where text would not fit.
     """
     if controls.help:
-        _panel(canvas, [(key.name, key.meaning) for key in KEYS], (CENTRE, CENTRE))
+        _panel(canvas, [(key.name, key.meaning) for key in KEYS], (CENTER, CENTER))
     elif controls.hud:
-        _panel(canvas, rows(controls, figures), (LEFT, TOP), least=USUAL_VALUE)
+        _panel(canvas, rows(controls, metrics), (LEFT, TOP), reserve=WIDEST_VALUE)
     if controls.hud:
-        _draw_lights(canvas, controls.paused, figures.recorded)
+        _draw_indicators(canvas, controls.paused, metrics.recorded)
     if message:
-        _panel(canvas, [(message, "")], (CENTRE, BOTTOM))
+        _panel(canvas, [(message, "")], (CENTER, BOTTOM))
 
 
-def rows(controls: Controls, figures: Figures) -> list[tuple[str, str]]:
-    """Write the figures, and the least score shown, as names and values, in the order they are shown in."""
+def rows(controls: Controls, metrics: Metrics) -> list[tuple[str, str]]:
+    """Return metrics and score threshold as (name, value) rows, in display order."""
     return [
-        ("camera", f"{figures.camera_fps:.1f} fps"),
-        ("network", f"{figures.network_fps:.1f} fps"),
-        ("latency", "-" if figures.latency is None else f"{figures.latency * 1000:.0f} ms"),
-        ("dropped", f"{figures.dropped}"),
-        ("found", f"{figures.instances}"),
+        ("camera", f"{metrics.camera_fps:.1f} fps"),
+        ("network", f"{metrics.network_fps:.1f} fps"),
+        ("latency", "-" if metrics.latency is None else f"{metrics.latency * 1000:.0f} ms"),
+        ("dropped", f"{metrics.dropped}"),
+        ("instances", f"{metrics.instances}"),
         ("score", f">= {controls.threshold:.2f}"),
     ]
 
 
-def _draw_lights(canvas: Image, paused: bool, recorded: float | None) -> None:
-    """In the upper right corner: a red dot with the recording's time, two bars while paused."""
-    lights: list[tuple[_Sign, str]] = []
+def _draw_indicators(canvas: Image, paused: bool, recorded: float | None) -> None:
+    """Draw, in the upper right corner, a red dot with the recording time, and two bars while paused."""
+    indicators: list[tuple[_Icon, str]] = []
     if recorded is not None:
-        lights.append((_dot, clock(recorded)))
+        indicators.append((_dot, clock(recorded)))
     if paused:
-        lights.append((_bars, "paused"))
-    if not lights:
+        indicators.append((_bars, "paused"))
+    if not indicators:
         return
-    places = _panel(canvas, [(ROOM_FOR_SIGN, text) for _, text in lights], (RIGHT, TOP))
-    for (sign, _), (x, y, size) in zip(lights, places, strict=True):
-        sign(canvas, x, y, size)
+    places = _panel(canvas, [(ICON_SPACE, text) for _, text in indicators], (RIGHT, TOP))
+    for (icon, _), (x, y, size) in zip(indicators, places, strict=True):
+        icon(canvas, x, y, size)
 
 
 def clock(seconds: float) -> str:
-    """Write a time, 0 seconds or more, as 01:15, or 2:03:04 from an hour on."""
+    """Format a duration, 0 seconds or more, as 01:15, or as 2:03:04 from one hour on."""
     minutes, left = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{left:02d}" if hours else f"{minutes:02d}:{left:02d}"
@@ -162,69 +117,71 @@ def _bars(canvas: Image, x: int, y: int, size: int) -> None:
 
 
 @dataclass(frozen=True)
-class _Type:
-    """How large the text of a panel is at one size of letters, in pixels."""
+class _Layout:
+    """Dimensions in pixels of a panel's text at one font scale."""
 
     scale: float
-    rise: int
-    """Height of a capital; space around the text and between columns."""
+    cap_height: int
+    """Height of a capital letter; also the space around the text and between columns."""
     columns: tuple[int, int]
+    """Width of each column."""
     lines: int
 
     @property
-    def pitch(self) -> int:
-        """From one line to the next."""
-        return round(self.rise * 1.8)
+    def line_height(self) -> int:
+        """Distance from one line to the next."""
+        return round(self.cap_height * 1.8)
 
     @property
     def width(self) -> int:
-        return sum(self.columns) + self.rise * (3 if self.columns[1] else 2)
+        return sum(self.columns) + self.cap_height * (3 if self.columns[1] else 2)
 
     @property
     def height(self) -> int:
-        return self.lines * self.pitch + self.rise
+        return self.lines * self.line_height + self.cap_height
 
 
-def _set_type(rows: Sequence[tuple[str, str]], least: str, scale: float) -> _Type:
-    first = max(_length(name, scale) for name, _ in rows)
-    second = max(_length(value, scale) for _, value in [*rows, ("", least)])
-    rise = cv2.getTextSize("H", FONT, scale, 1)[0][1]
-    return _Type(scale, rise, (first, second), len(rows))
+def _measure(rows: Sequence[tuple[str, str]], reserve: str, scale: float) -> _Layout:
+    first = max(_text_width(name, scale) for name, _ in rows)
+    second = max(_text_width(value, scale) for _, value in [*rows, ("", reserve)])
+    cap_height = cv2.getTextSize("H", FONT, scale, 1)[0][1]
+    return _Layout(scale, cap_height, (first, second), len(rows))
 
 
-def _length(text: str, scale: float) -> int:
+def _text_width(text: str, scale: float) -> int:
     return cv2.getTextSize(text, FONT, scale, 1)[0][0] if text else 0
 
 
 def _panel(
-    canvas: Image, rows: Sequence[tuple[str, str]], anchor: tuple[float, float], least: str = ""
+    canvas: Image, rows: Sequence[tuple[str, str]], anchor: tuple[float, float], reserve: str = ""
 ) -> list[tuple[int, int, int]]:
-    """Write two columns on a darkened plate, the second at least as wide as the text `least`.
+    """Draw two columns of text on a darkened panel; the second is at least as wide as the text `reserve`.
 
-    `anchor` says how far to the right and down the plate lies, 0..1. Returns for each row its left end, the
-    top of its capitals, and their height.
+    `anchor` is the relative position (x, y) of the panel, 0 to 1. Returns (x, top of the capitals, height of
+    the capitals) for each row.
     """
     height, width = canvas.shape[:2]
-    kind = _set_type(rows, least, max(LEAST_SCALE, SCALE * height))
-    fit = min(1.0, width / kind.width, height / kind.height)
+    layout = _measure(rows, reserve, max(MIN_SCALE, SCALE * height))
+    fit = min(1.0, width / layout.width, height / layout.height)
     if fit < 1:
-        kind = _set_type(rows, least, kind.scale * fit)
-    left = _begin(width, kind.width, anchor[0], kind.rise)
-    top = _begin(height, kind.height, anchor[1], kind.rise)
-    plate = canvas[top : top + kind.height, left : left + kind.width]
-    cv2.convertScaleAbs(plate, dst=plate, alpha=SHADE)
+        layout = _measure(rows, reserve, layout.scale * fit)
+    cap, pitch = layout.cap_height, layout.line_height
+    left = _place(width, layout.width, anchor[0], cap)
+    top = _place(height, layout.height, anchor[1], cap)
+    panel = canvas[top : top + layout.height, left : left + layout.width]
+    cv2.convertScaleAbs(panel, dst=panel, alpha=PANEL_BRIGHTNESS)
     places = []
-    x = left + kind.rise
+    x = left + cap
     for line, (name, value) in enumerate(rows):
-        y = top + kind.rise // 2 + line * kind.pitch + (kind.pitch - kind.rise) // 2
-        for text, start in ((name, x), (value, x + kind.columns[0] + kind.rise)):
+        y = top + cap // 2 + line * pitch + (pitch - cap) // 2
+        for text, start in ((name, x), (value, x + layout.columns[0] + cap)):
             if text.strip():
-                base = (start, y + kind.rise)
-                cv2.putText(canvas, text, base, FONT, kind.scale, WHITE, 1, cv2.LINE_AA)
-        places.append((x, y + kind.rise // 6, kind.rise - kind.rise // 6))  # OpenCV measures generously
+                baseline = (start, y + cap)
+                cv2.putText(canvas, text, baseline, FONT, layout.scale, WHITE, 1, cv2.LINE_AA)
+        places.append((x, y + cap // 6, cap - cap // 6))  # OpenCV overestimates the height
     return places
 
 
-def _begin(room: int, size: int, share: float, margin: int) -> int:
-    """Where something of `size` begins in a `room` with a margin, so far, 0..1, from its beginning."""
-    return max(0, round(margin + (room - 2 * margin - size) * share))
+def _place(available: int, size: int, share: float, margin: int) -> int:
+    """Return the start of an interval of `size` within `available` minus margins; `share` 0 is the start."""
+    return max(0, round(margin + (available - 2 * margin - size) * share))

@@ -1,63 +1,66 @@
-"""A live session under its user's hands: drawn, shown, recorded, as the keys say."""
+"""Interactive live session: draw, show and record frames, controlled by keys."""
 
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol
 
 import numpy as np
 
 from live_seg.errors import SinkError
+from live_seg.pipeline.run import show
 from live_seg.pipeline.stats import Tally
 from live_seg.sinks.recorder import Recorder
-from live_seg.sinks.threaded import ThreadedSink
 from live_seg.types import Frame, Image, Instances, Sink
 from live_seg.ui.controls import Controls
-from live_seg.ui.hud import Figures, Message, Rate
+from live_seg.ui.hud import Message
+from live_seg.ui.metrics import Meter, Metrics
+from live_seg.ui.recording import Recording
 from live_seg.ui.snapshot import save_snapshot
 
 logger = logging.getLogger(__name__)
 
-LOOKS_UP_AFTER = 0.1
-"""Seconds after which a paused picture is drawn anew, when no key comes before: messages go by themselves."""
+PAUSED_REFRESH = 0.1
+"""Seconds between redraws while paused, unless a key is pressed earlier. Lets messages disappear in time."""
 
-SILENT_AFTER = 2.0
-"""Seconds without a new picture after which the last one is shown anew, and the user told so."""
+STALL_SECONDS = 2.0
+"""Seconds without a new frame after which the last one is shown again, with a message."""
 
 BACKDROP = 128
-"""Grey behind transparent pictures on the screen and in recordings."""
+"""Grey level behind transparent images on the screen and in recordings."""
 
 
 class Screen(Sink, Protocol):
-    """Where a session is shown and its keys are pressed: a window, or a page in browsers."""
+    """Display of a session that also receives its keys: a window, or a page in browsers."""
 
     def write(
         self,
         frame: Frame,
         image: Image,
         instances: Instances,
-        figures: Figures | None = None,
+        metrics: Metrics | None = None,
         message: str = "",
     ) -> bool:
-        """Show a picture, which stays as it is, with figures and message; press the keys that came.
+        """Show `image`, which must not change afterwards, with metrics and message; handle pressed keys.
 
-        False once the controls have ended.
+        Returns False once the controls have ended.
         """
 
     def wait(self, seconds: float) -> bool:
-        """Press the keys that come within `seconds`, up to the first. Returns as `write` does."""
+        """Wait up to `seconds` for a key and handle it. Returns False once the controls have ended."""
 
 
-class Session:
-    """Draws each frame, hands it to sinks and recorder, shows it, and does what `controls` want.
+class Session(Sink):
+    """Draw each frame, write it to sinks and recorder, show it, and act on `controls`.
 
-    `draw` takes a frame, its instances and the switches `labels`, `boxes` and `masks`. Snapshots go into the
-    folder it runs in. The recorder gets what is drawn, without figures and messages, in a thread of its own,
-    which `close` ends; `controls.recording` follows it when a recording begins or ends by itself. All else,
-    `screen` included, is used in the thread that calls.
+    `draw` takes a frame, its instances and the switches `labels`, `boxes` and `masks`. Snapshots are saved in
+    the current folder. The recorder gets the drawn image, without metrics and messages, in its own thread,
+    which `close` ends; `controls.recording` changes when it starts or stops by itself. Everything else,
+    including `screen`, is used in the calling thread only.
+
+    A session is the last sink of its own run loop: `show` passes it each drawn frame.
     """
 
     def __init__(
@@ -71,8 +74,8 @@ class Session:
     ) -> None:
         self._draw, self._controls, self._tally, self._screen = draw, controls, tally, screen
         self._message = Message()
-        self._measured = _Measured(tally)
-        self._recording = _Recording(recorder, controls, self._message) if recorder else None
+        self._meter = Meter(tally)
+        self._recording = Recording(recorder, controls, self._message) if recorder else None
         self._last: tuple[Frame, Instances] | None = None
         self._waiting_since = 0.0
 
@@ -83,200 +86,103 @@ class Session:
         *,
         limit: float = float("inf"),
     ) -> Iterator[Frame]:
-        """Show every frame until the results end, the user wants, or `limit` seconds of source time are over.
+        """Show all results until they end, the user quits, or `limit` seconds of source time have passed.
 
         Yields each frame shown. Raises SinkError.
         """
-        begun = time.monotonic()
+        return show(self._selected(results), self._drawn, [*sinks, self], self._tally, limit=limit)
+
+    def _selected(self, results: Iterator[tuple[Frame, Instances]]) -> Iterator[tuple[Frame, Instances]]:
+        """Yield each frame with the instances above the threshold; pause after it if a key said so."""
         for frame, found in results:
-            if frame.seconds >= limit:
-                return
-            picture, instances = self._drawn(frame, found)
-            wanted = [sink.write(frame, picture, instances) for sink in sinks]
-            if self._recording is not None:
-                self._recording.write(frame, _opaque(picture), instances)
-            self._measured.add(frame)
-            self._show(frame, picture, instances)
-            self._tally.shown(frame, instances, time.monotonic() - begun)
-            yield frame
+            yield frame, self._controls.select(found)
             if self._controls.paused:
-                self._stand_still(frame, found)
-            if self._controls.ended or not all(wanted):
+                self._pause(frame, found)
+            if self._controls.ended:
                 return
             self._last, self._waiting_since = (frame, found), time.monotonic()
 
+    def write(self, frame: Frame, image: Image, instances: Instances) -> bool:
+        """Record and show one drawn frame. Returns False once the controls have ended."""
+        if self._recording is not None:
+            self._recording.write(frame, _opaque(image), instances)
+        self._meter.add(frame)
+        self._display(frame, image, instances)
+        return not self._controls.ended
+
     def idle(self) -> bool:
-        """Serve the screen while no frame comes; for `session.run`. False once the user ended the session."""
+        """Update the screen while no frame arrives; pass it to `run`. Returns False once the user quit."""
         if self._screen is None:
             return not self._controls.ended
         silent = time.monotonic() - self._waiting_since
-        if self._last is not None and silent >= SILENT_AFTER:
-            self._measured.go_without()
-            self._show_again(*self._last, f"no picture for {silent:.0f} s, waiting")
+        if self._last is not None and silent >= STALL_SECONDS:
+            self._meter.stall()
+            self._display_again(*self._last, f"no frame for {silent:.0f} s, waiting")
         return self._screen.wait(0)
 
-    def close(self) -> None:
-        """End the recording. Raises SinkError when one failed: the session went on, but the file is lost."""
+    def close(self, complete: bool = True) -> None:  # noqa: ARG002
+        """End the recording. Raises SinkError when a recording failed during the session."""
         if self._recording is not None:
             self._recording.close()
-
-    def __enter__(self) -> Self:
-        """Use in a `with` block."""
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close. An earlier error is never hidden by a recording that failed, which was told already."""
+        """Close. A failed recording, which has been reported already, does not replace an earlier error."""
         try:
             self.close()
         except SinkError:
             if kind is None:
                 raise
 
-    def _drawn(self, frame: Frame, found: Instances) -> tuple[Image, Instances]:
-        instances = self._controls.chosen(found)
+    def _drawn(self, frame: Frame, instances: Instances) -> Image:
         switches = {name: getattr(self._controls, name) for name in ("labels", "boxes", "masks")}
-        return self._draw(frame, instances, **switches), instances
+        return self._draw(frame, instances, **switches)
 
-    def _show(self, frame: Frame, picture: Image, instances: Instances, otherwise: str = "") -> None:
-        """Show the picture with figures and a message, `otherwise` if none; save it if a key said so."""
+    def _display(self, frame: Frame, image: Image, instances: Instances, default_message: str = "") -> None:
+        """Show a drawn frame with metrics and the current or default message; save a requested snapshot."""
         now = time.monotonic()
         if self._controls.take_snapshot():
-            self._message.say(_saved(frame, picture), now)
+            self._message.show(_save_snapshot(frame, image), now)
         if self._screen is not None:
             begun = self._recording.begun if self._recording else None
-            figures = self._measured.figures(len(instances), None if begun is None else frame.seconds - begun)
-            message = self._message.at(now) or otherwise
-            self._screen.write(frame, _opaque(picture), instances, figures, message)
+            metrics = self._meter.metrics(len(instances), None if begun is None else frame.seconds - begun)
+            message = self._message.at(now) or default_message
+            self._screen.write(frame, _opaque(image), instances, metrics, message)
 
-    def _show_again(self, frame: Frame, found: Instances, message: str = "") -> None:
-        """Show a frame as the keys want it by now."""
+    def _display_again(self, frame: Frame, found: Instances, default_message: str = "") -> None:
+        """Show a frame again, drawn with the current controls."""
         if self._recording is not None:
-            self._recording.follow(frame)
-        self._show(frame, *self._drawn(frame, found), message)
+            self._recording.update(frame)
+        instances = self._controls.select(found)
+        self._display(frame, self._drawn(frame, instances), instances, default_message)
 
-    def _stand_still(self, frame: Frame, found: Instances) -> None:
-        """Show `frame` until the user goes on or ends; the keys work on it."""
+    def _pause(self, frame: Frame, found: Instances) -> None:
+        """Show `frame` and handle keys until the user resumes or quits."""
         since = time.monotonic()
         if self._recording is not None:
             self._recording.pause()
         while self._screen is not None and self._controls.paused and not self._controls.ended:
-            self._show_again(frame, found)
-            self._screen.wait(LOOKS_UP_AFTER)
+            self._display_again(frame, found)
+            self._screen.wait(PAUSED_REFRESH)
         if self._recording is not None:
             self._recording.resume(time.monotonic() - since)
-        self._measured.begin_anew()
+        self._meter.reset()
 
 
-class _Recording:
-    """A recorder in the background, told what the keys want; says how it goes."""
-
-    def __init__(self, recorder: Recorder, controls: Controls, message: Message) -> None:
-        self._recorder, self._controls, self._message = recorder, controls, message
-        self._background = ThreadedSink(recorder)
-        self._wanted = False
-        self._asked = self._answered = 0  # keys for recording handed on, and those the recorder has heard
-        self._failures = 0
-        self.begun: float | None = None
-        """Seconds of the frame that the recording began with, later by the pauses since; None for none."""
-
-    def write(self, frame: Frame, picture: Image, instances: Instances) -> None:
-        self.follow(frame)
-        self._background.write(frame, picture, instances)
-
-    def follow(self, frame: Frame) -> None:
-        """Hand on what a key said, or else let the controls say what the recorder does by itself."""
-        if self._controls.recording != self._wanted:
-            self._wanted = self._controls.recording
-            self._asked += 1
-            self._background.call(partial(self._switch, self._wanted))
-        elif self._asked == self._answered:
-            self._wanted = self._controls.recording = self._recorder.status.state == "recording"
-        if len(self._recorder.failures) > self._failures:
-            self._failures = len(self._recorder.failures)
-            self._message.say("the recording failed", time.monotonic())
-        if not self._wanted:
-            self.begun = None
-        elif self.begun is None:
-            self.begun = frame.seconds
-
-    def _switch(self, wanted: bool) -> None:
-        """Runs in the recorder's thread."""
-        (self._recorder.start if wanted else self._recorder.stop)()
-        self._answered += 1
-
-    def pause(self) -> None:
-        self._background.call(self._recorder.pause)
-
-    def resume(self, after: float) -> None:
-        """Go on `after` so many seconds."""
-        self._background.call(self._recorder.resume)
-        if self.begun is not None:
-            self.begun += after
-
-    def close(self) -> None:
-        """Complete the file. Raises SinkError when this or an earlier recording failed."""
-        self._background.close()
-        if self._background.dropped:
-            message = "The recording lacks %d frames: its encoder was too slow for the source."
-            logger.warning(message, self._background.dropped)
-        if self._recorder.failures:
-            raise SinkError(f"A recording failed: {self._recorder.failures[-1]}")
-
-
-class _Measured:
-    """What is measured while frames are shown."""
-
-    def __init__(self, tally: Tally) -> None:
-        self._tally = tally
-        self.begin_anew()
-
-    def begin_anew(self) -> None:
-        """Forget the rates: frames that came during a pause do not count."""
-        self._camera, self._network = Rate(), Rate()
-        self._index: int | None = None
-        self._segmented = self._tally.segmented
-
-    def add(self, frame: Frame) -> None:
-        """Count the frames that came and were segmented until `frame`, the newest."""
-        self._now, self._without = time.monotonic(), False
-        before = frame.index - 1 if self._index is None else self._index
-        for _ in range(frame.index - before):
-            self._camera.add(self._now)
-        for _ in range(self._tally.segmented - self._segmented):
-            self._network.add(self._now)
-        self._index, self._segmented = frame.index, self._tally.segmented
-
-    def go_without(self) -> None:
-        """Let time pass without a frame: the rates fall, and nothing is late."""
-        self._now, self._without = time.monotonic(), True
-
-    def figures(self, found: int, recorded: float | None) -> Figures:
-        """As they were when the last frame was added, or did not come, for `found` instances."""
-        return Figures(
-            camera_fps=self._camera.per_second(self._now),
-            network_fps=self._network.per_second(self._now),
-            latency=None if self._without or not self._tally.latency.count else self._tally.latency.last,
-            instances=found,
-            dropped=self._tally.dropped,
-            recorded=recorded,
-        )
-
-
-def _saved(frame: Frame, picture: Image) -> str:
-    """Save a snapshot; returns what to tell of it."""
+def _save_snapshot(frame: Frame, image: Image) -> str:
+    """Save a snapshot in the current folder. Return the message for the user."""
     try:
-        plain, _ = save_snapshot(frame, picture, Path())
-    except SinkError as error:  # the session is worth more than a snapshot
+        plain, _ = save_snapshot(frame, image, Path())
+    except SinkError as error:  # a failed snapshot should not end the session
         logger.warning("%s", error)
-        return "the snapshot failed"
+        return "snapshot failed"
     return f"saved {plain.name}"
 
 
-def _opaque(picture: Image) -> Image:
-    """Put a transparent picture on grey, (H, W, 3); another one stays."""
-    if picture.shape[2] == 3:
-        return picture
-    share = picture[..., 3:].astype(np.float32) / 255
-    return np.asarray(np.rint(picture[..., :3] * share + BACKDROP * (1 - share)), np.uint8)
+def _opaque(image: Image) -> Image:
+    """Blend an image with alpha, (H, W, 4), onto grey, (H, W, 3). Return other images unchanged."""
+    if image.shape[2] == 3:
+        return image
+    alpha = image[..., 3:].astype(np.float32) / 255
+    return np.asarray(np.rint(image[..., :3] * alpha + BACKDROP * (1 - alpha)), np.uint8)

@@ -1,4 +1,4 @@
-"""One picture of a session, saved as it came and as it was drawn."""
+"""Snapshots: one frame of a session, with and without annotations, as image files."""
 
 import itertools
 from datetime import datetime
@@ -11,11 +11,11 @@ from live_seg.types import Frame, Image, Instances
 def save_snapshot(
     frame: Frame, drawn: Image, folder: Path, when: datetime | None = None
 ) -> tuple[Path, Path]:
-    """Save `frame`'s own picture and the `drawn` one as PNG files in `folder`; return their names.
+    """Save the image of `frame` and its `drawn` version as PNG files in `folder`. Return both paths.
 
-    They are called live-seg_DATE-TIME.png and live-seg_DATE-TIME_masks.png after `when`, by default now, with
-    a number where one of these exists: no file is overwritten. Both pictures are (H, W, 3) uint8, BGR.
-    Raises SinkError when they cannot be written.
+    The names are live-seg_DATE-TIME.png and live-seg_DATE-TIME_masks.png, with the time `when`, by default
+    now, and a number if one of the files exists: nothing is overwritten. Both images
+    are (H, W, 3) uint8 BGR. Raises SinkError when a file cannot be written.
     """
     stem = f"live-seg_{when or datetime.now().astimezone():%Y%m%d-%H%M%S}"
     for number in itertools.count(1):

@@ -1,4 +1,4 @@
-"""The window on the screen: shows the drawn pictures, hands on the keys."""
+"""Desktop window: shows drawn frames and receives keys."""
 
 import os
 import re
@@ -11,33 +11,35 @@ import cv2
 from live_seg.errors import SinkError
 from live_seg.types import Frame, Image, Instances, Sink
 from live_seg.ui.controls import ESCAPE, Controls
-from live_seg.ui.hud import Figures, draw_hud
+from live_seg.ui.hud import draw_hud
+from live_seg.ui.metrics import Metrics
 
-KIND = cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL
-"""Resizable, and without the tool bar, whose text OpenCV's Qt lacks fonts for and complains on stderr."""
+WINDOW_FLAGS = cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL
+"""Resizable, without the tool bar: OpenCV's Qt has no fonts for its text and prints warnings to stderr."""
 
-LARGEST_WINDOW = (1280, 720)
-"""Width and height a new window is shrunk to fit, so that it and its frame fit a laptop's screen."""
+MAX_INITIAL_SIZE = (1280, 720)
+"""Largest initial (width, height) of a window, so that it fits a laptop screen together with its frame."""
 
-WITHOUT_WINDOW = (
-    "Write to a file instead (video -o without --show), or watch in a browser (webcam --show web)."
+ALTERNATIVES = (
+    "Write to a file instead (live-seg video -o OUT.mp4), or watch in a browser (live-seg webcam --show web)."
 )
-"""The way out where no window can be shown."""
+"""Advice of the errors raised when no window can be shown."""
 
-NAMED_KEYS = {0xFF1B: ESCAPE, 0xFFAB: "+", 0xFFAD: "-"}
-"""X11's codes of Esc, and of + and - on the number pad (`keysymdef.h`)."""
+X11_KEYS = {0xFF1B: ESCAPE, 0xFFAB: "+", 0xFFAD: "-"}
+"""X11 key codes of Esc, and of + and - on the numeric keypad (`keysymdef.h`)."""
 
-SERVER_SECONDS = 5.0
-"""How long a display, maybe on another machine, may take to answer."""
+CONNECT_TIMEOUT = 5.0
+"""Seconds that a display, possibly on another machine, may take to accept a connection."""
 
 
 class Window(Sink):
-    """A window that shows the drawn pictures and hands its keys to `controls`.
+    """Window that shows drawn frames and passes its keys to `controls`. The close button ends them, too.
 
-    Its close button ends them, as the keys for it do. Make and use it on the main thread only: macOS allows
-    windows nowhere else. Of the keys pressed between two calls of `write` or `wait` the window system keeps
-    the last alone: call one of them at least 20 times a second.
-    Raises SinkError at once when there is no display or OpenCV was built without windows.
+    Create and use it on the main thread only; macOS does not allow windows elsewhere. The window system keeps
+    only the last key pressed between two calls of `write` or `wait`: call one of them at least 20 times a
+    second. On Linux this sets the environment variable QT_QPA_PLATFORM (see `_check_display`).
+
+    The constructor raises SinkError when there is no display or OpenCV was built without window support.
     """
 
     def __init__(self, title: str = "live-seg", controls: Controls | None = None) -> None:
@@ -47,12 +49,12 @@ class Window(Sink):
         if sys.platform == "linux":
             _check_display()
         try:
-            cv2.namedWindow(title, KIND)
+            cv2.namedWindow(title, WINDOW_FLAGS)
             cv2.destroyWindow(title)
         except cv2.error as error:
             raise SinkError(
                 "This OpenCV cannot show windows. Install opencv-python instead of opencv-python-headless. "
-                f"{WITHOUT_WINDOW}"
+                f"{ALTERNATIVES}"
             ) from error
 
     def write(
@@ -60,50 +62,50 @@ class Window(Sink):
         frame: Frame,  # noqa: ARG002
         image: Image,
         instances: Instances,  # noqa: ARG002
-        figures: Figures | None = None,
+        metrics: Metrics | None = None,
         message: str = "",
     ) -> bool:
-        """Show one picture, with what the controls want over it where there are `figures`.
+        """Show one image, with the overlay if `metrics` are given. Handle pressed keys.
 
-        False once the controls have ended, by a key or by the close button.
+        Returns False once the controls have ended, by a key or by the close button.
         """
         if self._controls.ended:
             return False
-        if figures is not None:
+        if metrics is not None:
             image = image.copy()
-            draw_hud(image, self._controls, figures, message)
+            draw_hud(image, self._controls, metrics, message)
         if not self._open:
-            self._show(image)
+            self._open_window(image)
         cv2.imshow(self._title, image)
-        return self._serve(milliseconds=1)
+        return self._handle_events(milliseconds=1)
 
     def wait(self, seconds: float) -> bool:
-        """Let the window live for `seconds` without a new picture, or until a key came.
+        """Handle window events for `seconds`, or until a key was pressed.
 
-        Returns as `write` does. Sleeps in the window system; a window not yet shown only lets time pass.
+        Returns False once the controls have ended. Before the first image, this only sleeps.
         """
         if not self._open:
             time.sleep(seconds)
             return not self._controls.ended
-        return self._serve(milliseconds=max(1, round(seconds * 1000)))
+        return self._handle_events(milliseconds=max(1, round(seconds * 1000)))
 
     def close(self, complete: bool = True) -> None:  # noqa: ARG002
-        """Take the window off the screen."""
+        """Close the window."""
         self._controls.ended = True
         if self._open and self._visible():
             cv2.destroyWindow(self._title)
-            cv2.waitKey(1)  # the window system is only served in here
+            cv2.waitKey(1)  # handles the window events
         self._open = False
 
-    def _show(self, image: Image) -> None:
+    def _open_window(self, image: Image) -> None:
         height, width = image.shape[:2]
-        shrink = min(1.0, LARGEST_WINDOW[0] / width, LARGEST_WINDOW[1] / height)
-        cv2.namedWindow(self._title, KIND)
+        shrink = min(1.0, MAX_INITIAL_SIZE[0] / width, MAX_INITIAL_SIZE[1] / height)
+        cv2.namedWindow(self._title, WINDOW_FLAGS)
         cv2.resizeWindow(self._title, max(round(width * shrink), 1), max(round(height * shrink), 1))
         self._open = True
 
-    def _serve(self, milliseconds: int) -> bool:
-        """Let the window system work so long, or until a key comes; hand on that key and those behind it."""
+    def _handle_events(self, milliseconds: int) -> bool:
+        """Handle window events until the time is over or a key arrives; apply all waiting keys."""
         while (code := cv2.waitKeyEx(milliseconds)) != -1:
             self._controls.press(_character(code))
             milliseconds = 1
@@ -119,43 +121,44 @@ class Window(Sink):
 
 
 def _character(code: int) -> str:
-    """The character of a key, as `cv2.waitKeyEx` tells it; empty for arrows and the like.
+    """Return the character for a key code of `cv2.waitKeyEx`; empty for arrow and function keys.
 
-    GTK adds Shift, Num Lock and their like above the low 16 bits. `cv2.waitKey` cuts to 8, which makes Q, R
-    and S of the left, up and right arrow.
+    GTK stores modifiers such as Shift and Num Lock above the low 16 bits. `cv2.waitKey` keeps only 8 bits,
+    which turns the left, up and right arrow into Q, R and S.
     """
     code &= 0xFFFF
-    return NAMED_KEYS.get(code) or (chr(code) if code < 256 else "")
+    return X11_KEYS.get(code) or (chr(code) if code < 256 else "")
 
 
 def _check_display() -> None:
-    """Ask for an X server (XWayland is one) before OpenCV's Qt does, which ends the whole process without.
+    """Raise SinkError unless an X server (XWayland included) is reachable, and make Qt use X11.
 
-    Qt is told to use X, too: it has nothing else in OpenCV's wheels, and ends the process when asked for it.
+    Without a server, or with another platform in QT_QPA_PLATFORM, the Qt of OpenCV's wheels would abort the
+    process; it supports X11 only.
     """
     display = os.environ.get("DISPLAY", "")
     found = re.fullmatch(r"(?:unix)?([^:]*|\[.*\]):(\d+)(?:\.\d+)?", display)
-    if not display or (found and not _answers(found[1], int(found[2]))):
-        unreachable = f"on {display}: no X server answers" if display else "to show a window on"
-        raise SinkError(f"There is no display {unreachable}. {WITHOUT_WINDOW}")
+    if not display or (found and not _responds(found[1], int(found[2]))):
+        reason = f"no X server responds on {display}" if display else "there is no display"
+        raise SinkError(f"Cannot show a window: {reason}. {ALTERNATIVES}")
     os.environ["QT_QPA_PLATFORM"] = "xcb"
 
 
-def _answers(host: str, number: int) -> bool:
-    """Whether something listens where X server `number` does; an empty `host` is this machine (`X(7)`)."""
+def _responds(host: str, number: int) -> bool:
+    """Return whether X server `number` accepts connections; an empty `host` is this machine (see `X(7)`)."""
     path = f"/tmp/.X11-unix/X{number}"
     places = [host] if host else [path, f"\0{path}"]
-    return any(_listens(place, 6000 + number) for place in places)
+    return any(_accepts(place, 6000 + number) for place in places)
 
 
-def _listens(place: str, port: int) -> bool:
-    """Whether a socket file, or a host at `port`, accepts a connection."""
+def _accepts(place: str, port: int) -> bool:
+    """Return whether a socket file, or a host at `port`, accepts a connection."""
     try:
         if "/" not in place:
-            socket.create_connection((place, port), timeout=SERVER_SECONDS).close()
+            socket.create_connection((place, port), timeout=CONNECT_TIMEOUT).close()
         else:
             with socket.socket(socket.AF_UNIX) as client:
-                client.settimeout(SERVER_SECONDS)
+                client.settimeout(CONNECT_TIMEOUT)
                 client.connect(place)
     except OSError:
         return False

@@ -1,6 +1,6 @@
-"""A small web server for one page: its live picture, its figures, its keys; and who may see them.
+"""Web server for one page with live images, metrics and keys, and its access control.
 
-Feed --newest thing--> Channel per viewer --> one handler thread per connection --> browser
+Feed --newest item--> Channel per connection --> one handler thread per connection --> browser
 """
 
 import contextlib
@@ -24,21 +24,21 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-ENDS_WITHIN = 0.1
-"""Seconds after which the thread that takes callers in sees that it shall end."""
+POLL_INTERVAL = 0.1
+"""Seconds between checks of the accepting thread whether the server is closing."""
 
-PATIENCE = 10.0
-"""Seconds that a browser may leave a connection unread, or say nothing on it, before it is given up."""
+IDLE_TIMEOUT = 10.0
+"""Seconds after which a connection is closed if the browser neither reads nor sends anything."""
 
-MOST_UNREAD = 256 * 1024
-"""Bytes of pictures on their way to one browser, about three of 720p: what waits longer is no longer live."""
+SEND_BUFFER = 256 * 1024
+"""Send buffer of a connection in bytes, about three 720p frames. A larger one would add latency."""
 
-LONGEST_KEY = 4
-"""Bytes of one character in UTF-8."""
+MAX_KEY_BYTES = 4
+"""Length of the longest character in UTF-8."""
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-"""Names of this machine that no other machine can take. A site that lets its own name point to this machine
-(DNS rebinding) is told apart by them: the browser sends the name it was asked for."""
+"""Host names that always refer to this machine. Requests with another Host header are refused, which prevents
+DNS rebinding: a foreign site whose name resolves to this machine."""
 
 HEADERS = {
     "Cache-Control": "no-store",
@@ -49,11 +49,11 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-"""Sent with everything: nothing is kept, and no other site may load, frame or learn of it."""
+"""Headers of every response: no caching, and no access by other sites."""
 
 
 class Feed(Generic[T]):
-    """The newest of a row of things, for any number of watchers, none of whom holds up the one who puts."""
+    """Broadcast of the newest item to any number of watchers. A slow watcher never blocks `put`."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -61,31 +61,31 @@ class Feed(Generic[T]):
         self._newest: list[T] = []
         self._closed = False
 
-    def put(self, thing: T) -> None:
-        """Hand `thing` to all who watch; what a slow one has not taken yet is dropped for it."""
+    def put(self, item: T) -> None:
+        """Send `item` to all watchers; it replaces an item that a watcher has not taken yet."""
         with self._lock:
-            self._newest = [thing]
+            self._newest = [item]
             for watcher in self._watchers:
-                watcher.put(thing)
+                watcher.put(item)
 
     def watch(self) -> Generator[T]:
-        """Yield the newest thing, if there is one, and those to come that there is time for; until closed."""
+        """Yield the newest item, if any, then later ones. Skip items while the caller is busy."""
         channel: Channel[T] = Channel(1, drop_oldest=True)
         with self._lock:
             if self._closed:
                 return
             self._watchers.add(channel)
-            for thing in self._newest:
-                channel.put(thing)
+            for item in self._newest:
+                channel.put(item)
         try:
-            while things := channel.take():
-                yield from things
+            while items := channel.take():
+                yield from items
         finally:
             with self._lock:
                 self._watchers.discard(channel)
 
     def close(self) -> None:
-        """Send all watchers away."""
+        """End the iteration of all watchers."""
         with self._lock:
             self._closed = True
             for watcher in self._watchers:
@@ -94,32 +94,32 @@ class Feed(Generic[T]):
 
 @dataclass(frozen=True)
 class Site:
-    """What is served, and to whom."""
+    """Content of the page, its feeds, and who may access it."""
 
     html: str
     """The page."""
     characters: str
-    """The keys it may send."""
+    """Characters that it may send as keys."""
     token: str = ""
-    """Part of every address, so that only those who were told it may watch; empty: only LOOPBACK may."""
-    pictures: Feed[Callable[[], bytes]] = field(default_factory=Feed)
-    """Each makes its JPEG when called."""
-    figures: Feed[str] = field(default_factory=Feed)
-    """Each as JSON, in one line."""
+    """Secret first part of every path. If empty, only LOOPBACK host names are accepted."""
+    images: Feed[Callable[[], bytes]] = field(default_factory=Feed)
+    """Functions that return a JPEG."""
+    states: Feed[str] = field(default_factory=Feed)
+    """Metrics, message and controls as one line of JSON."""
     keys: SimpleQueue[str] = field(default_factory=SimpleQueue)
-    """Pressed and not yet acted on."""
+    """Pressed keys that have not been handled yet."""
 
     @property
     def root(self) -> str:
-        """The path of the page."""
+        """Path of the page."""
         return f"/{self.token}/" if self.token else "/"
 
 
 class Server(ThreadingMixIn, TCPServer):
-    """Serves `site` at (host, port), port 0 for any free one, from the start on until `close`.
+    """Serve `site` at (host, port) until `close`. Port 0 selects any free port.
 
-    One thread takes callers in, and each has a thread of its own. Raises OSError for an address that cannot
-    be had.
+    One thread accepts connections, and each connection has a thread of its own. Raises OSError when the
+    address is not available.
     """
 
     allow_reuse_address = True
@@ -127,11 +127,11 @@ class Server(ThreadingMixIn, TCPServer):
 
     def __init__(self, site: Site, host: str, port: int) -> None:
         self.site = site
-        self._callers: set[Any] = set()
+        self._connections: set[Any] = set()
         self._lock = Lock()
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         super().__init__((host, port), _Handler)
-        self._thread = Thread(target=self.serve_forever, args=(ENDS_WITHIN,), name="web page")
+        self._thread = Thread(target=self.serve_forever, args=(POLL_INTERVAL,), name="web page")
         try:
             self._thread.start()
         except BaseException:
@@ -140,43 +140,43 @@ class Server(ThreadingMixIn, TCPServer):
 
     @property
     def port(self) -> int:
-        """The port that it listens on."""
+        """Port on which the server listens."""
         return int(self.socket.getsockname()[1])
 
     def close(self) -> None:
-        """Hang up on everybody, and wait for the threads. May be repeated."""
+        """Disconnect all browsers and wait for the threads. May be called repeatedly."""
         self.shutdown()
         self._thread.join()
-        self.site.pictures.close()
-        self.site.figures.close()
+        self.site.images.close()
+        self.site.states.close()
         with self._lock:
-            for caller in self._callers:
-                with contextlib.suppress(OSError):  # hung up already
-                    caller.shutdown(socket.SHUT_RDWR)
+            for connection in self._connections:
+                with contextlib.suppress(OSError):  # disconnected already
+                    connection.shutdown(socket.SHUT_RDWR)
         self.server_close()
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Remember the caller, and serve it in a thread."""
+        """Register the connection and serve it in a thread."""
         with self._lock:
-            self._callers.add(request)
+            self._connections.add(request)
         super().process_request(request, client_address)
 
     def shutdown_request(self, request: Any) -> None:
-        """Hang up on a caller, and forget it."""
+        """Close a connection and unregister it."""
         with self._lock:
-            self._callers.discard(request)
+            self._connections.discard(request)
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
-        """Log what went wrong with one caller; that it hung up is nothing wrong."""
+        """Log an error of one connection. A disconnect is not an error."""
         if not isinstance(sys.exception(), OSError):
-            logger.error("The web page failed for a caller.", exc_info=True)
+            logger.error("A request to the web page failed.", exc_info=True)
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """One request of a browser."""
+    """Handler of one connection."""
 
-    timeout = PATIENCE
+    timeout = IDLE_TIMEOUT
     disable_nagle_algorithm = True
 
     def __init__(self, request: Any, client_address: Any, server: BaseServer) -> None:
@@ -185,8 +185,8 @@ class _Handler(BaseHTTPRequestHandler):
         super().__init__(request, client_address, server)
 
     def do_GET(self) -> None:
-        """Send the page, the live picture as MJPEG, or the figures as server-sent events."""
-        pages = {"": self._send_page, "picture": self._stream_pictures, "figures": self._stream_figures}
+        """Send the page, the images as MJPEG, or the states as server-sent events."""
+        pages = {"": self._send_page, "images": self._stream_images, "states": self._stream_states}
         path = self._path()
         if path in pages:
             pages[path]()
@@ -194,29 +194,29 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_error(HTTPStatus.METHOD_NOT_ALLOWED if path == "key" else HTTPStatus.NOT_FOUND)
 
     def do_POST(self) -> None:
-        """Take the key that somebody pressed on the page: one character in UTF-8, POSTed by it to `key`."""
+        """Receive a key pressed on the page: one character in UTF-8, posted to `key`."""
         path = self._path()
         if path is None:
             return
         if _host(self.headers["Origin"]) != _host(f"//{self.headers['Host']}"):
-            self.send_error(HTTPStatus.FORBIDDEN, "Keys are taken from this page alone")
+            self.send_error(HTTPStatus.FORBIDDEN, "Keys are accepted from this page only")
         elif path != "key":
             self.send_error(HTTPStatus.NOT_FOUND)
         elif (key := self._key()) is None:
-            self.send_error(HTTPStatus.BAD_REQUEST, "There is no such key")
+            self.send_error(HTTPStatus.BAD_REQUEST, "Unknown key")
         else:
             self._site.keys.put(key)
             self.send_response(HTTPStatus.NO_CONTENT)
             self.end_headers()
 
     def _path(self) -> str | None:
-        """What is asked for, below the page's root; None, with a refusal sent, where it may not be had."""
+        """Return the requested path relative to the page, or None after refusing access."""
         site, path = self._site, self.path.partition("?")[0]
         given, rest = path[: len(site.root)], path[len(site.root) :]
         if not hmac.compare_digest(given.encode(), site.root.encode()):
-            refused = "Open the address that live-seg told, all of it" if site.token else "No such page"
+            refused = "Use the full URL printed by live-seg" if site.token else "No such page"
         elif not site.token and (_host(f"//{self.headers['Host']}") or ("",))[0] not in LOOPBACK:
-            refused = "Open it as 127.0.0.1 or localhost"
+            refused = "Use the host name 127.0.0.1 or localhost"
         else:
             return rest
         self.send_error(HTTPStatus.FORBIDDEN, refused)
@@ -224,7 +224,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _key(self) -> str | None:
         length = self.headers.get("Content-Length", "")
-        if not (length.isdecimal() and 0 < int(length) <= LONGEST_KEY):
+        if not (length.isdecimal() and 0 < int(length) <= MAX_KEY_BYTES):
             return None
         key = self.rfile.read(int(length)).decode(errors="replace")
         return key if len(key) == 1 and key in self._site.characters else None
@@ -233,22 +233,22 @@ class _Handler(BaseHTTPRequestHandler):
         self._begin("text/html; charset=utf-8")
         self.wfile.write(self._site.html.encode())
 
-    def _stream_pictures(self) -> None:
-        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MOST_UNREAD)
-        self._begin("multipart/x-mixed-replace; boundary=picture")
-        self.wfile.write(b"--picture\r\n")
-        with contextlib.closing(self._site.pictures.watch()) as pictures:
-            for encoded in pictures:
-                jpeg = encoded()
+    def _stream_images(self) -> None:
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+        self._begin("multipart/x-mixed-replace; boundary=frame")
+        self.wfile.write(b"--frame\r\n")
+        with contextlib.closing(self._site.images.watch()) as images:
+            for encode in images:
+                jpeg = encode()
                 head = f"Content-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
-                # The next boundary at once: Chromium shows a picture when it sees that, not before.
-                self.wfile.write(head.encode() + jpeg + b"\r\n--picture\r\n")
+                # Send the next boundary at once: Chromium shows an image only after it.
+                self.wfile.write(head.encode() + jpeg + b"\r\n--frame\r\n")
 
-    def _stream_figures(self) -> None:
+    def _stream_states(self) -> None:
         self._begin("text/event-stream")
-        with contextlib.closing(self._site.figures.watch()) as figures:
-            for told in figures:
-                self.wfile.write(f"data: {told}\n\n".encode())
+        with contextlib.closing(self._site.states.watch()) as states:
+            for state in states:
+                self.wfile.write(f"data: {state}\n\n".encode())
 
     def _begin(self, kind: str) -> None:
         self.send_response(HTTPStatus.OK)
@@ -256,23 +256,23 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def end_headers(self) -> None:
-        """End the headers of any answer with those that every one has."""
+        """Add HEADERS to every response."""
         for name, value in HEADERS.items():
             self.send_header(name, value)
         super().end_headers()
 
     def version_string(self) -> str:
-        """Name the server, without the versions of what it is made of."""
+        """Return the server name, without version numbers."""
         return "live-seg"
 
     def log_message(self, *_: object) -> None:
-        """Write no log: the addresses in it would hold the token."""
+        """Suppress the request log, which would contain the token."""
 
 
 def _host(url: str | None) -> tuple[str | None, int | None] | None:
-    """The lower-case name and the port in an address; None where it is none."""
+    """Return the lower-case host name and the port of a URL, or None if it has none."""
     try:
         parts = urlsplit(url or "")
         return (parts.hostname, parts.port) if parts.netloc else None
-    except ValueError:  # a port that is no number, brackets left open
+    except ValueError:  # port not a number, unbalanced brackets
         return None
