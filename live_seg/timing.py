@@ -3,6 +3,19 @@
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Literal, get_args
+
+InputStage = Literal["decode", "prepare"]
+NetworkStage = Literal["trunk", "proposals", "suppression", "heads", "masks"]
+OutputStage = Literal["to pixels", "track", "draw", "encode"]
+
+Stage = InputStage | NetworkStage | OutputStage
+"""Name of a stage. An engine times those network stages that it can separate."""
+
+BEFORE: tuple[str, ...] = get_args(InputStage)
+"""Stages before the network, in processing order."""
+AFTER: tuple[str, ...] = get_args(OutputStage)
+"""Stages after the network, in processing order."""
 
 _NOTHING = nullcontext()
 
@@ -10,7 +23,7 @@ _NOTHING = nullcontext()
 class Timer:
     """No-op timer: `with timer("trunk"): ...` does nothing."""
 
-    def __call__(self, stage: str) -> AbstractContextManager[None]:  # noqa: ARG002
+    def __call__(self, stage: Stage) -> AbstractContextManager[None]:  # noqa: ARG002
         """Return a context manager that does nothing."""
         return _NOTHING
 
@@ -22,7 +35,7 @@ class StageTimer(Timer):
         self._seconds: dict[str, float] = {}
 
     @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
+    def __call__(self, stage: Stage) -> Iterator[None]:
         """Return a context manager that adds its duration to `stage`, unless an exception is raised in it."""
         begun = time.perf_counter()
         yield

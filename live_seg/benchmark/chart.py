@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from live_seg.benchmark.measurement import AFTER, BEFORE, Measurement
+from live_seg.benchmark.measurement import Measurement
 from live_seg.files import replacing
+from live_seg.timing import AFTER, BEFORE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

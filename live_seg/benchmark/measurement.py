@@ -6,15 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from live_seg.timing import AFTER, BEFORE
+
 Seconds = NDArray[np.float64]
 """(F,): one duration per frame, in seconds."""
 
 Lap = dict[str, float]
 """Seconds per stage, of one frame."""
-
-BEFORE = ("decode", "prepare")
-AFTER = ("to pixels", "track", "draw", "encode")
-"""Stages before and after the network. All other stages are parts of the network, named by its engine."""
 
 
 @dataclass(frozen=True, eq=False)
