@@ -14,7 +14,7 @@ test: $(READY)
 test-all: $(READY)
 	$(BIN)/pytest -m '' --cov
 
-# Without fused multiply-add, which rounds otherwise than TensorFlow where a box ends at the picture's edge.
+# Without fused multiply-add, which rounds differently from TensorFlow where a box ends at the edge of the image.
 test-jax: $(READY)
 	KERAS_BACKEND=jax XLA_FLAGS=--xla_cpu_max_isa=AVX $(BIN)/pytest -k 'not openvino' \
 		tests/test_boxes.py tests/test_ops.py tests/test_model.py tests/test_parity.py
