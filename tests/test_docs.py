@@ -13,6 +13,7 @@ from packaging.requirements import Requirement
 
 import live_seg
 from live_seg.cli.main import app
+from tests.test_house import FLOORS
 
 ROOT = Path(live_seg.__file__).parents[1]
 PAGES = {
@@ -100,6 +101,12 @@ def test_the_newest_section_of_the_changelog_is_this_version_or_the_next() -> No
     assert len(sections) == len(re.findall("^## ", changelog, re.MULTILINE))
     released = [version for version, date in sections if date != "unreleased"]
     assert live_seg.__version__ in (released[0], sections[0][0])
+
+
+def test_the_documented_layers_are_those_that_imports_follow() -> None:
+    section = PAGES["docs/how-it-works.md"].partition("## Layers of the code")[2]
+    rows = section.split("```")[1].removeprefix("text").strip().splitlines()
+    assert [set(row.split()) for row in reversed(rows)] == list(FLOORS)
 
 
 def normalized(name: str) -> str:
