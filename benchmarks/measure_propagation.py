@@ -76,7 +76,7 @@ def segmented(frames: Iterable[Frame], segment: Callable[..., Sequence[Instances
 def followed(truth: Found, every: int) -> tuple[list[Instances], float, float]:
     """Propagate to each frame from the last segmented one; also returns median ms and mean CPU ms."""
     propagator, propagated, costs, begun = (
-        Propagator(takeover=1),
+        Propagator(blend_frames=1),
         list[Instances](),
         list[float](),
         time.process_time(),

@@ -102,7 +102,7 @@ def _propagating(
     if every == 1:
         return LatestKeyframe(frames, segment, Propagator(), identify, idle=idle)
     # In a file, new instances are shown in full in the frame where they were detected, without a transition.
-    propagator = Propagator(takeover=1)
+    propagator = Propagator(blend_frames=1)
     return PeriodicKeyframes(frames, segment, propagator, identify, every=every, batch=batch, idle=idle)
 
 

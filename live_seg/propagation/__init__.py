@@ -1,1 +1,1 @@
-"""Instances moved from frame to frame along the motion of the picture."""
+"""Propagation of instances from frame to frame along optical flow."""

@@ -1,4 +1,4 @@
-"""What instances look like where they were found, and what that says of their masks in later pictures."""
+"""Colour models of instances in their keyframe, used to refine propagated masks."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,100 +13,103 @@ from live_seg.types import Image, Instances
 Floats = NDArray[np.float32]
 
 BINS = 12
-"""Steps of each colour channel in a table of colours."""
+"""Histogram bins per colour channel."""
 
-AROUND = 0.25
-"""Share of a box's sides by which the background it is told from reaches beyond it."""
+MARGIN = 0.25
+"""Width of the background region around a box, as a fraction of its sides."""
 
-MOST = 2.0
-"""Limit of what one colour says for or against an instance, as a logarithm of odds."""
+MAX_LOG_ODDS = 2.0
+"""Limit of the log odds that one colour contributes for or against an instance."""
 
-UNMOVED = 0.4
-"""Change of evidence, as a logarithm of odds, that leaves a mask as it is: noise and shading."""
+DEAD_ZONE = 0.4
+"""Change of log odds up to which a mask is not modified: noise and shading."""
 
-PULL = 2.0
-"""Weight of the evidence that is left against the mask's own odds."""
+EVIDENCE_WEIGHT = 2.0
+"""Weight of the remaining evidence relative to the log odds of the mask."""
 
-SURE = 0.98
-"""The surest that a mask is taken to be, for or against, before evidence is weighed with it."""
+MAX_PROBABILITY = 0.98
+"""Limit of mask probabilities (and of their complements) before they are combined with the evidence."""
 
-EVIDENCE_SMOOTH = 0.8
-"""Standard deviation, in mask cells, of the filter on the evidence."""
+EVIDENCE_BLUR = 0.8
+"""Standard deviation of the filter on the evidence, in mask cells."""
 
 
 @dataclass(frozen=True, eq=False)
 class Appearance:
-    """Colours of N instances in their key frame, against those around them.
+    """Colour models of N instances and their surroundings in the keyframe.
 
-    Evidence is used as its change: a cell whose colour speaks as it did in the key frame keeps what the
-    network said of it, whatever that was.
+    Only changes of the evidence since the keyframe modify a mask: a cell whose colour is as likely as before
+    keeps the probability that the network predicted.
     """
 
     colours: Floats
-    """(N, M, M, 3): BGR at each cell of the mask."""
+    """(N, M, M, 3): BGR at each mask cell in the keyframe."""
     tables: Floats
-    """(N, BINS ** 3): logarithm of odds, instance against background, of each colour."""
+    """(N, BINS ** 3): log odds, instance against background, of each colour."""
     evidence: Floats
-    """(N, M, M): the tables read at `colours`."""
+    """(N, M, M): log odds at each mask cell in the keyframe."""
 
     @classmethod
-    def of(cls, instances: Instances, points: Floats, picture: Image) -> "Appearance":
-        """Learn from `instances` in pixels of `picture` (h, w, 3), with their cells at `points`."""
-        colours = sample(picture, points)
-        tables = _tables(instances, picture)
+    def from_keyframe(cls, instances: Instances, points: Floats, image: Image) -> "Appearance":
+        """Build the models of `instances`, in pixels of `image` (h, w, 3), with mask cells at `points`."""
+        colours = sample(image, points)
+        tables = _tables(instances, image)
         return cls(colours, tables, _read(tables, colours))
 
     def __getitem__(self, chosen: NDArray[np.bool_]) -> "Appearance":
-        """Keep the chosen (N,) instances."""
+        """Return the models of the chosen (N,) instances."""
         return Appearance(self.colours[chosen], self.tables[chosen], self.evidence[chosen])
 
     def change(self, colours: Floats) -> Floats:
-        """How far colours (N, M, M, 3) are from the key's: (N, M, M), the most of three channels, 0..255."""
+        """Return the distance of colours (N, M, M, 3) from those of the keyframe: (N, M, M), 0..255."""
         return np.asarray(np.abs(colours - self.colours).max(axis=3), np.float32)
 
     def refined(self, masks: Floats, cells: Floats, colours: Floats) -> Floats:
-        """Correct `masks` (N, M, M), of the key's `cells` (N, M, M, 2), by the `colours` (N, M, M, 3) now."""
+        """Refine `masks` (N, M, M), sampled at the keyframe's `cells` (N, M, M, 2), by current colours.
+
+        `colours` are (N, M, M, 3). Colour evidence never creates a mask where the network saw none.
+        """
         gain = _read(self.tables, colours) - sample_grids(self.evidence, cells, edge=True)
-        gain = gaussian_blur(gain[..., None], EVIDENCE_SMOOTH)[..., 0]
-        gain = np.sign(gain) * np.maximum(np.abs(gain) - UNMOVED, 0)
-        known = np.clip(masks, 1 - SURE, SURE)
-        odds = known / (1 - known) * np.exp(PULL * gain)
-        # Where the mask says nothing at all, colour alone makes nobody.
-        return np.asarray(np.where((gain != 0) & (masks > 1 - SURE), odds / (1 + odds), masks), np.float32)
+        gain = gaussian_blur(gain[..., None], EVIDENCE_BLUR)[..., 0]
+        gain = np.sign(gain) * np.maximum(np.abs(gain) - DEAD_ZONE, 0)
+        known = np.clip(masks, 1 - MAX_PROBABILITY, MAX_PROBABILITY)
+        odds = known / (1 - known) * np.exp(EVIDENCE_WEIGHT * gain)
+        changed = (gain != 0) & (masks > 1 - MAX_PROBABILITY)
+        return np.asarray(np.where(changed, odds / (1 + odds), masks), np.float32)
 
 
 def _bins(colours: NDArray[Any]) -> NDArray[np.intp]:
-    """The row in a table for each BGR colour (..., 3), 0..255."""
+    """Return the histogram bin of each BGR colour (..., 3), 0..255."""
     steps = (colours.astype(np.float32) * (BINS / 256)).astype(np.intp)
     return np.asarray((steps[..., 0] * BINS + steps[..., 1]) * BINS + steps[..., 2])
 
 
 def _read(tables: Floats, colours: Floats) -> Floats:
-    """Look up colours (N, M, M, 3) each in its own table (N, BINS ** 3): (N, M, M)."""
+    """Return the log odds (N, M, M) of colours (N, M, M, 3), each from its own table (N, BINS ** 3)."""
     rows = _bins(colours).reshape(len(tables), colours.shape[1] * colours.shape[2])
     return np.take_along_axis(tables, rows, axis=1).reshape(colours.shape[:3])
 
 
-def _tables(instances: Instances, picture: Image) -> Floats:
-    """Logarithm of odds of every colour for each instance against its surroundings: (N, BINS ** 3)."""
-    height, width = picture.shape[:2]
-    labels = _bins(picture)
+def _tables(instances: Instances, image: Image) -> Floats:
+    """Return the log odds of every colour for each instance against its surroundings: (N, BINS ** 3)."""
+    height, width = image.shape[:2]
+    labels = _bins(image)
     counts = np.zeros((2, len(instances), BINS**3), np.float32)
     regions = instances.soft_masks((height, width))
     for position, (box, (region, mask)) in enumerate(zip(instances.boxes, regions, strict=True)):
-        reach = AROUND * (box[2:] - box[:2])
-        left, top = np.maximum(box[:2] - reach, 0).astype(int)
-        right, bottom = np.maximum(np.ceil(box[2:] + reach), 0).astype(int)
+        margin = MARGIN * (box[2:] - box[:2])
+        left, top = np.maximum(box[:2] - margin, 0).astype(int)
+        right, bottom = np.maximum(np.ceil(box[2:] + margin), 0).astype(int)
         own = np.bincount(labels[region].ravel(), mask.ravel(), BINS**3)
         counts[0, position] = own
         counts[1, position] = np.bincount(labels[top:bottom, left:right].ravel(), minlength=BINS**3) - own
     spread = _spread(counts) + 0.5
     shares = np.log(spread / (counts.sum(axis=2, keepdims=True) + 1))
-    return np.asarray(np.clip(shares[0] - shares[1], -MOST, MOST), np.float32)
+    return np.asarray(np.clip(shares[0] - shares[1], -MAX_LOG_ODDS, MAX_LOG_ODDS), np.float32)
 
 
 def _spread(counts: Floats) -> Floats:
-    """Share counts (..., BINS ** 3) with the neighbouring colours, by 1 2 1 along each channel."""
+    """Smooth counts (..., BINS ** 3) with the kernel (1, 2, 1) / 4 along each colour channel."""
     cube: NDArray[Any] = counts.reshape(-1, BINS, BINS, BINS)
     for axis in (1, 2, 3):
         padded = np.pad(cube, [(1, 1) if axis == a else (0, 0) for a in range(4)])
