@@ -1,4 +1,4 @@
-"""live-seg bench with engines that only pretend, on real clips; no speed is ever asserted."""
+"""`live-seg bench` with stand-ins for engines, on real clips. No speed is asserted."""
 
 import json
 import os
@@ -43,11 +43,11 @@ FRAMES = 10
 STAGES = ["decode", "prepare", "trunk", "heads", "masks", "to pixels", "track", "draw", "encode"]
 PNG = b"\x89PNG\r\n\x1a\n"
 NOTHING = [sys.executable, "-S", "-E", "-c", "pass"]
-"""A program that does nothing, whatever it is told."""
+"""A program that does nothing, whatever its arguments are."""
 
 
-class Pretender(Engine):
-    """Finds one person from its second call on, and notes in `calls` who it is and how many it was given."""
+class FakeEngine(Engine):
+    """Finds one person from its second call on; appends its name and the batch size to `calls`."""
 
     def __init__(self, name: str = "auto", calls: list[tuple[str, int]] | None = None) -> None:
         self.config = TINY
@@ -58,11 +58,11 @@ class Pretender(Engine):
     def device(self) -> str:
         return f"thin air, {self.name}"
 
-    def detect(self, pictures: NDArray[np.uint8], windows: NDArray[np.float32]) -> tuple[list[str], Found]:
+    def detect(self, images: NDArray[np.uint8], windows: NDArray[np.float32]) -> tuple[list[str], Found]:
         with self.timer("trunk"):
-            self.calls.append((self.name, len(pictures)))
+            self.calls.append((self.name, len(images)))
         with self.timer("heads"):
-            rows = np.arange(len(pictures) if len(self.calls) > 1 else 0, dtype=np.int32)
+            rows = np.arange(len(images) if len(self.calls) > 1 else 0, dtype=np.int32)
             return ["maps"], Found(
                 rows, windows[rows] * 0.5, np.ones(len(rows), np.int32), np.full(len(rows), 0.9, np.float32)
             )
@@ -74,7 +74,7 @@ class Pretender(Engine):
 
 
 def candidate(name: str = "auto", calls: list[tuple[str, int]] | None = None) -> Candidate:
-    return Candidate(name, Segmenter(Pretender(name, calls), ("background", "person")))
+    return Candidate(name, Segmenter(FakeEngine(name, calls), ("background", "person")))
 
 
 def measurement(name: str = "keras", scale: float = 1.0, frames: int = 4) -> Measurement:
@@ -90,12 +90,12 @@ def street(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
-    """The command's engines pretend, its program does nothing; who is called how."""
-    told: list[tuple[str, int]] = []
-    load = lambda options: candidate(options.engine, told).segment  # noqa: E731
+    """Replace the engines and the program of the command. Returns the calls of the engines."""
+    calls: list[tuple[str, int]] = []
+    load = lambda options: candidate(options.engine, calls).segment  # noqa: E731
     monkeypatch.setattr(ModelOptions, "load", load)
     monkeypatch.setattr(bench, "PROGRAM", tuple(NOTHING))
-    return told
+    return calls
 
 
 def invoke(*words: str | int | Path) -> Result:
@@ -105,9 +105,7 @@ def invoke(*words: str | int | Path) -> Result:
 
 
 class TestStageTimer:
-    def test_adds_up_what_comes_again_and_starts_anew_with_each_lap(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_lap_adds_repeated_stages_and_resets(self, monkeypatch: pytest.MonkeyPatch) -> None:
         clock = iter([1.0, 2.0, 10.0, 14.0, 20.0, 20.5])
         monkeypatch.setattr("time.perf_counter", lambda: next(clock))
         timer = StageTimer()
@@ -117,25 +115,25 @@ class TestStageTimer:
         assert timer.lap() == {"trunk": 1.5, "heads": 4.0}
         assert timer.lap() == {}
 
-    def test_the_error_in_a_stage_passes_and_the_stage_does_not_count(self) -> None:
+    def test_failed_stage_is_not_counted(self) -> None:
         timer = StageTimer()
         with pytest.raises(MemoryError), timer("trunk"):
             raise MemoryError
         assert timer.lap() == {}
 
-    def test_untimed_stages_run_and_may_be_nested(self) -> None:
+    def test_no_op_timer_allows_nested_stages(self) -> None:
         with NO_TIMER("trunk"), NO_TIMER("heads"):
-            assert Pretender().timer is NO_TIMER
+            assert FakeEngine().timer is NO_TIMER
 
 
 class TestColumns:
-    def test_stages_come_in_a_frames_order_and_the_absent_are_zero(self) -> None:
+    def test_columns_are_in_frame_order_with_zero_for_absent_stages(self) -> None:
         laps = [{"decode": 1.0, "trunk": 2.0, "draw": 3.0}, {"trunk": 4.0, "masks": 5.0, "to pixels": 6.0}]
         columns = in_columns(laps)
         assert list(columns) == ["decode", "trunk", "masks", "to pixels", "draw"]
         assert [column.tolist() for column in columns.values()] == [[1, 0], [2, 4], [0, 5], [0, 6], [3, 0]]
 
-    def test_the_networks_parts_are_what_an_engine_tells_of(self) -> None:
+    def test_stages_of_the_engine_are_the_network(self) -> None:
         assert measurement().parts == ("trunk", "heads")
         assert measurement().network.tolist() == pytest.approx([0.007, 0.014, 0.021, 0.028])
         assert measurement().total.tolist() == pytest.approx([0.009, 0.018, 0.027, 0.036])
@@ -143,7 +141,7 @@ class TestColumns:
 
 
 class TestReport:
-    def test_the_table_holds_every_stage_and_the_figures_in_all(self) -> None:
+    def test_table_lists_every_stage_and_the_summary(self) -> None:
         lines = table(measurement()).splitlines()
         assert lines[0] == "keras, runs on thin air"
         assert [line[:15].rstrip() for line in lines[2:8]] == [
@@ -164,17 +162,17 @@ class TestReport:
 
     @settings(max_examples=30, deadline=None)
     @given(arrays(np.float64, (3, 5), elements=st.floats(0.0, 10.0)))
-    def test_shares_of_the_stages_make_up_the_whole(self, times: NDArray[np.float64]) -> None:
+    def test_stages_add_up_to_the_total(self, times: NDArray[np.float64]) -> None:
         columns = dict(zip(("decode", "trunk", "draw"), times, strict=True))
         found = as_json([Measurement("keras", "", columns, 1.0, 1.0, 1)])[0]["stages"]
         parts = [found[name]["mean_ms"] for name in columns]
         assert sum(parts) == pytest.approx(found["all"]["mean_ms"])
-        for figure in found.values():
-            assert figure["median_ms"] <= figure["p95_ms"] or figure["p95_ms"] == pytest.approx(
-                figure["median_ms"]
+        for entry in found.values():
+            assert entry["median_ms"] <= entry["p95_ms"] or entry["p95_ms"] == pytest.approx(
+                entry["median_ms"]
             )
 
-    def test_ratios_are_of_each_frame_with_itself(self) -> None:
+    def test_speedups_compare_frame_by_frame(self) -> None:
         slow, fast = measurement(), measurement("openvino", 0.5)
         found = speedups(fast, slow)
         assert found == pytest.approx(
@@ -189,7 +187,7 @@ class TestReport:
             "2.00x",
         ]
 
-    def test_an_engine_that_tells_of_no_stage(self) -> None:
+    def test_engine_without_timed_stages(self) -> None:
         silent = Measurement("auto", "thin air", {"decode": np.ones(2)}, 1.0, 1.0, 1)
         assert speedups(silent, silent)["network"] is None
         assert "end to end 1.0 fps\n" in table(silent)
@@ -197,20 +195,20 @@ class TestReport:
 
 
 class TestStages:
-    def test_every_frame_counts_in_every_stage(self, street: Path, tmp_path: Path) -> None:
+    def test_every_frame_is_timed_in_every_stage(self, street: Path, tmp_path: Path) -> None:
         video = tmp_path / "drawn.mp4"
         with open_source(street) as source:
             (columns,) = stages.measure(source, [candidate()], video, batch=4)
         assert list(columns) == STAGES
         assert {len(column) for column in columns.values()} == {FRAMES}
         assert all((column >= 0).all() for column in columns.values())
-        # A batch shares its time; the first finds nothing, and has no masks to make.
+        # The frames of a batch share its time. The first batch has no detections, so no masks.
         assert (columns["trunk"][:4] == columns["trunk"][0]).all()
         assert not columns["masks"][:4].any()
         assert columns["masks"][4:].all()
         assert len(probe(video).times) == FRAMES
 
-    def test_engines_take_turns_and_every_time_another_is_first(self, street: Path, tmp_path: Path) -> None:
+    def test_engines_take_turns_in_rotating_order(self, street: Path, tmp_path: Path) -> None:
         calls: list[tuple[str, int]] = []
         with open_source(street) as source:
             found = stages.measure(
@@ -222,7 +220,7 @@ class TestStages:
         for stage in ("decode", "encode"):
             assert first[stage].tolist() == second[stage].tolist() == third[stage].tolist()
 
-    def test_memory_bounds_what_is_encoded(
+    def test_encoded_frames_are_limited_by_memory(
         self, street: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(stages, "MAX_KEPT", 3 * 64 * 48 * 3)
@@ -232,7 +230,7 @@ class TestStages:
         assert columns["encode"][:3].tolist() == columns["encode"][3:6].tolist()
         assert len(columns["encode"]) == FRAMES
 
-    def test_a_frame_larger_than_the_bound_is_encoded_all_the_same(
+    def test_at_least_one_frame_is_encoded(
         self, street: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(stages, "MAX_KEPT", 1)
@@ -240,8 +238,8 @@ class TestStages:
             stages.measure(source, [candidate()], tmp_path / "drawn.mp4", batch=4)
         assert len(probe(tmp_path / "drawn.mp4").times) == 1
 
-    def test_an_engine_has_no_timer_afterwards_even_when_it_fails(self, street: Path, tmp_path: Path) -> None:
-        class Failing(Pretender):
+    def test_timer_is_removed_after_a_failure(self, street: Path, tmp_path: Path) -> None:
+        class Failing(FakeEngine):
             def masks(self, *_: object) -> NDArray[np.float32]:
                 raise MemoryError
 
@@ -250,16 +248,16 @@ class TestStages:
             stages.measure(source, [Candidate("auto", segment)], tmp_path / "drawn.mp4", batch=1)
         assert segment.engine.timer is NO_TIMER
 
-    def test_warm_up_shows_single_pictures_and_batches(self) -> None:
+    def test_warm_up_runs_single_images_and_batches(self) -> None:
         one = candidate()
         stages.warm_up([one], np.zeros((48, 64, 3), np.uint8), 3)
-        assert isinstance(one.segment.engine, Pretender)
+        assert isinstance(one.segment.engine, FakeEngine)
         assert [count for _, count in one.segment.engine.calls] == [1, 3, 1, 3]
 
 
-class TestWhole:
+class TestEndToEnd:
     @pytest.mark.parametrize(("most", "kept"), [(3, 3), (FRAMES, FRAMES), (99, FRAMES)])
-    def test_an_excerpt_is_as_long_as_wanted_and_there(self, street: Path, most: int, kept: int) -> None:
+    def test_excerpt_length(self, street: Path, most: int, kept: int) -> None:
         with Excerpt(open_source(street), most) as source:
             assert source.frames == kept
             assert [frame.index for frame in source] == list(range(kept))
@@ -274,33 +272,31 @@ class TestWhole:
         assert fps > 0
         assert sum(done) == len(probe(tmp_path / "out.mp4").times) == FRAMES
 
-    def test_the_memory_of_a_program_is_its_own(self) -> None:
-        ballast = np.ones(200 * 2**20, np.uint8)  # ours, which a child would be charged with
+    def test_peak_memory_excludes_the_benchmark(self) -> None:
+        ballast = np.ones(200 * 2**20, np.uint8)  # memory that a child process would inherit in its peak
         small, large = (
             measure_command([sys.executable, "-S", "-E", "-c", f"b'x' * {size}"])[1]
             for size in (1, 120 * 2**20)
         )
         assert small < 60 * 2**20 < 120 * 2**20 < large < ballast.nbytes
 
-    def test_a_program_that_fails_is_told_with_its_words(self) -> None:
+    def test_failing_command_is_reported_with_its_output(self) -> None:
         with pytest.raises(LiveSegError, match=r"(?s)ended with exit code 7:.*no such luck"):
             measure_command(
                 [sys.executable, "-c", "import sys; print('no such luck', file=sys.stderr); sys.exit(7)"]
             )
 
-    def test_a_program_that_is_not_there(self) -> None:
+    def test_missing_command(self) -> None:
         with pytest.raises(LiveSegError, match="nowhere"):
             measure_command(["/nowhere/live-seg"])
 
-    def test_launch_tells_code_seconds_and_bytes(self) -> None:
+    def test_run_command_returns_code_seconds_and_bytes(self) -> None:
         code, seconds, peak = run_command([*NOTHING[:-1], "raise SystemExit(3)"])
         assert code == 3
         assert seconds > 0
         assert 2**20 < peak < 2**36
 
-    def test_what_was_launched_ends_with_the_benchmark(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_command_is_killed_on_interrupt(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         fifo = tmp_path / "fifo"
         os.mkfifo(fifo)
 
@@ -319,7 +315,9 @@ class TestWhole:
 
 
 class TestBenchmark:
-    def test_starts_the_program_as_a_user_would(self, street: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_program_is_started_for_image_and_video(
+        self, street: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         commands: list[Sequence[str]] = []
 
         def measure(command: Sequence[str]) -> tuple[float, int]:
@@ -339,7 +337,7 @@ class TestBenchmark:
         assert {tuple(words[-2:]) for words in commands} == {("--size", "64")}
         assert len(found.total) == 3
 
-    def test_no_frame_at_all(self) -> None:
+    def test_source_without_frames(self) -> None:
         class Empty(DemoClip):
             name = "the void"
             frames = 0
@@ -352,17 +350,15 @@ class TestBenchmark:
 
 
 class TestCommand:
-    def test_tells_table_json_and_chart(
-        self, street: Path, tmp_path: Path, calls: list[tuple[str, int]]
-    ) -> None:
-        figures, chart = tmp_path / "bench.json", tmp_path / "bench.png"
+    def test_table_json_and_chart(self, street: Path, tmp_path: Path, calls: list[tuple[str, int]]) -> None:
+        output, chart = tmp_path / "bench.json", tmp_path / "bench.png"
         result = invoke(
             "--video",
             street,
             "--compare",
             "keras,openvino",
             "--json",
-            figures,
+            output,
             "--chart",
             chart,
             "--frames",
@@ -373,22 +369,22 @@ class TestCommand:
         assert "\nkeras, runs on thin air, keras\n" in result.stdout
         assert "\nopenvino, runs on thin air, openvino\n" in result.stdout
         assert "times as fast as keras" in result.stdout
-        assert result.stdout.endswith(f"-> {figures}\n-> {chart}\n")
-        told = json.loads(figures.read_text())
-        assert {key: told[key] for key in ("model", "batch", "frames")} == {
+        assert result.stdout.endswith(f"-> {output}\n-> {chart}\n")
+        written = json.loads(output.read_text())
+        assert {key: written[key] for key in ("model", "batch", "frames")} == {
             "model": "person",
             "batch": 4,
             "frames": 6,
         }
-        for engine, name in zip(told["engines"], ("keras", "openvino"), strict=True):
+        for engine, name in zip(written["engines"], ("keras", "openvino"), strict=True):
             assert engine["engine"] == name
             assert set(engine["stages"]) == {*STAGES, "network", "all"}
             assert engine["peak_memory_bytes"] > 0
-        assert told["engines"][0]["times_as_fast_as_first"]["network"] == 1
+        assert written["engines"][0]["times_as_fast_as_first"]["network"] == 1
         assert chart.read_bytes().startswith(PNG)
-        picture = cv2.imread(str(chart))
-        assert picture is not None
-        assert len(np.unique(picture.reshape(-1, 3), axis=0)) > len(STAGES)
+        image = cv2.imread(str(chart))
+        assert image is not None
+        assert len(np.unique(image.reshape(-1, 3), axis=0)) > len(STAGES)
         assert {name for name, _ in calls} == {"keras", "openvino"}
 
     def test_one_frame_of_one_engine(self, street: Path, calls: list[tuple[str, int]]) -> None:
@@ -401,13 +397,13 @@ class TestCommand:
         )
         assert set(calls) == {("auto", 1)}
 
-    def test_the_demo_clip_where_no_video_is_given(self, calls: list[tuple[str, int]]) -> None:
+    def test_demo_clip_is_the_default_video(self, calls: list[tuple[str, int]]) -> None:
         result = invoke("--frames", 2)
         assert "2 frames of the demo clip, 960x540" in result.stdout
         assert calls
 
     @pytest.mark.parametrize(
-        ("words", "told"),
+        ("words", "message"),
         [
             (("--compare", "keras,openvimo"), "Did you mean openvino"),
             (("--compare", "keras", "--engine", "keras"), "give only one of the two"),
@@ -416,15 +412,13 @@ class TestCommand:
             (("--frames", "0"), "--frames"),
         ],
     )
-    def test_what_makes_no_sense(
-        self, words: tuple[str, ...], told: str, calls: list[tuple[str, int]]
-    ) -> None:
+    def test_usage_errors(self, words: tuple[str, ...], message: str, calls: list[tuple[str, int]]) -> None:
         result = invoke(*words)
         assert result.exit_code == 2
-        assert told in result.stderr
+        assert message in result.stderr
         assert not calls
 
-    def test_a_file_that_exists_is_kept(self, tmp_path: Path, calls: list[tuple[str, int]]) -> None:
+    def test_existing_file_is_kept(self, tmp_path: Path, calls: list[tuple[str, int]]) -> None:
         (tmp_path / "bench.json").write_text("mine")
         result = invoke("--json", tmp_path / "bench.json")
         assert result.exit_code == 3
@@ -432,7 +426,9 @@ class TestCommand:
         assert (tmp_path / "bench.json").read_text() == "mine"
         assert not calls
 
-    def test_a_camera_is_refused(self, monkeypatch: pytest.MonkeyPatch, calls: list[tuple[str, int]]) -> None:
+    def test_live_source_is_refused(
+        self, monkeypatch: pytest.MonkeyPatch, calls: list[tuple[str, int]]
+    ) -> None:
         class Camera(DemoClip):
             live = True
             closed = False
@@ -448,7 +444,7 @@ class TestCommand:
         assert camera.closed
         assert not calls
 
-    def test_the_fresh_program_gets_the_same_options(self, calls: list[tuple[str, int]]) -> None:
+    def test_options_are_passed_to_the_new_process(self, calls: list[tuple[str, int]]) -> None:
         options = ModelOptions(model="coco", size=320, conf=0.5, classes="person,dog")
         words = bench._candidate(options).arguments
         assert dict(zip(words[::2], words[1::2], strict=True)) == {

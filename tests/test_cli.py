@@ -1,4 +1,4 @@
-"""The command line as its user meets it: exit codes, messages, files; with a stand-in for the model."""
+"""The command line: exit codes, messages and files, with a stand-in for the model."""
 
 import json
 import os
@@ -51,7 +51,7 @@ PROGRAM = """
     Options.load = load
     main()
 """
-"""The real program with `model`, which defines `load`, in place of its own."""
+"""The real program, with the `load` that `model` defines."""
 
 STAND_IN = "load = lambda options: StandIn()"
 
@@ -68,10 +68,10 @@ def program(model: str) -> list[str]:
 
 
 def process(*arguments: str | Path, model: str | None = None, **environment: str) -> Any:
-    """Run the real program to its end; with `model`, a stand-in."""
+    """Run the real program in a new process, with `model` as a stand-in if given."""
     real = [sys.executable, "-c", "from live_seg.cli.main import main; main()"]
     command = [*(program(model) if model else real), *map(str, arguments)]
-    # TensorFlow, imported by another test, has set the level of its log for every process to come.
+    # Another test may have imported TensorFlow, which sets its log level in the environment.
     own = {key: value for key, value in os.environ.items() if not key.startswith("TF_")}
     return subprocess.run(
         command, cwd=ROOT, env=own | environment, capture_output=True, text=True, check=False
@@ -79,10 +79,10 @@ def process(*arguments: str | Path, model: str | None = None, **environment: str
 
 
 def summary(result: Result) -> tuple[int, int, str]:
-    """Frames, instances and goal, as the one line on stdout tells."""
-    told = SUMMARY.fullmatch(result.stdout)
-    assert told, result.output
-    return int(told[2]), int(told[3]), told[5]
+    """Return frames, instances and output from the summary, the only line on stdout."""
+    match = SUMMARY.fullmatch(result.stdout)
+    assert match, result.output
+    return int(match[2]), int(match[3]), match[5]
 
 
 def image_file(path: Path, grey: int = 100) -> Path:
@@ -100,7 +100,7 @@ def model(monkeypatch: pytest.MonkeyPatch) -> StandIn:
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """A clip of ten frames, in a folder of its own."""
+    """A clip of ten frames."""
     (tmp_path / "in").mkdir()
     return clip(tmp_path / "in" / "street.mp4", rate="10")
 
@@ -113,7 +113,7 @@ def out(tmp_path: Path) -> Path:
 
 class TestHelp:
     @pytest.mark.parametrize("command", [(), *((c,) for c in COMMANDS), ("weights",), ("weights", "verify")])
-    def test_of_every_command(self, command: tuple[str, ...]) -> None:
+    def test_every_command_has_help(self, command: tuple[str, ...]) -> None:
         for flag in ("-h", "--help"):
             result = invoke(*command, flag)
             assert result.exit_code == 0
@@ -142,7 +142,7 @@ class TestHelp:
 
     def test_names_every_common_option(self) -> None:
         for command in ("image", "video", "webcam"):
-            told = invoke(command, "--help").stdout
+            text = invoke(command, "--help").stdout
             for option in (
                 "model",
                 "classes",
@@ -154,9 +154,9 @@ class TestHelp:
                 "overwrite",
                 "quiet",
             ):
-                assert f"--{option}" in told
+                assert f"--{option}" in text
 
-    def test_is_quick_and_loads_nothing_heavy(self) -> None:
+    def test_help_is_fast_and_imports_no_heavy_package(self) -> None:
         look = (
             "import sys; from live_seg.cli.main import main\n"
             "try: main()\n"
@@ -165,18 +165,18 @@ class TestHelp:
         spent = []
         for _ in range(3):
             before = os.times()
-            told = subprocess.run(
+            done = subprocess.run(
                 [sys.executable, "-c", look, "--help"], cwd=ROOT, capture_output=True, text=True, check=True
             )
             after = os.times()
-            assert told.stderr == "[]\n"
+            assert done.stderr == "[]\n"
             spent.append(after[2] + after[3] - before[2] - before[3])
-        assert min(spent) < 0.5  # of the processor, not of the clock: the machine may be busy
+        assert min(spent) < 0.5  # CPU time: the machine may be busy
 
 
 class TestUsage:
     @pytest.mark.parametrize(
-        ("arguments", "told"),
+        ("arguments", "message"),
         [
             ([], "Usage"),
             (["vide"], "vide"),
@@ -196,15 +196,15 @@ class TestUsage:
         ],
         ids=lambda value: " ".join(value) if isinstance(value, list) else "",
     )
-    def test_wrong_arguments(self, arguments: list[str], told: str) -> None:
+    def test_invalid_arguments_exit_with_2(self, arguments: list[str], message: str) -> None:
         result = invoke(*arguments)
         assert result.exit_code == 2
-        assert told in (result.stderr if arguments else result.stdout)
+        assert message in (result.stderr if arguments else result.stdout)
 
     @pytest.mark.parametrize(
         ("error", "code"), [(UsageError, 2), (SourceError, 3), (SinkError, 3), (WeightsError, 4)]
     )
-    def test_each_kind_of_error_has_its_code(
+    def test_each_error_class_has_its_exit_code(
         self, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception], code: int
     ) -> None:
         def fail(_: Options) -> StandIn:
@@ -218,24 +218,24 @@ class TestUsage:
 
 
 class TestSourcesAndSinks:
-    def test_no_such_source(self, out: Path) -> None:
+    def test_missing_source(self, out: Path) -> None:
         result = invoke("video", out / "nowhere.mp4", "-o", out / "a.mp4")
         assert (result.exit_code, names(out)) == (3, [])
         assert re.fullmatch(r"live-seg: .*nowhere\.mp4.*\n", result.stderr)
 
-    def test_text_that_is_called_mp4(self, out: Path) -> None:
+    def test_text_file_named_mp4(self, out: Path) -> None:
         path = text_as_mp4(out / "text.mp4")
         result = invoke("video", path, "-o", out / "a.mp4")
         assert (result.exit_code, names(out)) == (3, ["text.mp4"])
         assert "not a video" in result.stderr
 
-    def test_no_image(self, out: Path, source: Path) -> None:
+    def test_image_command_refuses_a_video(self, out: Path, source: Path) -> None:
         result = invoke("image", source, "-o", out / "a.png")
         assert result.exit_code == 3
         assert f"live-seg video {source}" in result.stderr
 
     @pytest.mark.parametrize("taken", ["a.mp4", "a.jsonl"])
-    def test_what_exists_is_told_before_the_model_loads(
+    def test_existing_output_is_reported_before_the_model_loads(
         self, source: Path, out: Path, taken: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(Options, "load", lambda _: pytest.fail("the model was loaded"))
@@ -273,17 +273,17 @@ class TestVideo:
         assert result.exit_code == 0
         assert summary(result) == (10, 10, str(out / "a.mp4"))
         assert result.stderr == ""
-        told = probe(out / "a.mp4")
-        assert (told.video_codec, told.size, len(told.times)) == ("h264", (160, 120), 10)
+        info = probe(out / "a.mp4")
+        assert (info.video_codec, info.size, len(info.times)) == ("h264", (160, 120), 10)
 
-    def test_sound_and_time_line_are_kept(self, tmp_path: Path, out: Path) -> None:
+    def test_audio_and_timestamps_are_kept(self, tmp_path: Path, out: Path) -> None:
         source = variable_clip(tmp_path / "in.mp4", audio=1)
         assert invoke("video", source, "-o", out / "a.mp4").exit_code == 0
-        told = probe(out / "a.mp4")
-        assert told.duration == pytest.approx(2.0, abs=0.1)
-        assert told.audio_codecs == probe(source).audio_codecs
+        info = probe(out / "a.mp4")
+        assert info.duration == pytest.approx(2.0, abs=0.1)
+        assert info.audio_codecs == probe(source).audio_codecs
 
-    def test_smoothing_asks_the_network_for_what_is_less_sure(
+    def test_smoothing_lowers_the_network_threshold(
         self, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         asked: list[float | None] = []
@@ -302,7 +302,7 @@ class TestVideo:
         result = invoke("video", source, "-o", out / "a.mp4", "--quiet")
         assert (result.exit_code, result.output, names(out)) == (0, "", ["a.mp4"])
 
-    def test_json_alone(self, source: Path, out: Path) -> None:
+    def test_json_without_video(self, source: Path, out: Path) -> None:
         result = invoke("video", source, "--json", out / "a.jsonl")
         assert summary(result) == (10, 10, str(out / "a.jsonl"))
         lines = [json.loads(line) for line in (out / "a.jsonl").read_text().splitlines()]
@@ -312,13 +312,15 @@ class TestVideo:
             assert line["size"] == [160, 120]
             (person,) = line["instances"]
             assert (person["class"], person["score"]) == ("person", 0.9)
-            assert person.get("track_id") == (1 if line["index"] else None)  # nobody is known at once
+            assert person.get("track_id") == (
+                1 if line["index"] else None
+            )  # confirmed from the second frame on
             bitmap = coco_mask.decode(person["mask"])
             assert bitmap.shape == (120, 160)
             assert bitmap[10:110, 10:70].all()
             assert not bitmap[:, 90:].any()
 
-    def test_json_grows_as_frames_come(
+    def test_json_is_written_frame_by_frame(
         self, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         lines: list[int] = []
@@ -330,27 +332,29 @@ class TestVideo:
 
         monkeypatch.setattr(Options, "load", lambda _: Looks())
         assert invoke("video", source, "--json", out / "a.jsonl", "--batch", "1").exit_code == 0
-        # One result may wait and one be written while the next one is found.
+        # One result may be queued and one being written during the next call.
         assert all(count >= index - 2 for index, count in enumerate(lines))
 
-    def test_a_folder_of_frames(self, tmp_path: Path, out: Path) -> None:
+    def test_folder_of_frames_as_source(self, tmp_path: Path, out: Path) -> None:
         for index in range(3):
             image_file(tmp_path / "frames" / f"{index}.png")
         assert summary(invoke("video", tmp_path / "frames", "-o", out / "a.mp4"))[0] == 3
 
-    def test_batch_limits_how_many_are_segmented_at_once(
+    def test_batch_limits_the_number_of_frames_per_call(
         self, source: Path, out: Path, model: StandIn
     ) -> None:
         assert invoke("video", source, "--json", out / "a.jsonl", "--batch", "2").exit_code == 0
         assert max(model.batches) <= 2
         assert sum(model.batches) == 10
 
-    def test_crf(self, source: Path, out: Path) -> None:
+    def test_higher_crf_makes_a_smaller_file(self, source: Path, out: Path) -> None:
         for crf in ("10", "40"):
             assert invoke("video", source, "-o", out / f"{crf}.mp4", "--crf", crf).exit_code == 0
         assert (out / "10.mp4").stat().st_size > (out / "40.mp4").stat().st_size
 
-    def test_the_window_ends_it(self, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_closing_the_window_ends_the_run(
+        self, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         titles: list[str] = []
 
         class Impatient(Sink):
@@ -369,7 +373,7 @@ class TestVideo:
         assert len(probe(out / "a.mp4").times) == 4
         assert titles == [f"live-seg {source}"]
 
-    def test_the_window_alone(self, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_window_without_output(self, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         class Patient(Sink):
             def __init__(self, title: str) -> None: ...
 
@@ -382,18 +386,18 @@ class TestVideo:
         result = invoke("video", source, "--show")
         assert re.fullmatch(r"10 frames in .* 10 instances\n", result.stdout)
 
-    def test_a_bar_on_a_terminal(self, source: Path, out: Path) -> None:
+    def test_progress_bar_on_a_terminal(self, source: Path, out: Path) -> None:
         terminal, their_end = pty.openpty()
         termios.tcsetwinsize(their_end, (24, 80))
         command = [*program(STAND_IN), "video", str(source), "-o", str(out / "a.mp4")]
-        told = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=their_end, check=True)
+        done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=their_end, check=True)
         os.close(their_end)
         bar = os.read(terminal, 1 << 16).decode()
         os.close(terminal)
-        assert SUMMARY.fullmatch(told.stdout.decode())
+        assert SUMMARY.fullmatch(done.stdout.decode())
         assert re.search(r"10/10 .*frames/s", bar)
 
-    def test_every_nth_is_segmented_and_every_frame_written(
+    def test_every_n_segments_each_nth_frame_and_writes_all(
         self, source: Path, out: Path, model: StandIn
     ) -> None:
         outputs = ("-o", out / "a.mp4", "--json", out / "a.jsonl")
@@ -406,13 +410,13 @@ class TestVideo:
     @pytest.mark.parametrize(
         "options", [("--every", "2", "--no-propagate"), ("--every", "2", "--policy", "latest")]
     )
-    def test_every_takes_propagation(self, source: Path, out: Path, options: tuple[str, ...]) -> None:
+    def test_every_requires_propagation(self, source: Path, out: Path, options: tuple[str, ...]) -> None:
         result = invoke("video", source, "-o", out / "a.mp4", *options)
         assert (result.exit_code, names(out)) == (2, [])
         assert "every=2" in result.stderr
 
-    @pytest.mark.parametrize("folder", ["pictures", "there"])
-    def test_pictures_into_a_folder(self, source: Path, out: Path, folder: str) -> None:
+    @pytest.mark.parametrize("folder", ["new", "there"])
+    def test_output_folder_receives_images(self, source: Path, out: Path, folder: str) -> None:
         (out / "there").mkdir()
         result = invoke("video", source, "-o", out / folder)
         assert summary(result) == (10, 10, str(out / folder))
@@ -421,7 +425,7 @@ class TestVideo:
 
 @pytest.mark.usefixtures("model")
 class TestEffects:
-    def test_cutouts_in_a_folder(self, source: Path, out: Path) -> None:
+    def test_cutouts_as_images_in_a_folder(self, source: Path, out: Path) -> None:
         assert invoke("video", source, "-o", out / "cut", "--effect", "cutout").exit_code == 0
         assert len(names(out / "cut")) == 10
         cut = cv2.imread(str(out / "cut" / "000003.png"), cv2.IMREAD_UNCHANGED)
@@ -432,21 +436,21 @@ class TestEffects:
 
     def test_cutouts_as_a_transparent_video(self, source: Path, out: Path) -> None:
         assert invoke("video", source, "-o", out / "a.mov", "--effect", "cutout").exit_code == 0
-        told = probe(out / "a.mov")
-        assert (told.video_codec, len(told.times)) == ("prores", 10)
-        assert told.pixel_format is not None
-        assert told.pixel_format.startswith("yuva444p")
+        info = probe(out / "a.mov")
+        assert (info.video_codec, len(info.times)) == ("prores", 10)
+        assert info.pixel_format is not None
+        assert info.pixel_format.startswith("yuva444p")
 
     @pytest.mark.parametrize("command", ["image", "video"])
     @pytest.mark.parametrize(
-        ("effect", "code", "told"),
+        ("effect", "code", "message"),
         [
             ("blurr", 2, "There is no effect 'blurr'"),
             ("replace-background", 2, "replace-background=beach.jpg"),
             ("replace-background=nowhere.jpg", 3, "nowhere.jpg"),
         ],
     )
-    def test_what_cannot_be_is_told_before_the_model_loads(
+    def test_invalid_effect_is_reported_before_the_model_loads(
         self,
         source: Path,
         out: Path,
@@ -454,16 +458,16 @@ class TestEffects:
         command: str,
         effect: str,
         code: int,
-        told: str,
+        message: str,
     ) -> None:
         monkeypatch.setattr(Options, "load", lambda _: pytest.fail("the model was loaded"))
         given = image_file(out.parent / "in.png") if command == "image" else source
         result = invoke(command, given, "-o", out / "drawn", "--effect", effect)
         assert (result.exit_code, names(out)) == (code, [])
-        assert told in result.stderr
+        assert message in result.stderr
 
     @pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
-    def test_a_cutout_needs_a_format_with_alpha(
+    def test_cutout_requires_a_format_with_alpha(
         self, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch, name: str
     ) -> None:
         monkeypatch.setattr(Options, "load", lambda _: pytest.fail("the model was loaded"))
@@ -472,7 +476,7 @@ class TestEffects:
         assert ".mov" in result.stderr
 
     @pytest.mark.parametrize("effect", ["blur", "pixelate", "blur-background", "grey-background", "cutout"])
-    def test_on_images(self, out: Path, effect: str) -> None:
+    def test_effect_changes_only_its_part_of_an_image(self, out: Path, effect: str) -> None:
         checks = (np.indices((60, 80)).sum(axis=0) % 2 * 255).astype(np.uint8)
         path = out.parent / "in.png"
         coloured = np.stack([checks, checks // 2, checks // 4], axis=2)
@@ -491,7 +495,7 @@ class TestEffects:
         )
         assert (left, right) == ((False, True) if effect in ("blur", "pixelate") else (True, False))
 
-    def test_blur_holds_who_drops_out_for_half_a_second(
+    def test_blur_is_retained_for_half_a_second_after_a_loss(
         self, tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         class Loses(StandIn):
@@ -517,20 +521,20 @@ class TestEffects:
 
 @pytest.mark.usefixtures("model")
 class TestImage:
-    def test_one_to_one(self, tmp_path: Path, out: Path) -> None:
+    def test_one_image_to_one_file(self, tmp_path: Path, out: Path) -> None:
         result = invoke("image", image_file(tmp_path / "cat.jpg"), "-o", out / "drawn.jpg")
         assert summary(result) == (1, 1, str(out / "drawn.jpg"))
         assert names(out) == ["drawn.jpg"]
 
     @pytest.mark.parametrize("spec", ["photos", "photos/*.png"])
-    def test_a_folder_and_a_glob_keep_their_names(self, tmp_path: Path, out: Path, spec: str) -> None:
+    def test_images_of_a_folder_or_glob_keep_their_names(self, tmp_path: Path, out: Path, spec: str) -> None:
         for name in ("b10.png", "b9.png", "a.png"):
             image_file(tmp_path / "photos" / name)
         result = invoke("image", tmp_path / spec, "-o", out / "drawn")
         assert (result.exit_code, names(out / "drawn")) == (0, ["a.png", "b10.png", "b9.png"])
 
     @pytest.mark.parametrize("second", ["cat", "CAT"])
-    def test_the_same_name_twice_is_numbered(self, tmp_path: Path, out: Path, second: str) -> None:
+    def test_equal_names_are_numbered(self, tmp_path: Path, out: Path, second: str) -> None:
         paths = [
             image_file(tmp_path / "a" / "cat.png", 50),
             image_file(tmp_path / "b" / f"{second}.jpg", 200),
@@ -540,7 +544,7 @@ class TestImage:
         right = [int(read_image(out / name)[30, 75, 0]) for name in names(out)]
         assert right == [50, 200]
 
-    def test_several_for_one_file(self, tmp_path: Path, out: Path) -> None:
+    def test_several_images_need_an_output_folder(self, tmp_path: Path, out: Path) -> None:
         paths = [image_file(tmp_path / "in" / f"{i}.png") for i in range(2)]
         result = invoke("image", *paths, "-o", out / "a.png")
         assert result.exit_code == 3
@@ -552,7 +556,7 @@ class TestImage:
         (person,) = json.loads((out / "a.jsonl").read_text())["instances"]
         assert sorted(person) == ["box", "class", "mask", "score"]
 
-    def test_what_is_drawn_can_be_chosen(self, tmp_path: Path, out: Path) -> None:
+    def test_labels_boxes_and_masks_can_be_switched_off(self, tmp_path: Path, out: Path) -> None:
         path = image_file(tmp_path / "cat.png")
         bare = ("--alpha", "0", "--no-labels", "--no-boxes")
         for name, options in (("all", ()), ("bare", bare)):
@@ -574,29 +578,29 @@ def test_demo(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class TestWeights:
-    def test_list(self) -> None:
+    def test_list_shows_all_known_weights(self) -> None:
         result = invoke("weights", "list")
         assert result.exit_code == 0
         assert [line.split()[0] for line in result.stdout.splitlines()] == list(WEIGHTS)
 
-    def test_verify_and_download_what_is_bundled(self) -> None:
+    def test_verify_and_download_bundled_weights(self) -> None:
         assert re.fullmatch(
             r".*person\.weights\.h5 is valid\.\n", invoke("weights", "verify", "person").stdout
         )
         assert Path(invoke("weights", "download", "person").stdout.strip()).is_file()
 
     @pytest.mark.parametrize("command", ["verify", "download"])
-    def test_unknown(self, command: str) -> None:
+    def test_unknown_name_suggests_the_nearest(self, command: str) -> None:
         result = invoke("weights", command, "cocoo")
         assert result.exit_code == 4
         assert "Did you mean coco?" in result.stderr
 
 
 class TestRealModel:
-    def test_an_unknown_one_is_told_without_tensorflow(self, source: Path, out: Path) -> None:
-        told = process("video", source, "-o", out / "a.mp4", "--model", "persn")
-        assert (told.returncode, told.stdout, names(out)) == (4, "", [])
-        assert told.stderr == (
+    def test_unknown_model_is_reported(self, source: Path, out: Path) -> None:
+        done = process("video", source, "-o", out / "a.mp4", "--model", "persn")
+        assert (done.returncode, done.stdout, names(out)) == (4, "", [])
+        assert done.stderr == (
             "live-seg: There is no model and no file called 'persn'. Did you mean person?\n"
         )
 
@@ -607,7 +611,7 @@ class TestRealModel:
         assert (result.exit_code, names(out)) == (4, [])
         assert "mine.h5" in result.stderr
 
-    def test_a_card_that_cannot_be_read(self, tmp_path: Path, out: Path) -> None:
+    def test_unreadable_card(self, tmp_path: Path, out: Path) -> None:
         (tmp_path / "mine.weights.h5").touch()
         (tmp_path / "mine.json").mkdir()
         model = tmp_path / "mine.weights.h5"
@@ -616,7 +620,7 @@ class TestRealModel:
         assert "mine.json" in result.stderr
 
     @pytest.mark.parametrize(
-        ("options", "told"),
+        ("options", "message"),
         [
             (["--classes", "person,persn"], "no class 'persn'. Did you mean person?"),
             (["--size", "10"], "too small"),
@@ -624,22 +628,22 @@ class TestRealModel:
         ],
         ids=lambda value: " ".join(value) if isinstance(value, list) else "",
     )
-    def test_options_it_cannot_take(self, tmp_path: Path, out: Path, options: list[str], told: str) -> None:
+    def test_invalid_model_options(self, tmp_path: Path, out: Path, options: list[str], message: str) -> None:
         result = invoke("image", image_file(tmp_path / "a.png"), "-o", out / "a.png", *options)
         assert (result.exit_code, names(out)) == (2, [])
-        assert told in result.stderr
+        assert message in result.stderr
 
-    def test_quiet_is_quiet_tensorflow_included(self, tmp_path: Path, out: Path) -> None:
+    def test_quiet_also_silences_tensorflow(self, tmp_path: Path, out: Path) -> None:
         path = image_file(tmp_path / "a.png")
-        told = process(
+        done = process(
             "image", path, "-o", out / "a.png", "--quiet", "--size", "64", "--json", out / "a.jsonl"
         )
-        assert (told.returncode, told.stdout, told.stderr) == (0, "", "")
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
         assert names(out) == ["a.jsonl", "a.png"]
 
 
 class Failing(StandIn):
-    """Fails on its `fatal`th batch."""
+    """Fails on batch number `fatal`."""
 
     def __init__(self, fatal: int) -> None:
         super().__init__()
@@ -658,7 +662,7 @@ UNEXPECTED = (
 
 class TestFaults:
     @pytest.mark.parametrize(("fatal", "left"), [(0, []), (3, ["a.partial.jsonl", "a.partial.mp4"])])
-    def test_of_the_model(
+    def test_error_in_the_model(
         self, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch, fatal: int, left: list[str]
     ) -> None:
         monkeypatch.setattr(Options, "load", lambda _: Failing(fatal))
@@ -669,7 +673,7 @@ class TestFaults:
         if left:
             assert len(decode_frames(out / "a.partial.mp4")) == fatal
 
-    def test_are_shown_whole_on_request(
+    def test_debug_variable_shows_the_traceback(
         self, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(Options, "load", lambda _: Failing(0))
@@ -678,7 +682,7 @@ class TestFaults:
         assert isinstance(result.exception, ZeroDivisionError)
         assert result.exit_code == 1
 
-    def test_in_a_real_process(self, source: Path, out: Path) -> None:
+    def test_error_in_a_real_process(self, source: Path, out: Path) -> None:
         broken = """
             class Broken(StandIn):
                 def __call__(self, images):
@@ -686,16 +690,16 @@ class TestFaults:
             load = lambda options: Broken()
         """
         arguments = ("video", source, "-o", out / "a.mp4")
-        told = process(*arguments, model=broken)
-        assert (told.returncode, told.stdout, told.stderr) == (1, "", UNEXPECTED)
-        told = process(*arguments, model=broken, LIVE_SEG_DEBUG="1")
-        assert told.returncode == 1
-        assert told.stderr.startswith("Traceback")
-        assert told.stderr.endswith("ZeroDivisionError: no such number\n")
+        done = process(*arguments, model=broken)
+        assert (done.returncode, done.stdout, done.stderr) == (1, "", UNEXPECTED)
+        done = process(*arguments, model=broken, LIVE_SEG_DEBUG="1")
+        assert done.returncode == 1
+        assert done.stderr.startswith("Traceback")
+        assert done.stderr.endswith("ZeroDivisionError: no such number\n")
         assert names(out) == []
 
     @pytest.mark.usefixtures("model")
-    def test_of_the_drawing(self, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_error_in_drawing(self, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def fail(*_: object, **__: object) -> Image:
             raise ZeroDivisionError("no such number")
 
@@ -704,7 +708,9 @@ class TestFaults:
         assert (result.exit_code, result.stderr, names(out)) == (1, UNEXPECTED, [])
 
     @pytest.mark.usefixtures("model")
-    def test_of_the_writer(self, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_error_in_the_video_writer(
+        self, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         fake = out / "ffmpeg"
         fake.write_text('#!/bin/sh\nhead -c 5000 >/dev/null\necho "boom, said ffmpeg" >&2\nexit 1\n')
         fake.chmod(0o755)
@@ -715,7 +721,7 @@ class TestFaults:
 
     @pytest.mark.usefixtures("model")
     @pytest.mark.parametrize("output", ["-o a.mp4 --crf 0", "--json a.jsonl"])
-    def test_of_a_full_disk(self, tmp_path: Path, output: str) -> None:
+    def test_full_disk(self, tmp_path: Path, output: str) -> None:
         source = clip(tmp_path / "in.mp4", seconds=4)
         with small_disk(tmp_path / "disk") as disk:
             option, name, *more = output.split()
@@ -724,15 +730,15 @@ class TestFaults:
             assert "No space left on device" in result.stderr
             assert name not in names(disk)
 
-    def test_a_reader_of_the_output_that_goes_away(self) -> None:
+    def test_closed_stdout_ends_silently(self) -> None:
         shell = f"{sys.executable} -c 'from live_seg.cli.main import main; main()' weights list | true"
-        told = subprocess.run(["sh", "-c", shell], cwd=ROOT, capture_output=True, check=True)
-        assert told.stderr == b""
+        done = subprocess.run(["sh", "-c", shell], cwd=ROOT, capture_output=True, check=True)
+        assert done.stderr == b""
 
 
 @contextmanager
 def small_disk(folder: Path) -> Iterator[Path]:
-    """Mount a disk of 16 KiB at `folder`; where that is not allowed, skip the test."""
+    """Mount a disk of 16 KiB at `folder`, or skip the test if that is not allowed."""
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(folder)]
     if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
@@ -762,7 +768,7 @@ LOADING = """
 
 
 def interrupted(model: str, *arguments: str | Path) -> tuple[int, str, str]:
-    """Run the program, send it SIGINT once it says "running". -> exit code, stdout, stderr."""
+    """Run the program and send SIGINT once it prints "running". Returns exit code, stdout and stderr."""
     with subprocess.Popen(
         [*program(model), *map(str, arguments)],
         cwd=ROOT,
@@ -779,18 +785,18 @@ def interrupted(model: str, *arguments: str | Path) -> tuple[int, str, str]:
 
 
 class TestInterrupt:
-    def test_in_mid_video_what_was_written_is_finished(self, tmp_path: Path, out: Path) -> None:
+    def test_ctrl_c_during_a_video_completes_the_outputs(self, tmp_path: Path, out: Path) -> None:
         source = clip(tmp_path / "in.mp4", seconds=10, audio=1)
         outputs = ("-o", out / "a.mp4", "--json", out / "a.jsonl", "--batch", "1")
         code, stdout, stderr = interrupted(SLOW, "video", source, *outputs)
         assert (code, stderr) == (130, "")
-        told = SUMMARY.fullmatch(stdout)
-        assert told, stdout
-        frames = int(told[2])
-        assert (told[1], told[5]) == ("Interrupted: ", str(out / "a.mp4"))
+        match = SUMMARY.fullmatch(stdout)
+        assert match, stdout
+        frames = int(match[2])
+        assert (match[1], match[5]) == ("Interrupted: ", str(out / "a.mp4"))
         assert 5 <= frames < 300
         assert names(out) == ["a.jsonl", "a.mp4"]
-        # The signal may strike after a frame is written and before it is counted.
+        # The signal may arrive after a frame is written and before it is counted.
         video = probe(out / "a.mp4")
         assert frames - 1 <= len(video.times) <= frames + 1
         assert video.duration == pytest.approx(frames / 30, abs=0.1)
@@ -799,7 +805,7 @@ class TestInterrupt:
         assert audio_end == pytest.approx(frames / 30, abs=0.1)
         assert frames - 1 <= len((out / "a.jsonl").read_text().splitlines()) <= frames + 1
 
-    def test_before_the_first_frame(self, source: Path, out: Path) -> None:
+    def test_ctrl_c_before_the_first_frame_leaves_no_file(self, source: Path, out: Path) -> None:
         outputs = ("-o", out / "a.mp4", "--json", out / "a.jsonl")
         code, stdout, stderr = interrupted(LOADING, "video", source, *outputs)
         assert (code, stderr, names(out)) == (130, "", [])
@@ -822,13 +828,13 @@ STUCK = """
 
 
 @pytest.mark.parametrize("stuck", [True, False])
-def test_a_driver_that_hangs_in_a_read_is_left_behind(out: Path, stuck: bool) -> None:
+def test_exit_does_not_wait_for_a_blocked_driver(out: Path, stuck: bool) -> None:
     arguments = ("webcam", "--show", "none", "--timeout", "0.2", "--json", out / "a.jsonl")
     source = () if stuck else ("--source", out / "nowhere.mp4")
-    told = process(*arguments, *source, model=STUCK if stuck else STAND_IN)
-    assert told.returncode == 3
-    assert told.stdout == ("left behind\n" if stuck else "")
-    assert re.fullmatch(r"live-seg: .*\n", told.stderr)
+    done = process(*arguments, *source, model=STUCK if stuck else STAND_IN)
+    assert done.returncode == 3
+    assert done.stdout == ("left behind\n" if stuck else "")
+    assert re.fullmatch(r"live-seg: .*\n", done.stderr)
 
 
 MEASURED = """
@@ -845,13 +851,13 @@ MEASURED = """
 
 
 @pytest.mark.slow
-def test_memory_does_not_grow_with_the_video(tmp_path: Path) -> None:
+def test_memory_does_not_grow_with_video_length(tmp_path: Path) -> None:
     most = []
     for frames in (300, 3000):
         source = clip(tmp_path / f"{frames}.mp4", seconds=frames / 30)
         outputs = ("-o", tmp_path / f"{frames}.out.mp4", "--json", tmp_path / f"{frames}.jsonl")
-        told = process("video", source, *outputs, model=MEASURED)
-        assert told.returncode == 0, told.stderr
-        assert told.stdout.startswith(f"{frames} frames")
-        most.append(int(told.stderr))
+        done = process("video", source, *outputs, model=MEASURED)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith(f"{frames} frames")
+        most.append(int(done.stderr))
     assert most[1] - most[0] < 50e6

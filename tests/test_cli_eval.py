@@ -1,4 +1,4 @@
-"""`live-seg eval` as its user meets it: the table, the files, exit codes and messages."""
+"""`live-seg eval`: report, files, exit codes and messages."""
 
 import json
 from dataclasses import asdict
@@ -31,7 +31,7 @@ def invoke(data: SimpleNamespace, *arguments: str | Path) -> Result:
 
 @pytest.fixture
 def data(tmp_path: Path) -> SimpleNamespace:
-    """Three photos, each with a person on its left half, and a dog on the right half of the first."""
+    """Three photos with a person on the left half; the first also has a dog on the right half."""
     folder = tmp_path / "photos"
     folder.mkdir()
     left, right = [0, 0, WIDTH // 2, HEIGHT], [WIDTH // 2, 0, WIDTH // 2, HEIGHT]
@@ -81,7 +81,7 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("model")
 class TestOutput:
-    def test_table(self, data: SimpleNamespace) -> None:
+    def test_report_table(self, data: SimpleNamespace) -> None:
         result = invoke(data)
         assert (result.exit_code, result.stderr) == (0, "")
         lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
@@ -92,7 +92,7 @@ class TestOutput:
         assert lines[-1].startswith("3 photos, ")
         assert "compiling left out" in lines[-1]
 
-    def test_files(self, data: SimpleNamespace, out: Path) -> None:
+    def test_metrics_and_results_files(self, data: SimpleNamespace, out: Path) -> None:
         result = invoke(data, "--json", out / "m.json", "--results", out / "r.json")
         assert result.exit_code == 0
         assert result.stdout.endswith(f"-> {out / 'm.json'}\n-> {out / 'r.json'}\n")
@@ -106,16 +106,16 @@ class TestOutput:
         assert {row["category_id"] for row in rows} == {7}
         COCO(str(data.annotations)).loadRes(str(out / "r.json"))
 
-    def test_quiet(self, data: SimpleNamespace, out: Path) -> None:
+    def test_quiet_prints_nothing(self, data: SimpleNamespace, out: Path) -> None:
         result = invoke(data, "--quiet", "--json", out / "m.json")
         assert (result.exit_code, result.output, names(out)) == (0, "", ["m.json"])
 
-    def test_overwrite(self, data: SimpleNamespace, out: Path) -> None:
+    def test_overwrite_replaces_a_file(self, data: SimpleNamespace, out: Path) -> None:
         (out / "m.json").write_text("mine")
         assert invoke(data, "--json", out / "m.json", "--overwrite").exit_code == 0
         assert json.loads((out / "m.json").read_text())["photos"] == 3
 
-    def test_chosen_classes(self, data: SimpleNamespace) -> None:
+    def test_selected_classes(self, data: SimpleNamespace) -> None:
         assert "Person" in invoke(data, "--classes", "person").stdout
         result = invoke(data, "--classes", "horse")
         assert (result.exit_code, result.stdout) == (2, "")
@@ -139,19 +139,19 @@ class TestOptions:
         ]
         assert model.batches == [1, 1, 1, 2, 1]
 
-    def test_of_the_other_commands_stay_as_they_are(self) -> None:
+    def test_options_of_other_commands_are_unchanged(self) -> None:
         assert (Options().conf, Options().batch, Options().alpha) == (None, 4, 0.45)
-        told = CliRunner().invoke(app, ["eval", "--help"]).stdout
+        text = CliRunner().invoke(app, ["eval", "--help"]).stdout
         for option in ("model", "classes", "conf", "size", "batch", "layout", "overwrite", "quiet"):
-            assert f"--{option}" in told
+            assert f"--{option}" in text
         for option in ("labels", "boxes", "alpha"):
-            assert f"--{option}" not in told
+            assert f"--{option}" not in text
 
 
 class TestMistakes:
     @pytest.mark.usefixtures("no_model")
     @pytest.mark.parametrize("option", ["--json", "--results"])
-    def test_a_file_that_exists(self, data: SimpleNamespace, out: Path, option: str) -> None:
+    def test_existing_file_is_kept(self, data: SimpleNamespace, out: Path, option: str) -> None:
         (out / "a.json").write_text("mine")
         result = invoke(data, option, out / "a.json")
         assert (result.exit_code, result.stdout) == (3, "")
@@ -159,7 +159,7 @@ class TestMistakes:
         assert (out / "a.json").read_text() == "mine"
 
     @pytest.mark.usefixtures("no_model")
-    def test_no_output(self, data: SimpleNamespace, out: Path) -> None:
+    def test_quiet_requires_an_output(self, data: SimpleNamespace, out: Path) -> None:
         result = invoke(data, "--quiet")
         assert result.exit_code == 2
         assert "Nothing to do: with --quiet give --json" in result.stderr
@@ -168,10 +168,10 @@ class TestMistakes:
         assert "both name" in result.stderr
 
     @pytest.mark.usefixtures("no_model")
-    def test_no_truth(self, data: SimpleNamespace, tmp_path: Path) -> None:
+    def test_unusable_annotations(self, data: SimpleNamespace, tmp_path: Path) -> None:
         (tmp_path / "results.json").write_text("[]")
         (tmp_path / "bare.json").write_text(json.dumps(data.content | {"categories": []}))
-        for change, told in (
+        for change, message in (
             ({"images": tmp_path / "nowhere"}, "There is no folder"),
             ({"images": tmp_path}, "lacks 3 of the 3 photos"),
             ({"annotations": tmp_path / "nothing.json"}, "nothing.json: No such file"),
@@ -181,24 +181,28 @@ class TestMistakes:
         ):
             result = invoke(SimpleNamespace(**vars(data) | change))
             assert (result.exit_code, result.stdout) == (3, "")
-            assert told in result.stderr
+            assert message in result.stderr
             assert result.stderr.startswith("live-seg: ")
 
-    def test_a_photo_breaks_off(self, data: SimpleNamespace, out: Path, model: StandIn) -> None:
-        (data.images / "3.png").write_text("no picture")
+    def test_damaged_photo_stops_the_evaluation(
+        self, data: SimpleNamespace, out: Path, model: StandIn
+    ) -> None:
+        (data.images / "3.png").write_text("not an image")
         result = invoke(data, "--json", out / "m.json", "--results", out / "r.json")
         assert (result.exit_code, names(out)) == (3, [])
         assert "3.png" in result.stderr
         assert model.batches == [1, 1]
 
-    def test_no_class_in_common(self, data: SimpleNamespace, model: StandIn) -> None:
+    def test_no_common_class(self, data: SimpleNamespace, model: StandIn) -> None:
         model.class_names = ("background", "zebra")
         result = invoke(data)
         assert (result.exit_code, result.stdout, model.batches) == (2, "", [])
         assert "looks for no class of" in result.stderr
         assert "(person, dog). Known: zebra." in result.stderr
 
-    def test_ctrl_c(self, data: SimpleNamespace, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_ctrl_c_leaves_no_file(
+        self, data: SimpleNamespace, out: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         class Interrupted(StandIn):
             def __call__(self, images: list[Image]) -> list[Instances]:  # noqa: ARG002
                 raise KeyboardInterrupt
@@ -208,8 +212,8 @@ class TestMistakes:
         assert (result.exit_code, result.stdout, names(out)) == (130, "", [])
 
 
-def test_with_a_network(data: SimpleNamespace, out: Path) -> None:
-    """Nothing stands in: from the weights file to the table."""
+def test_eval_with_a_real_network(data: SimpleNamespace, out: Path) -> None:
+    """From the weights file to the report, without stand-ins."""
     network = tiny_network()
     network.save_weights(out / "pets.weights.h5")
     card = {"config": asdict(network.config), "class_names": ["background", "person", "dog"]}

@@ -1,4 +1,4 @@
-"""`live-seg webcam` as its user meets it, with stand-ins for camera, window and model."""
+"""`live-seg webcam`, with stand-ins for camera, window and model."""
 
 import json
 import os
@@ -26,7 +26,7 @@ from tests.test_cli import interrupted, invoke
 from tests.test_web import press
 from tests.test_window import Desktop
 
-TOLD = re.compile(
+SUMMARY = re.compile(
     r"(\d+) frames in \d+\.\d s \(\d+\.\d fps\), (\d+) instances"
     r"(; network \d+\.\d fps; latency \d+ ms, 95% within \d+ ms; \d+ dropped)?( -> (.+))?\n"
 )
@@ -34,7 +34,7 @@ ALL = ("--policy", "all", "--batch", "1")
 
 
 class Clock:
-    """The time of cameras and sessions: a tenth of a second goes by with each picture."""
+    """The time of cameras and sessions: each frame advances it by 0.1 s."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -65,7 +65,7 @@ def model(monkeypatch: pytest.MonkeyPatch) -> StandIn:
 
 @pytest.fixture
 def camera(monkeypatch: pytest.MonkeyPatch) -> Camera:
-    """Pictures arrive when the clock says."""
+    """A camera whose frames arrive by its own clock."""
     clock = Clock()
     fake = Camera(clock, 1000)
     put_captures(monkeypatch, fake)
@@ -75,7 +75,7 @@ def camera(monkeypatch: pytest.MonkeyPatch) -> Camera:
 
 @pytest.fixture
 def out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder the program runs in."""
+    """The current folder of the program."""
     (tmp_path / "out").mkdir()
     monkeypatch.chdir(tmp_path / "out")
     return tmp_path / "out"
@@ -83,7 +83,7 @@ def out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def hand(monkeypatch: pytest.MonkeyPatch) -> dict[int, str]:
-    """Keys to press, by the index of the frame shown."""
+    """Keys to press, by index of the shown frame."""
     keys: dict[int, str] = {}
 
     class Hand(window.Window):
@@ -113,7 +113,7 @@ def lines(path: Path) -> list[Any]:
 
 class TestUsage:
     @pytest.mark.parametrize(
-        ("arguments", "told"),
+        ("arguments", "message"),
         [
             (["--show", "none"], "with --show none give --record CLIP.mp4 or --json OUT.jsonl"),
             (["--seconds", "-1"], "--seconds"),
@@ -134,17 +134,17 @@ class TestUsage:
         ],
         ids=lambda value: " ".join(value) if isinstance(value, list) else "",
     )
-    def test_is_told_before_the_model_loads(
-        self, out: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], told: str
+    def test_invalid_options_are_reported_before_the_model_loads(
+        self, out: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
     ) -> None:
         monkeypatch.setattr(LiveOptions, "load", lambda _: pytest.fail("the model was loaded"))
         result = invoke("webcam", *arguments)
         assert (result.exit_code, names(out)) == (2, [])
-        assert told in re.sub(r"[\s│]+", " ", result.stderr)
+        assert message in re.sub(r"[\s│]+", " ", result.stderr)
 
     @pytest.mark.usefixtures("camera")
     @pytest.mark.parametrize(("name", "code"), [("cat", 0), ("dog", 2)])
-    def test_classes_that_only_the_weights_know_of(
+    def test_record_on_is_checked_against_the_model_without_a_card(
         self, out: Path, monkeypatch: pytest.MonkeyPatch, model: StandIn, name: str, code: int
     ) -> None:
         model.class_names = ("background", "cat")
@@ -155,30 +155,30 @@ class TestUsage:
 
 @pytest.mark.usefixtures("camera", "out")
 class TestOutputs:
-    def test_some_seconds_of_it(self, out: Path) -> None:
+    def test_seconds_limit_the_session(self, out: Path) -> None:
         record = ("--show", "none", "--record", "a.mp4", "--json", "a.jsonl")
         result = invoke("webcam", *record, "--seconds", "0.95", *ALL)
         assert (result.exit_code, result.stderr) == (0, "")
-        told = TOLD.fullmatch(result.stdout)
-        assert told, result.stdout
-        assert (told[1], told[2], told[5]) == ("10", "10", "a.jsonl, a.mp4")
+        match = SUMMARY.fullmatch(result.stdout)
+        assert match, result.stdout
+        assert (match[1], match[2], match[5]) == ("10", "10", "a.jsonl, a.mp4")
         assert probe(out / "a.mp4").times == pytest.approx([i / 10 for i in range(10)], abs=1e-3)
         assert [line["seconds"] for line in lines(out / "a.jsonl")] == pytest.approx(
             [i / 10 for i in range(10)]
         )
 
-    def test_no_second_of_it(self, out: Path) -> None:
+    def test_zero_seconds_leave_no_file(self, out: Path) -> None:
         result = invoke(
             "webcam", "--show", "none", "--record", "a.mp4", "--json", "a.jsonl", "--seconds", "0"
         )
-        assert TOLD.fullmatch(result.stdout)
+        assert SUMMARY.fullmatch(result.stdout)
         assert (result.exit_code, names(out)) == (0, [])
 
-    def test_quiet(self, out: Path) -> None:
+    def test_quiet_prints_nothing(self, out: Path) -> None:
         result = invoke("webcam", "--show", "none", "--json", "a.jsonl", "--seconds", "0.5", "--quiet", *ALL)
         assert (result.exit_code, result.output, names(out)) == (0, "", ["a.jsonl"])
 
-    def test_what_exists_stays(self, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_existing_files_are_kept(self, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (out / "a.mp4").write_text("mine")
         invoke("webcam", "--show", "none", "--record", "a.mp4", "--seconds", "0.5", *ALL)
         assert names(out) == ["a.mp4", "a_001.mp4"]
@@ -189,7 +189,7 @@ class TestOutputs:
         assert result.exit_code == 3
         assert "a.jsonl exists already" in result.stderr
 
-    def test_record_on(self, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_record_on_records_around_an_event(self, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         class Comes(StandIn):
             def __call__(self, images: list[Image]) -> list[Instances]:
                 seen = sum(self.batches)
@@ -197,18 +197,18 @@ class TestOutputs:
                 return [one if 20 <= seen + i < 25 else Instances.empty() for i, one in enumerate(found)]
 
         monkeypatch.setattr(LiveOptions, "load", lambda _: Comes())
-        told = ("--record", "event.mp4", "--record-on", "person", "--pre", "1", "--post", "0.5")
-        result = invoke("webcam", "--show", "none", *told, "--seconds", "5", *ALL)
+        options = ("--record", "event.mp4", "--record-on", "person", "--pre", "1", "--post", "0.5")
+        result = invoke("webcam", "--show", "none", *options, "--seconds", "5", *ALL)
         assert (result.exit_code, names(out)) == (0, ["event_001.mp4"])
         # 1 s before the 20th frame, 0.5 s after the 24th.
         assert probe(out / "event_001.mp4").duration == pytest.approx(2.0, abs=0.11)
 
-    def test_segment(self, out: Path) -> None:
+    def test_segment_splits_the_recording(self, out: Path) -> None:
         invoke("webcam", "--show", "none", "--record", "a.mp4", "--segment", "1s", "--seconds", "2.55", *ALL)
         assert names(out) == ["a_001.mp4", "a_002.mp4", "a_003.mp4"]
         assert [len(probe(out / name).times) for name in names(out)] == [10, 10, 6]
 
-    def test_no_propagate_shows_segmented_frames_alone(self, out: Path) -> None:
+    def test_no_propagate_yields_segmented_frames_only(self, out: Path) -> None:
         result = invoke("webcam", "--show", "none", "--no-propagate", "--json", "a.jsonl", "--seconds", "20")
         assert result.exit_code == 0
         assert all(len(line["instances"]) == 1 for line in lines(out / "a.jsonl"))
@@ -216,7 +216,7 @@ class TestOutputs:
 
 class TestFaults:
     @pytest.mark.usefixtures("out")
-    def test_a_camera_that_is_unplugged(self, camera: Camera, out: Path) -> None:
+    def test_unplugged_camera(self, camera: Camera, out: Path) -> None:
         camera.left = 5
         result = invoke("webcam", "--show", "none", "--record", "a.mp4", "--json", "a.jsonl", *ALL)
         assert (result.exit_code, result.stdout) == (3, "")
@@ -225,7 +225,7 @@ class TestFaults:
         assert len(probe(out / "a.mp4").times) == 5
 
     @pytest.mark.usefixtures("camera")
-    def test_an_encoder_that_fails(self, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_failing_encoder(self, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         fake = tmp_path / "ffmpeg"
         fake.write_text('#!/bin/sh\nhead -c 5000 >/dev/null\necho "boom, said ffmpeg" >&2\nexit 1\n')
         fake.chmod(0o755)
@@ -238,7 +238,7 @@ class TestFaults:
         assert "live-seg: A recording failed: " in result.stderr
         assert "boom, said ffmpeg" in result.stderr
 
-    def test_a_model_that_fails(self, camera: Camera, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_failing_model(self, camera: Camera, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         class Fails(StandIn):
             def __call__(self, images: list[Image]) -> list[Instances]:
                 if len(self.batches) == 3:
@@ -252,7 +252,7 @@ class TestFaults:
         assert camera.released
 
     @pytest.mark.usefixtures("out")
-    def test_a_stream_that_breaks_off_and_comes_back(
+    def test_interrupted_stream_is_reconnected(
         self, monkeypatch: pytest.MonkeyPatch, sender: Sender, caplog: pytest.LogCaptureFixture
     ) -> None:
         monkeypatch.setattr(live, "RETRY_DELAYS", (0.1, 0.1))
@@ -273,7 +273,7 @@ class TestFaults:
         assert re.match(r"tcp://127.0.0.1:\d+ disconnected after \d+ frames", gone)
         assert re.match(r"tcp://127.0.0.1:\d+ is available after \d+\.\d s\.", there)
         assert len(sender.senders) == 2
-        assert TOLD.fullmatch(result.stdout)
+        assert SUMMARY.fullmatch(result.stdout)
 
 
 @pytest.fixture
@@ -286,18 +286,18 @@ def sender() -> Iterator[Sender]:
 @pytest.mark.usefixtures("camera")
 class TestKeys:
     @pytest.mark.parametrize("key", ["q", "\x1b"])
-    def test_the_end(self, out: Path, hand: dict[int, str], key: str) -> None:
+    def test_q_and_escape_end_the_session(self, out: Path, hand: dict[int, str], key: str) -> None:
         hand[4] = key
         result = invoke("webcam", "--record", "a.mp4", *ALL)
-        told = TOLD.fullmatch(result.stdout)
-        assert told, result.output
-        assert (result.exit_code, told[1], told[5]) == (0, "5", "a.mp4")
+        match = SUMMARY.fullmatch(result.stdout)
+        assert match, result.output
+        assert (result.exit_code, match[1], match[5]) == (0, "5", "a.mp4")
         assert len(probe(out / "a.mp4").times) == 5
 
-    def test_a_recording_a_snapshot_and_a_pause(self, out: Path, hand: dict[int, str]) -> None:
+    def test_keys_record_take_a_snapshot_and_pause(self, out: Path, hand: dict[int, str]) -> None:
         hand |= {2: "r", 5: "s", 7: "r", 9: " ", 12: "q"}
         result = invoke("webcam", *ALL)
-        assert (result.exit_code, TOLD.fullmatch(result.stdout)[1]) == (0, "13")  # type: ignore[index]
+        assert (result.exit_code, SUMMARY.fullmatch(result.stdout)[1]) == (0, "13")  # type: ignore[index]
         clip, plain, masks = sorted(names(out), key=lambda name: (not name.endswith("mp4"), len(name)))
         stamp = r"live-seg_\d{8}-\d{6}"
         assert re.fullmatch(stamp + r"\.mp4", clip)
@@ -305,7 +305,7 @@ class TestKeys:
         assert re.fullmatch(stamp + r"_masks\.png", masks)
         assert len(decode_frames(out / clip)) == 5
 
-    def test_the_network_delivers_less_sure_ones_for_the_key_of_the_threshold(
+    def test_network_threshold_is_below_the_shown_one(
         self, out: Path, hand: dict[int, str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         asked: list[float | None] = []
@@ -328,7 +328,7 @@ class TestKeys:
         assert asked == [0.3, 0.6]
 
     @pytest.mark.parametrize("switch", ["labels", "boxes"])
-    def test_what_is_not_to_be_drawn_is_off_until_its_key(
+    def test_switched_off_drawing_is_toggled_by_its_key(
         self,
         hand: dict[int, str],
         monkeypatch: pytest.MonkeyPatch,
@@ -355,8 +355,8 @@ def no_display(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(window, "Window", refuse)
 
 
-class TestWhereItIsShown:
-    """Only that which was asked for, or can be had, is opened."""
+class TestScreen:
+    """A session opens either a window or a web page."""
 
     @pytest.fixture
     def opened(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -372,13 +372,13 @@ class TestWhereItIsShown:
 
     @pytest.mark.usefixtures("camera", "out", "hand")
     @pytest.mark.parametrize("show", [(), ("--show", "window")])
-    def test_in_a_window(self, opened: list[str], show: tuple[str, ...]) -> None:
+    def test_window_is_preferred(self, opened: list[str], show: tuple[str, ...]) -> None:
         assert invoke("webcam", *show, "--seconds", "0.3", *ALL).exit_code == 0
         assert opened == []
 
     @pytest.mark.usefixtures("camera", "out", "no_display")
     @pytest.mark.parametrize("show", [(), ("--show", "web")])
-    def test_on_a_page(self, opened: list[str], show: tuple[str, ...]) -> None:
+    def test_web_page_without_a_display(self, opened: list[str], show: tuple[str, ...]) -> None:
         result = invoke("webcam", *show, "--web-address", "127.0.0.1:0", "--seconds", "0.3", *ALL)
         assert result.exit_code == 0
         url = re.fullmatch(r"live-seg: watch at (http://127\.0\.0\.1:\d+/)\n", result.stderr)
@@ -386,12 +386,12 @@ class TestWhereItIsShown:
         assert opened == [f"live-seg 0: {url[1]}"]
 
     @pytest.mark.usefixtures("no_display")
-    def test_no_window_where_one_was_asked_for(self, opened: list[str]) -> None:
+    def test_requested_window_without_a_display_fails(self, opened: list[str]) -> None:
         result = invoke("webcam", "--show", "window")
         assert (result.exit_code, opened) == (3, [])
         assert "no display" in result.stderr
 
-    def test_no_page_where_another_program_listens(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_occupied_web_address_fails(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(LiveOptions, "load", lambda _: pytest.fail("the model was loaded"))
         with socket.create_server(("127.0.0.1", 0)) as other:
             address = f"127.0.0.1:{other.getsockname()[1]}"
@@ -400,7 +400,7 @@ class TestWhereItIsShown:
         assert f"Cannot open a web page at {address}: Address already in use" in result.stderr
 
     @pytest.mark.usefixtures("out", "no_display")
-    def test_the_title_tells_no_password(self, opened: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_title_hides_the_password(self, opened: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
         put_captures(monkeypatch, FakeCapture(3))
         source = ("--source", "tcp://user:secret@127.0.0.1:1")
         result = invoke("webcam", *source, "--no-reconnect", "--web-address", "127.0.0.1:0")
@@ -408,11 +408,11 @@ class TestWhereItIsShown:
         assert opened[0].startswith("live-seg tcp://***@127.0.0.1:1: ")
 
 
-class TestAStreamThatIsGone:
-    """No picture comes to read keys at, and none will: the reader waits for more than a minute."""
+class TestLostStream:
+    """Keys work while the reader waits for a stream that does not come back."""
 
     LOOKS = 6
-    """So many looks at the screen, each after 0.05 s without a picture, tell that none comes any more."""
+    """Polls of the screen, 0.05 s apart, after which the stream counts as lost."""
 
     @pytest.fixture(autouse=True)
     def _patient(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -423,14 +423,14 @@ class TestAStreamThatIsGone:
         source = ("--source", f"tcp://127.0.0.1:{port}", "--timeout", "100", "--web-address", "127.0.0.1:0")
         result = invoke("webcam", *source, propagate)
         assert result.exit_code == 0
-        assert TOLD.fullmatch(result.stdout)
+        assert SUMMARY.fullmatch(result.stdout)
 
     @pytest.mark.timeout(60)
     @pytest.mark.usefixtures("out")
     @pytest.mark.parametrize("propagate", ["--propagate", "--no-propagate"])
     @pytest.mark.parametrize("how", ["stall", "kill"])
     @pytest.mark.parametrize("closed", [False, True], ids=["key", "close button"])
-    def test_the_window_ends_the_wait(
+    def test_window_ends_a_wait_for_frames(
         self, monkeypatch: pytest.MonkeyPatch, sender: Sender, how: str, propagate: str, closed: bool
     ) -> None:
         looks = [0]
@@ -444,7 +444,7 @@ class TestAStreamThatIsGone:
 
             def wait(self, milliseconds: int) -> int:
                 looks[0] += 1
-                gone = looks[0] == TestAStreamThatIsGone.LOOKS
+                gone = looks[0] == TestLostStream.LOOKS
                 self.closes_window = gone and closed
                 self.next_keys = [ord("q")] if gone and not closed else []
                 return super().wait(milliseconds)
@@ -456,7 +456,7 @@ class TestAStreamThatIsGone:
     @pytest.mark.timeout(60)
     @pytest.mark.usefixtures("out", "no_display")
     @pytest.mark.parametrize("propagate", ["--propagate", "--no-propagate"])
-    def test_the_page_ends_the_wait(
+    def test_web_page_ends_a_wait_for_frames(
         self, monkeypatch: pytest.MonkeyPatch, sender: Sender, propagate: str
     ) -> None:
         class Clicked(web.WebPage):
@@ -470,7 +470,7 @@ class TestAStreamThatIsGone:
 
             def wait(self, seconds: float) -> bool:
                 self.looks += 1
-                if self.looks == TestAStreamThatIsGone.LOOKS:
+                if self.looks == TestLostStream.LOOKS:
                     assert press(self.url, "q") == 204
                     seconds = 10.0  # until the key is there
                 return super().wait(seconds)
@@ -488,25 +488,25 @@ SLOW = """
             time.sleep(0.03)
             return super().read()
     cameras.open_capture = lambda *_: Paced(10**6)
-    class Tells(StandIn):
+    class Announces(StandIn):
         def __call__(self, images):
             if len(self.batches) == 10:
                 print("running", flush=True)
             return super().__call__(images)
-    load = lambda options: Tells()
+    load = lambda options: Announces()
 """
 
 
-def test_after_ctrl_c_the_recording_is_complete(out: Path) -> None:
+def test_ctrl_c_completes_the_recording(out: Path) -> None:
     outputs = ("--record", out / "a.mp4", "--json", out / "a.jsonl")
     code, stdout, stderr = interrupted(SLOW, "webcam", "--show", "none", *outputs)
     assert (code, stderr, names(out)) == (130, "", ["a.jsonl", "a.mp4"])
-    told = TOLD.fullmatch(stdout.removeprefix("Interrupted: "))
-    assert told, stdout
+    match = SUMMARY.fullmatch(stdout.removeprefix("Interrupted: "))
+    assert match, stdout
     assert len(decode_frames(out / "a.mp4")) > 5
 
 
-def test_the_timeout_reaches_the_driver_of_cameras(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_timeout_is_passed_to_the_camera_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", "")
     monkeypatch.delenv("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT")
     put_captures(monkeypatch, FakeCapture())

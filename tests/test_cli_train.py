@@ -1,4 +1,4 @@
-"""`live-seg train` as its user meets it: what is asked of it, exit codes and messages."""
+"""`live-seg train`: settings, exit codes and messages."""
 
 import json
 import logging
@@ -29,7 +29,7 @@ def data(tmp_path: Path) -> list[str]:
 
 @pytest.fixture
 def seen(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """What is asked of the library, which does nothing but say two lines."""
+    """The calls of the library, which is replaced by stand-ins that only report a line."""
     seen: list[Any] = []
 
     def train(settings: Settings, folder: Path, *, report: Any, quiet: bool) -> None:
@@ -45,7 +45,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return seen
 
 
-def test_few_words_are_enough(data: list[str], tmp_path: Path, seen: list[Any]) -> None:
+def test_default_settings(data: list[str], tmp_path: Path, seen: list[Any]) -> None:
     run = tmp_path / "run"
     result = invoke(*data, "-o", run)
     assert (result.exit_code, result.stderr) == (0, "")
@@ -53,7 +53,7 @@ def test_few_words_are_enough(data: list[str], tmp_path: Path, seen: list[Any]) 
     assert seen == [(Settings(data=((Path(data[1]), Path(data[3])),)), run, False)]
 
 
-def test_every_choice(data: list[str], tmp_path: Path, seen: list[Any]) -> None:
+def test_every_option_reaches_the_settings(data: list[str], tmp_path: Path, seen: list[Any]) -> None:
     words = ["--val-images", "v", "--val-annotations", "v.json", "--from", "backbone:b.h5", "--epochs", "7"]
     words += ["--size", "128", "--batch", "3", "--lr", "0.01", "--layers", "4+", "--heads-first", "2"]
     words += ["--seed", "5", "--val-every", "2", "--quiet", "-o", str(tmp_path / "run")]
@@ -81,16 +81,18 @@ def test_resume(tmp_path: Path, seen: list[Any]) -> None:
     assert seen == [(tmp_path, False)]
 
 
-def test_help_names_what_is_chosen_without_a_word() -> None:
-    told = re.sub(r"[\s│]+", " ", CliRunner().invoke(app, ["train", "--help"]).stdout)
+def test_help_shows_the_defaults() -> None:
+    text = re.sub(r"[\s│]+", " ", CliRunner().invoke(app, ["train", "--help"]).stdout)
     standard = Settings(data=((Path("a"), Path("b")),))
     for value in (standard.start, standard.epochs, standard.batch, "3e-4", standard.layers):
-        assert f"[default: ({value})]" in told
+        assert f"[default: ({value})]" in text
     assert standard.learning_rate == 3e-4
 
 
 @pytest.mark.parametrize("published", [False, True])
-def test_ctrl_c(data: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, published: bool) -> None:
+def test_ctrl_c_explains_how_to_resume(
+    data: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, published: bool
+) -> None:
     run = tmp_path / "run"
 
     def train(*_: Any, **__: Any) -> None:
@@ -109,7 +111,7 @@ def test_ctrl_c(data: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 class TestMistakes:
     @pytest.mark.parametrize(
-        ("words", "told"),
+        ("words", "message"),
         [
             (["-o", "run"], "got 0 times --images and 0 times --annotations"),
             (["--images", "a", "-o", "run"], "got 1 times --images and 0 times --annotations"),
@@ -120,16 +122,16 @@ class TestMistakes:
             (["--images", "a", "--annotations", "b", "-o", "r", "--lr", "0"], "learning rate is above 0"),
         ],
     )
-    def test_usage(self, words: list[str], told: str) -> None:
+    def test_usage_errors(self, words: list[str], message: str) -> None:
         result = invoke(*words)
         assert (result.exit_code, result.stdout) == (2, "")
-        assert told in result.stderr
+        assert message in result.stderr
 
-    def test_sources(self, data: list[str], tmp_path: Path) -> None:
+    def test_unusable_data(self, data: list[str], tmp_path: Path) -> None:
         bare = json.loads(Path(data[3]).read_text()) | {"annotations": []}
         (tmp_path / "bare.json").write_text(json.dumps(bare))
         (tmp_path / "odd.json").write_text("[]")
-        for images, file, told in (
+        for images, file, message in (
             (tmp_path / "nowhere", data[3], f"There is no folder {tmp_path / 'nowhere'}."),
             (data[1], tmp_path / "nothing.json", "No such file or directory"),
             (data[1], tmp_path / "bare.json", "There is no object to learn in"),
@@ -137,10 +139,10 @@ class TestMistakes:
         ):
             result = invoke("--images", images, "--annotations", file, "-o", tmp_path / "run")
             assert (result.exit_code, result.stdout) == (3, "")
-            assert told in result.stderr
+            assert message in result.stderr
             assert not (tmp_path / "run").exists()
 
-    def test_folders(self, data: list[str], tmp_path: Path) -> None:
+    def test_unusable_run_folders(self, data: list[str], tmp_path: Path) -> None:
         result = invoke(*data, "-o", tmp_path)
         assert result.exit_code == 3
         assert f"is not empty. Choose another folder, or go on with --resume {tmp_path}" in result.stderr
@@ -148,13 +150,15 @@ class TestMistakes:
         assert result.exit_code == 3
         assert "holds no training to go on with" in result.stderr
 
-    def test_weights(self, data: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def test_unusable_initial_weights(
+        self, data: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
         caplog.set_level(logging.ERROR)
-        for start, told in (
+        for start, message in (
             ("persson", "Did you mean person?"),
             ("backbone:nowhere.h5", "nowhere.h5 holds no"),
         ):
             result = invoke(*data, "-o", tmp_path / "run", "--from", start)
             assert (result.exit_code, result.stdout) == (4, "")
-            assert told in result.stderr
+            assert message in result.stderr
             assert not (tmp_path / "run").exists()

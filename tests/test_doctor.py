@@ -1,4 +1,4 @@
-"""`live-seg doctor`: what each check makes of sick surroundings, the table, JSON, exit codes."""
+"""`live-seg doctor`: findings of each check on faulty systems, the table, JSON, exit codes."""
 
 import json
 import os
@@ -38,7 +38,7 @@ SEES_NONE: dict[str, Any] = {
     "cuda": "12.5.1",
     "driver": {"cuda": "12.8", "error": None},
 }
-"""What TensorFlow answers that sees no GPU though nothing is missing."""
+"""The answer of a TensorFlow that sees no GPU although nothing is missing."""
 
 TENSORFLOW = """
     print("noise")
@@ -48,7 +48,7 @@ TENSORFLOW = """
     class sysconfig:
         get_build_info = staticmethod(lambda: {build})
 """
-"""A stand-in that sees no GPU."""
+"""A stand-in for a TensorFlow that sees no GPU."""
 
 Fake = Callable[[str, str], None]
 
@@ -61,7 +61,7 @@ def write(path: Path, text: str) -> Path:
 
 @pytest.fixture
 def proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty /proc, an empty /dev and no PCI bus, in this folder's place."""
+    """A system with an empty /proc and /dev and no PCI bus. Returns its /proc."""
     for module in (machine, accelerators):
         monkeypatch.setattr(module, "PROC", tmp_path / "proc")
     for module in (accelerators, video):
@@ -75,7 +75,7 @@ def proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
-    """Puts a module of one's own in place of a real one, in processes to come."""
+    """Return a function that replaces a module in child processes."""
 
     def put(name: str, program: str) -> None:
         write(tmp_path / "modules" / f"{name}.py", textwrap.dedent(program))
@@ -86,22 +86,22 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
 
 @pytest.fixture
 def versions(monkeypatch: pytest.MonkeyPatch) -> dict[str, str | None]:
-    """Versions to lie about; None: not installed."""
-    lies: dict[str, str | None] = {}
+    """Package versions to report instead of the installed ones; None: not installed."""
+    replaced: dict[str, str | None] = {}
     real = metadata.version
 
     def version(name: str) -> str:
-        told = lies[name] if name in lies else real(name)
-        if told is None:
+        value = replaced[name] if name in replaced else real(name)
+        if value is None:
             raise metadata.PackageNotFoundError(name)
-        return told
+        return value
 
     monkeypatch.setattr(metadata, "version", version)
-    return lies
+    return replaced
 
 
 def answering(monkeypatch: pytest.MonkeyPatch, module: Any, answer: dict[str, Any] | str) -> list[str]:
-    """Let every probe of `module` answer so, a text being its failure; what was asked."""
+    """Make every probe of `module` return `answer`, or fail with a text. Returns the probes."""
     asked: list[str] = []
 
     def run_probe(name: str, timeout: float) -> dict[str, Any]:
@@ -116,18 +116,18 @@ def answering(monkeypatch: pytest.MonkeyPatch, module: Any, answer: dict[str, An
 
 
 def program(path: Path, text: str) -> Path:
-    """An executable shell script."""
+    """Write an executable shell script."""
     write(path, f"#!/bin/sh\n{text}\n").chmod(0o755)
     return path
 
 
-def test_this_python_is_in_range() -> None:
+def test_supported_python() -> None:
     finding = machine.python()
     assert finding.state == "good"
     assert sys.executable in finding.message
 
 
-def test_a_python_out_of_range(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unsupported_python(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "python_version", lambda: "3.9.1")
     finding = machine.python()
     assert finding.state == "bad"
@@ -135,27 +135,27 @@ def test_a_python_out_of_range(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ">=3.11" in finding.message
 
 
-def test_run_without_being_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_package_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "PACKAGE", "live-seg-that-is-not-there")
     assert (machine.python().state, machine.python().remedy) == ("note", "pip install .")
     assert machine.packages() == Finding("good", "")
 
 
-def test_every_runtime_package_is_told() -> None:
+def test_packages_lists_every_runtime_requirement() -> None:
     finding = machine.packages()
     assert finding.state == "good"
     assert f"tensorflow {metadata.version('tensorflow')}" in finding.message
     assert "hypothesis" not in finding.message
 
 
-def test_a_missing_and_an_old_package(versions: dict[str, str | None]) -> None:
+def test_missing_and_outdated_packages(versions: dict[str, str | None]) -> None:
     versions |= {"h5py": None, "keras": "3.9.2"}
     assert machine.packages() == Finding(
         "bad", "h5py is missing; keras 3.9.2, expected >=3.10", "pip install 'h5py' 'keras>=3.10'"
     )
 
 
-def test_any_wheel_of_opencv_will_do(versions: dict[str, str | None]) -> None:
+def test_any_opencv_wheel_suffices(versions: dict[str, str | None]) -> None:
     versions |= {"opencv-python": None, "opencv-contrib-python-headless": "4.12.0.88"}
     finding = machine.packages()
     assert finding.state == "good"
@@ -163,7 +163,7 @@ def test_any_wheel_of_opencv_will_do(versions: dict[str, str | None]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cpuinfo", "state", "told"),
+    ("cpuinfo", "state", "message"),
     [
         (EPYC, "good", "AMD EPYC, AVX2, AVX-512, AVX-512 VNNI"),
         (GRAVITON, "good", "bfloat16, int8 dot product, int8 matrix product"),
@@ -171,14 +171,14 @@ def test_any_wheel_of_opencv_will_do(versions: dict[str, str | None]) -> None:
         ("", "good", platform.machine()),
     ],
 )
-def test_cpu_features(proc: Path, cpuinfo: str, state: str, told: str) -> None:
+def test_cpu_features(proc: Path, cpuinfo: str, state: str, message: str) -> None:
     write(proc / "cpuinfo", cpuinfo)
     finding = machine.cpu()
     assert finding.state == state
-    assert told in finding.message
+    assert message in finding.message
 
 
-def test_a_system_without_proc(proc: Path) -> None:
+def test_system_without_proc(proc: Path) -> None:
     assert not proc.exists()
     assert machine.cpu().message.endswith(f"cores usable, {platform.machine()}")
     assert "GB" in machine.memory().message
@@ -186,13 +186,15 @@ def test_a_system_without_proc(proc: Path) -> None:
 
 @pytest.mark.usefixtures("proc")
 def test_cpu_features_on_macos(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = "machdep.cpu.brand_string: Apple M2\nhw.optional.arm.FEAT_I8MM: 1\nhw.optional.arm.FEAT_BF16: 0\n"
+    output = (
+        "machdep.cpu.brand_string: Apple M2\nhw.optional.arm.FEAT_I8MM: 1\nhw.optional.arm.FEAT_BF16: 0\n"
+    )
     monkeypatch.setattr(sys, "platform", "darwin")
-    monkeypatch.setattr(subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 0, told))
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 0, output))
     assert machine.cpu().message.endswith("Apple M2, int8 matrix product")
 
 
-def test_a_containers_limits(proc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_container_limits(proc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)), raising=False)
     write(proc / "self/cgroup", "0::/pod/box\n")
     write(proc / "meminfo", "MemAvailable:   900000000 kB\n")
@@ -206,31 +208,31 @@ def test_a_containers_limits(proc: Path, tmp_path: Path, monkeypatch: pytest.Mon
     assert (finding.state, finding.message) == ("note", "1.5 GB, 1.5 GB free; 2 GB are recommended")
 
 
-def test_a_crash_does_not_take_the_doctor_down(fake: Fake) -> None:
+def test_crash_of_a_probe_becomes_an_error(fake: Fake) -> None:
     fake("tensorflow", "import os, signal; os.kill(os.getpid(), signal.SIGILL)")
     with pytest.raises(ProbeError, match=r"crashed \(SIGILL\); this CPU lacks an instruction"):
         run_probe("tensorflow", 60)
 
 
-def test_a_failing_import_is_told_by_its_last_word(fake: Fake) -> None:
+def test_failing_import_is_reported_by_its_last_line(fake: Fake) -> None:
     fake("tensorflow", "raise ImportError('libfoo.so.1: cannot open shared object file')")
     with pytest.raises(ProbeError, match=r"^ImportError: libfoo\.so\.1: cannot open"):
         run_probe("tensorflow", 60)
 
 
-def test_a_silent_end(fake: Fake) -> None:
+def test_probe_that_exits_silently(fake: Fake) -> None:
     fake("tensorflow", "import os; os._exit(7)")
     with pytest.raises(ProbeError, match="exit code 7"):
         run_probe("tensorflow", 60)
 
 
-def test_a_hanging_probe_is_ended(fake: Fake) -> None:
+def test_hanging_probe_times_out(fake: Fake) -> None:
     fake("tensorflow", "import threading; threading.Event().wait()")
     with pytest.raises(ProbeError, match=r"no answer within 0\.5 s"):
         run_probe("tensorflow", 0.5)
 
 
-def test_a_file_of_the_users_is_not_imported(
+def test_probe_ignores_modules_in_the_current_folder(
     fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake("openvino", "class Core:\n    available_devices = []")
@@ -247,7 +249,7 @@ def test_probe_of_a_tensorflow_built_with_cuda(fake: Fake) -> None:
     assert answer == {"version": "2.21.0", "gpus": [], "cuda": "99.1"}
 
 
-def test_a_tensorflow_without_cuda(fake: Fake) -> None:
+def test_probe_of_a_tensorflow_built_without_cuda(fake: Fake) -> None:
     fake("tensorflow", TENSORFLOW.format(build={"is_cuda_build": False}))
     assert run_probe("tensorflow", 60) == {"version": "2.21.0", "gpus": [], "cuda": None}
 
@@ -268,13 +270,13 @@ def test_missing_cuda_packages_are_those_that_the_extra_adds(
 
 
 @pytest.mark.usefixtures("proc")
-def test_a_gpu_that_tensorflow_sees(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpu_that_tensorflow_sees(monkeypatch: pytest.MonkeyPatch) -> None:
     answering(monkeypatch, accelerators, {"version": "2.21.0", "gpus": ["NVIDIA L4"]})
     assert accelerators.tensorflow() == Finding("good", "2.21.0 on NVIDIA L4")
 
 
 @pytest.mark.usefixtures("proc")
-def test_no_gpu_here(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     asked = answering(monkeypatch, accelerators, SEES_NONE)
     assert accelerators.tensorflow() == Finding("note", "2.21.0 on the CPU: no NVIDIA GPU found")
@@ -282,7 +284,7 @@ def test_no_gpu_here(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("proc")
-def test_tensorflow_that_cannot_be_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tensorflow_that_fails_to_load(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     answering(monkeypatch, accelerators, "it crashed (SIGSEGV)")
     finding = accelerators.tensorflow()
@@ -303,7 +305,7 @@ def test_tensorflow_that_cannot_be_loaded(monkeypatch: pytest.MonkeyPatch) -> No
     ],
 )
 @pytest.mark.usefixtures("proc")
-def test_a_gpu_that_tensorflow_does_not_see(
+def test_reason_why_tensorflow_sees_no_gpu(
     monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], reason: str, remedy: str
 ) -> None:
     monkeypatch.setenv("PATH", "")
@@ -318,7 +320,7 @@ def test_a_gpu_that_tensorflow_does_not_see(
     assert remedy in finding.remedy
 
 
-def test_a_gpu_without_cuda_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_cuda_packages_are_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(accelerators, "missing_cuda_packages", lambda: ["nvidia-cudnn-cu12"])
     reason, remedy = accelerators.why_no_gpu(SEES_NONE)
@@ -327,14 +329,14 @@ def test_a_gpu_without_cuda_packages(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("hidden", ["", "-1"])
-def test_a_hidden_gpu(monkeypatch: pytest.MonkeyPatch, hidden: str) -> None:
+def test_hidden_gpu(monkeypatch: pytest.MonkeyPatch, hidden: str) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
     reason, remedy = accelerators.why_no_gpu(SEES_NONE)
     assert (reason, remedy) == (f"CUDA_VISIBLE_DEVICES={hidden} hides it", "unset CUDA_VISIBLE_DEVICES")
 
 
 @pytest.mark.usefixtures("proc")
-def test_the_gpu_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpu_names_from_nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     smi = program(tmp_path / "bin/nvidia-smi", "echo 'NVIDIA L4, 570.1'; echo 'NVIDIA T4, 570.1'")
     monkeypatch.setenv("PATH", str(smi.parent))
     assert accelerators.nvidia_gpu() == "NVIDIA L4 (driver 570.1), NVIDIA T4 (driver 570.1)"
@@ -344,7 +346,7 @@ def test_the_gpu_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.parametrize(("kind", "found"), [("0x030200", "an NVIDIA GPU"), ("0x020000", None)])
 @pytest.mark.usefixtures("proc")
-def test_a_gpu_on_the_bus(
+def test_gpu_on_the_pci_bus(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, found: str | None
 ) -> None:
     monkeypatch.setenv("PATH", "")
@@ -353,7 +355,7 @@ def test_a_gpu_on_the_bus(
     assert accelerators.nvidia_gpu() == found
 
 
-def test_openvino(versions: dict[str, str | None], fake: Fake) -> None:
+def test_openvino_devices(versions: dict[str, str | None], fake: Fake) -> None:
     versions["openvino"] = None
     missing = accelerators.openvino()
     assert (missing.state, missing.remedy) == ("note", "pip install 'live-seg[openvino]'")
@@ -365,11 +367,11 @@ def test_openvino(versions: dict[str, str | None], fake: Fake) -> None:
     assert accelerators.openvino().message == "2026.4.1 cannot be loaded: ImportError: broken"
 
 
-def test_this_opencv_reads_videos() -> None:
+def test_installed_opencv_reads_videos() -> None:
     assert "reads videos" in video.opencv().message
 
 
-def test_a_headless_twin(versions: dict[str, str | None]) -> None:
+def test_conflicting_opencv_wheels(versions: dict[str, str | None]) -> None:
     versions |= dict.fromkeys(machine.OPENCV_WHEELS) | {
         "opencv-python": "5.0.0.93",
         "opencv-python-headless": "5.0.0.93",
@@ -383,20 +385,18 @@ def test_a_headless_twin(versions: dict[str, str | None]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("built", "state", "told"),
+    ("built", "state", "message"),
     [
         ("  GUI:        QT5\n  Video I/O:\n    FFMPEG:    YES\n", "good", "windows by QT5, reads videos"),
         ("  GUI:        NONE\n  Video I/O:\n    FFMPEG:   YES\n", "note", "no windows, reads videos"),
         ("  GUI:        GTK3\n  Video I/O:\n    FFMPEG:    NO\n", "bad", "reads no videos"),
     ],
 )
-def test_what_opencv_was_built_with(
-    monkeypatch: pytest.MonkeyPatch, built: str, state: str, told: str
-) -> None:
+def test_opencv_build_options(monkeypatch: pytest.MonkeyPatch, built: str, state: str, message: str) -> None:
     monkeypatch.setattr(cv2, "getBuildInformation", lambda: built)
     finding = video.opencv()
     assert finding.state == state
-    assert told in finding.message
+    assert message in finding.message
     assert bool(finding.remedy) == (state != "good")
 
 
@@ -407,7 +407,7 @@ def test_what_opencv_was_built_with(
         ("No module named 'cv2'", "pip install opencv-python"),
     ],
 )
-def test_opencv_that_cannot_be_imported(
+def test_opencv_that_fails_to_import(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     versions: dict[str, str | None],
@@ -422,19 +422,19 @@ def test_opencv_that_cannot_be_imported(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no DISPLAY")
-def test_no_display(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_window_without_a_display(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DISPLAY", raising=False)
     finding = video.window()
     assert finding.state == "note"
     assert finding.message.startswith("There is no display")
 
 
-def test_a_window_that_can_be_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_window_that_can_be_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = answering(monkeypatch, video, {})
     assert (video.window().state, asked) == ("good", ["window"])
 
 
-def test_ffmpeg_has_what_is_used() -> None:
+def test_bundled_ffmpeg_has_all_encoders() -> None:
     finding = video.ffmpeg()
     assert finding.state == "good"
     assert finding.message.endswith("with libx264, aac, prores_ks, libvpx-vp9")
@@ -447,7 +447,7 @@ def test_ffmpeg_has_what_is_used() -> None:
         ("aac prores_ks libvpx-vp9", "bad", "lacks libx264 (videos)"),
     ],
 )
-def test_a_poor_ffmpeg(
+def test_ffmpeg_without_an_encoder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoders: str, state: str, lacks: str
 ) -> None:
     lines = "; ".join(f"echo ' V....D {name}  words'" for name in encoders.split())
@@ -458,7 +458,7 @@ def test_a_poor_ffmpeg(
     assert finding.remedy.startswith("unset IMAGEIO_FFMPEG_EXE; ")
 
 
-def test_no_ffmpeg(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_ffmpeg(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing() -> str:
         raise RuntimeError("No ffmpeg exe could be found.")
 
@@ -469,18 +469,18 @@ def test_no_ffmpeg(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "No ffmpeg exe could be found." in finding.message
 
 
-def test_an_ffmpeg_that_does_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ffmpeg_that_does_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(tmp_path / "nowhere"))
     assert video.ffmpeg().state == "bad"
 
 
-def test_a_video_there_and_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_video_round_trip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     assert video.round_trip().state == "good"
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_video_that_comes_back_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_video_that_is_read_back_changed(monkeypatch: pytest.MonkeyPatch) -> None:
     real = VideoWriter.write
     monkeypatch.setattr(
         VideoWriter, "write", lambda self, frame, image, found: real(self, frame, image // 2, found)
@@ -498,7 +498,7 @@ def test_no_camera() -> None:
 
 
 @pytest.mark.usefixtures("proc")
-def test_cameras_that_open_and_one_that_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cameras_that_open_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     for number in (0, 2, 3, 9):
         (video.DEV / f"video{number}").touch()
     first, last = FakeCapture(), FakeCapture()
@@ -508,7 +508,7 @@ def test_cameras_that_open_and_one_that_does_not(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.usefixtures("proc")
-def test_every_number_is_tried_where_no_file_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_camera_numbers_are_tried_on_macos(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
     put_captures(monkeypatch, *(FakeCapture(opens=False) for _ in video.CAMERAS))
     finding = video.cameras()
@@ -517,14 +517,14 @@ def test_every_number_is_tried_where_no_file_tells(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.usefixtures("proc")
-def test_a_camera_without_the_right_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_camera_without_permission(monkeypatch: pytest.MonkeyPatch) -> None:
     (video.DEV / "video1").touch()
     monkeypatch.setattr(os, "access", lambda *_: False)
     put_captures(monkeypatch, FakeCapture(opens=False))
     assert "usermod -aG video" in video.cameras().remedy
 
 
-def test_a_cache_that_is_not_there_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cache_that_does_not_exist_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIVE_SEG_CACHE", str(tmp_path / "new" / "cache"))
     monkeypatch.setattr(model, "MIN_FREE_SPACE", 0)
     finding = model.cache()
@@ -533,14 +533,14 @@ def test_a_cache_that_is_not_there_yet(tmp_path: Path, monkeypatch: pytest.Monke
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_unwritable_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unwritable_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIVE_SEG_CACHE", str(write(tmp_path / "file", "") / "cache"))
     finding = model.cache()
     assert (finding.state, "LIVE_SEG_CACHE" in finding.remedy) == ("note", True)
     assert "cannot be written" in finding.message
 
 
-def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nearly_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setenv("LIVE_SEG_CACHE", str(tmp_path))
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 9 * 10**8, 10**8))
@@ -548,7 +548,7 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (finding.state, finding.message) == ("note", f"{tmp_path}, 0.1 GB free; 1 GB are recommended")
 
 
-def test_the_bundled_weights_are_verified() -> None:
+def test_bundled_weights_are_verified() -> None:
     assert model.person().state == "good"
 
 
@@ -576,23 +576,23 @@ def test_coco_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "state", "told"),
+    ("answer", "state", "message"),
     [
         ({"people": 3, "start": 4.0, "frame": 0.125}, "good", "3 people found in the demo clip"),
         ({"people": 0, "start": 4.0, "frame": 0.125}, "bad", "finds no person"),
         ("it crashed (SIGKILL)", "bad", "does not run: it crashed (SIGKILL)"),
     ],
 )
-def test_the_main_job(
-    monkeypatch: pytest.MonkeyPatch, answer: dict[str, Any] | str, state: str, told: str
+def test_segmentation_findings(
+    monkeypatch: pytest.MonkeyPatch, answer: dict[str, Any] | str, state: str, message: str
 ) -> None:
     answering(monkeypatch, model, answer)
     finding = model.segmentation()
     assert finding.state == state
-    assert told in finding.message
+    assert message in finding.message
 
 
-def test_the_reason_of_a_probe_reaches_the_finding(fake: Fake) -> None:
+def test_error_of_a_probe_reaches_the_finding(fake: Fake) -> None:
     fake(
         "sitecustomize",
         """
@@ -630,7 +630,7 @@ BAD_SINK = Check("sink", lambda: Finding("bad", "is\n  clogged", "Pull the plug"
 BAD_MODEL = Check("model", lambda: Finding("bad", "is torn"), WeightsError)
 
 
-def test_the_first_bad_finding_decides() -> None:
+def test_first_bad_finding_determines_the_error() -> None:
     found = [(check, check.run()) for check in (GOOD, BAD_MODEL, BAD_SINK)]
     with pytest.raises(WeightsError, match=r"would not work here: see model, sink\.$"):
         verdict(found)
@@ -641,7 +641,7 @@ def doctor(monkeypatch: pytest.MonkeyPatch, *with_checks: Check, words: tuple[st
     return CliRunner().invoke(app, ["doctor", *words])
 
 
-def test_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_findings_as_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
     result = doctor(monkeypatch, GOOD, NOTE, BAD_SINK)
     assert result.stdout == (
         "ground  good  is firm\n"
@@ -653,7 +653,7 @@ def test_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.stderr == "live-seg: Segmenting would not work here: see sink.\n"
 
 
-def test_all_is_well(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_verdict_without_bad_findings(monkeypatch: pytest.MonkeyPatch) -> None:
     result = doctor(monkeypatch, GOOD)
     assert (result.exit_code, result.stdout) == (0, "ground  good  is firm\nSegmenting works here.\n")
     result = doctor(monkeypatch, GOOD, NOTE)
@@ -675,7 +675,7 @@ def test_exit_codes(monkeypatch: pytest.MonkeyPatch, check: Check, code: int) ->
     assert doctor(monkeypatch, GOOD, check, NOTE).exit_code == code
 
 
-def test_json(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_findings_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
     result = doctor(monkeypatch, NOTE, words=("--json",))
     findings = [{"name": "camera", "state": "note", "message": "none", "remedy": "Plug one in"}]
     assert (result.exit_code, result.stderr) == (0, "")
@@ -686,7 +686,7 @@ def test_json(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("no_color", ["", "1"])
-def test_a_terminal_gets_colour_and_lines_that_fit(monkeypatch: pytest.MonkeyPatch, no_color: str) -> None:
+def test_terminal_output_is_coloured_and_wrapped(monkeypatch: pytest.MonkeyPatch, no_color: str) -> None:
     from live_seg.cli.doctor import _formatted
 
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
@@ -705,8 +705,8 @@ def test_every_check_has_a_name_and_an_exit_code() -> None:
     assert all(issubclass(check.error, LiveSegError) for check in checks.CHECKS)
 
 
-def test_ctrl_c_while_a_probe_runs(fake: Fake, tmp_path: Path) -> None:
-    """The program ends with 130, without a traceback, and its probe with it."""
+def test_ctrl_c_during_a_probe(fake: Fake, tmp_path: Path) -> None:
+    """The program ends with 130, without a traceback, and ends its probe."""
     ready = tmp_path / "ready"
     os.mkfifo(ready)
     fake("tensorflow", f"import threading; open({str(ready)!r}, 'w').close(); threading.Event().wait()")
@@ -725,5 +725,5 @@ def test_ctrl_c_while_a_probe_runs(fake: Fake, tmp_path: Path) -> None:
     ) as process:
         ready.open().close()  # opens once the probe runs
         process.send_signal(signal.SIGINT)
-        told, said = process.communicate()
-    assert (process.returncode, told, said) == (130, "TensorFlow  ", "")
+        output, errors = process.communicate()
+    assert (process.returncode, output, errors) == (130, "TensorFlow  ", "")

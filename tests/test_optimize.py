@@ -1,4 +1,4 @@
-"""The command `live-seg optimize`, on a tiny model and a tiny clip; and too little memory, in words."""
+"""`live-seg optimize` with a tiny model and clip, and the message for insufficient memory."""
 
 import itertools
 from collections.abc import Iterator
@@ -54,7 +54,7 @@ def saved(tiny: MaskRCNN, tiny_converted: Path, tmp_path: Path, cache: Path) -> 
 
 @pytest.fixture(autouse=True)
 def calibrated_with(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many pictures each part was quantized with; a rougher way than the real one, but a quick one."""
+    """The number of images that each part was quantized with. Quantizes less exactly, but faster."""
     counts: list[int] = []
     quantize = nncf.quantize
 
@@ -73,15 +73,15 @@ def invoke(*arguments: str | Path) -> Result:
     return result
 
 
-def test_the_int8_form_is_loaded_afterwards(
+def test_int8_form_is_used_by_auto(
     saved: Path, video: Path, cache: Path, calibrated_with: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     result = invoke("--model", saved, "--calibrate", video, "--frames", "3")
     form = store.find(saved, "int8", {})
     assert form is not None
     assert (result.exit_code, result.stderr) == (0, "")
-    told = f"pets.weights.h5 in int8 -> {form.folder}; live-seg now uses it for --engine auto.\n"
-    assert result.stdout == told
+    message = f"pets.weights.h5 in int8 -> {form.folder}; live-seg now uses it for --engine auto.\n"
+    assert result.stdout == message
     assert calibrated_with == [3, 3, 3]
     assert all(name.startswith("pets-") for name in names(cache))
     monkeypatch.setattr(loading, "_better_keras", lambda: None)
@@ -93,53 +93,51 @@ def test_the_int8_form_is_loaded_afterwards(
     assert np.isfinite(found.masks).all()
 
 
-def test_quiet(saved: Path, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_quiet_prints_nothing(saved: Path, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def noisy(*_: Any, **__: Any) -> store.Converted:
         print("Statistics collection 100%")
         return store.Converted(saved.parent, MaskRCNNConfig())
 
     monkeypatch.setattr(loading, "quantized", noisy)
     assert invoke("--model", saved, "--calibrate", video, "--quiet").output == ""
-    told = invoke("--model", saved, "--calibrate", video)  # to no terminal
-    assert told.stdout.startswith("pets.weights.h5 in int8 -> ")
-    assert told.stderr == ""
+    done = invoke("--model", saved, "--calibrate", video)  # to no terminal
+    assert done.stdout.startswith("pets.weights.h5 in int8 -> ")
+    assert done.stderr == ""
 
 
-def test_nothing_to_calibrate_with() -> None:
+def test_calibration_video_is_required() -> None:
     result = invoke()
     assert result.exit_code == 2
     assert "--calibrate" in result.stderr
 
 
-def test_no_such_video(saved: Path) -> None:
+def test_missing_video(saved: Path) -> None:
     result = invoke("--model", saved, "--calibrate", "nowhere.mp4")
     assert result.exit_code == 3
     assert "nowhere.mp4" in result.stderr
 
 
-def test_no_such_model(video: Path) -> None:
+def test_unknown_model(video: Path) -> None:
     result = invoke("--model", "prson", "--calibrate", video)
     assert result.exit_code == 4
     assert "Did you mean person?" in result.stderr
 
 
 @pytest.mark.parametrize("package", ["openvino", "nncf"])
-def test_a_package_is_not_there(
-    saved: Path, video: Path, monkeypatch: pytest.MonkeyPatch, package: str
-) -> None:
+def test_missing_package(saved: Path, video: Path, monkeypatch: pytest.MonkeyPatch, package: str) -> None:
     monkeypatch.setattr(loading, "find_spec", lambda name: None if name == package else name)
     result = invoke("--model", saved, "--calibrate", video)
     assert result.exit_code == 2
     assert "pip install 'live-seg[openvino]'" in result.stderr
 
 
-def test_a_size_that_is_too_small(saved: Path, video: Path) -> None:
+def test_too_small_size(saved: Path, video: Path) -> None:
     result = invoke("--model", saved, "--calibrate", video, "--size", "32")
     assert result.exit_code == 2
     assert "32 pixels is too small" in result.stderr
 
 
-def test_ctrl_c_leaves_nothing_half_written(
+def test_ctrl_c_leaves_no_partial_files(
     saved: Path, video: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*_: Any, **__: Any) -> None:
@@ -155,7 +153,7 @@ def test_ctrl_c_leaves_nothing_half_written(
 
 
 class Endless(Source):
-    """Grey frames, brighter and brighter, whose number nobody knows."""
+    """A source of unknown length with increasingly bright frames."""
 
     name = "a camera"
     fps = 30.0
@@ -175,7 +173,7 @@ class Endless(Source):
 @pytest.mark.parametrize(
     ("frames", "chosen"), [(None, [0, 1, 2, 3]), (100, [0, 25, 50, 75]), (3, [0, 1, 2, 3]), (9, [0, 2, 4, 6])]
 )
-def test_frames_are_evenly_spaced_over_what_length_is_known(
+def test_calibration_frames_are_evenly_spaced(
     monkeypatch: pytest.MonkeyPatch, frames: int | None, chosen: list[int]
 ) -> None:
     source = Endless()
@@ -185,7 +183,7 @@ def test_frames_are_evenly_spaced_over_what_length_is_known(
 
 
 @pytest.mark.parametrize("words", ["", "The device has too little memory: OOM"])
-def test_too_little_memory_is_said_without_a_traceback(
+def test_out_of_memory_is_reported_without_a_traceback(
     video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str
 ) -> None:
     def segment(_: Any) -> None:

@@ -1,4 +1,4 @@
-"""The sample and benchmark programs, run as a user runs them, with a stand-in for the model."""
+"""The sample and benchmark programs, with a stand-in for the model."""
 
 import itertools
 import re
@@ -26,7 +26,7 @@ FOLDERS = (ROOT / "samples", ROOT / "benchmarks")
 
 @pytest.fixture(autouse=True)
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Which models were asked for; each is a stand-in."""
+    """The requested models; each is replaced by a stand-in."""
     models: list[Any] = []
 
     def load(model: str) -> StandIn:
@@ -47,37 +47,37 @@ def sample(monkeypatch: pytest.MonkeyPatch) -> Any:
     return run
 
 
-def test_these_are_all() -> None:
+def test_every_program_is_tested() -> None:
     samples, benchmarks = ({path.name for path in folder.glob("*.py")} for folder in FOLDERS)
     assert samples == {"process_video.py", "record_clip.py", "webcam_demo.py"}
     assert benchmarks == {"measure_flicker.py", "measure_gpu.py", "measure_propagation.py", "soak.py"}
 
 
 class TestProcessVideo:
-    def test_counts_second_by_second(
+    def test_people_are_counted_per_second(
         self, sample: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], asked: list[Any]
     ) -> None:
         sample("process_video.py", variable_clip(tmp_path / "in.mp4"))
         assert capsys.readouterr().out == "     0 s  1 people\n     1 s  1 people\n"
         assert asked == ["person"]
 
-    def test_a_second_without_anybody(
+    def test_second_without_people(
         self,
         sample: Any,
         tmp_path: Path,
         capsys: pytest.CaptureFixture[str],
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        def nobody(images: list[Image]) -> list[Instances]:
+        def no_people(images: list[Image]) -> list[Instances]:
             return [Instances.empty()] * len(images)
 
-        monkeypatch.setitem(vars(live_seg), "load", lambda _: nobody)
+        monkeypatch.setitem(vars(live_seg), "load", lambda _: no_people)
         sample("process_video.py", clip(tmp_path / "in.mp4", seconds=0.5))
         assert capsys.readouterr().out == "     0 s  0 people\n"
 
 
 class TestRecordClip:
-    def test_the_first_seconds_drawn(self, sample: Any, tmp_path: Path) -> None:
+    def test_first_seconds_are_recorded_with_annotations(self, sample: Any, tmp_path: Path) -> None:
         source = clip(tmp_path / "in.mp4", rate="10", seconds=2, pattern="color=gray")
         out = tmp_path / "out.mp4"
         sample("record_clip.py", source, out, "0.55")
@@ -87,12 +87,12 @@ class TestRecordClip:
             assert change[40:110, 10:70].min() > 10  # the person's half
             assert change[:, 130:].max() < 10
 
-    def test_ten_seconds_unless_told(self, sample: Any, tmp_path: Path) -> None:
+    def test_default_length_is_ten_seconds(self, sample: Any, tmp_path: Path) -> None:
         out = tmp_path / "out.mp4"
         sample("record_clip.py", clip(tmp_path / "in.mp4", rate="2", seconds=12), out)
         assert len(probe(out).times) == 20
 
-    def test_what_exists_stays(self, sample: Any, tmp_path: Path) -> None:
+    def test_existing_file_is_kept(self, sample: Any, tmp_path: Path) -> None:
         out = tmp_path / "out.mp4"
         out.write_text("mine")
         with pytest.raises(live_seg.SinkError, match="exists already"):
@@ -101,7 +101,7 @@ class TestRecordClip:
 
 
 class Camera:
-    """Stands for cv2.VideoCapture: endless grey pictures."""
+    """A stand-in for cv2.VideoCapture with endless grey frames."""
 
     def isOpened(self) -> bool:  # noqa: N802
         return True
@@ -141,7 +141,7 @@ def test_webcam_demo_shows_until_asked_to_stop(
     monkeypatch.setattr(cameras, "open_capture", camera)
     sample("webcam_demo.py", *arguments)
     assert opened == [number]
-    assert len(shown) > 1  # the first ones as they came, before anything is found
+    assert len(shown) > 1  # the first frames are shown before anything is detected
     assert np.any(shown[-1][20:40, 10:30] != 100)
 
 
@@ -169,7 +169,7 @@ class TestSoak:
 class TestMeasuring:
     @pytest.fixture(autouse=True)
     def moving(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The person moves two pixels aside with every picture; samples find one another."""
+        """A person that moves by two pixels per frame; makes the programs importable."""
 
         def load(_: str, min_score: float) -> Any:
             boxes = (np.array([[x, 20, x + 60, 100]], np.float32) for x in itertools.count(10, 2))
@@ -180,8 +180,8 @@ class TestMeasuring:
         monkeypatch.syspath_prepend(ROOT / "benchmarks")
 
     def test_propagation(self, sample: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        picture = "color=gray"  # nothing moves in it: what is propagated is as good as what stays
-        source = clip(tmp_path / "in.mp4", rate="10", seconds=1.2, pattern=picture)
+        pattern = "color=gray"  # no motion: propagated masks equal held ones
+        source = clip(tmp_path / "in.mp4", rate="10", seconds=1.2, pattern=pattern)
         sample("measure_propagation.py", source, "--every", "4", "--strip", tmp_path)
         name, distances, held, propagated = capsys.readouterr().out.splitlines()
         assert name.startswith(str(source))
