@@ -1,4 +1,4 @@
-"""Interrupts at moments nobody chose, in a process of their own."""
+"""Interrupts at random moments, in a process of their own."""
 
 import subprocess
 import sys
@@ -27,7 +27,7 @@ print("done")
 
 
 def assert_interrupts_leave_nothing(stages: str, *, imports: str, rounds: int, patience: float) -> None:
-    """Interrupt loops over `stages`, an expression that may use `count`: each ends, with no thread left."""
+    """Interrupt loops over `stages`, an expression of `count`. Each must end without a thread left."""
     program = PROGRAM.format(stages=stages, imports=imports, rounds=rounds)
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=patience

@@ -1,4 +1,4 @@
-"""Every frame shown, some segmented: with a network and a propagator that only tell frames apart."""
+"""Keyframe pipelines, tested with a network and a propagator that only identify frames."""
 
 import itertools
 import random
@@ -21,11 +21,11 @@ from live_seg.pipeline.keyframes import LatestKeyframe, PeriodicKeyframes
 from live_seg.types import Frame, Image, Instances
 from tests.interrupts import assert_interrupts_leave_nothing
 
-pytestmark = pytest.mark.timeout(60, method="thread")  # hypothesis would try again what only raised here
+pytestmark = pytest.mark.timeout(60, method="thread")  # hypothesis would retry a timeout that is an exception
 
 
 PATIENCE = 50
-"""Seconds until an event that must come counts as lost."""
+"""Seconds to wait for an event before the test fails."""
 
 
 class BoomError(Exception):
@@ -33,7 +33,7 @@ class BoomError(Exception):
 
 
 def frame(index: int) -> Frame:
-    """A picture of one pixel that holds its index."""
+    """Return a frame of one pixel, whose value is its index."""
     return Frame(index, index / 25, np.array([[[index & 255, index >> 8 & 255, index >> 16]]], np.uint8))
 
 
@@ -42,7 +42,7 @@ def endless() -> Iterator[Frame]:
 
 
 def segment(images: list[Image]) -> list[Instances]:
-    """One instance per picture; its class id tells which picture it was."""
+    """Return one instance per image, whose class id identifies the image."""
     return [found_in(int(image[0, 0] @ [1, 256, 65536])) for image in images]
 
 
@@ -56,12 +56,12 @@ def found_in(index: int) -> Instances:
 
 
 def origin(instances: Instances) -> int | None:
-    """The frame that `instances` were found in; None where nothing was found yet."""
+    """Return the index of the frame in which `instances` were detected, or None if there are none."""
     return int(instances.class_ids[0]) if len(instances) else None
 
 
 class LastSeen:
-    """Propagates instances by not moving them; insists on what a propagator is promised."""
+    """Propagator that does not move instances. Checks the guarantees given to a propagator."""
 
     def __init__(self) -> None:
         self.now = -1
@@ -80,13 +80,15 @@ class LastSeen:
         assert index not in self.skipped
         assert index > self.corrected
         assert origin(instances) == index
-        self.skipped = {later for later in self.skipped if later > index}  # or the soak would grow by it
+        self.skipped = {
+            later for later in self.skipped if later > index
+        }  # keeps the memory of the soak test constant
         self.corrected = index
         self.instances = instances
 
 
 def as_found(instances: Instances, seconds: float) -> Instances:
-    """Stands in for a tracker; insists on the time of the frame in which `instances` were found."""
+    """Return `instances` unchanged. Checks that `seconds` is the time of their frame."""
     assert seconds == (origin(instances) or 0) / 25
     return instances
 
@@ -120,7 +122,7 @@ def wait_for(event: Event) -> None:
 
 
 class Paced:
-    """A camera that delivers its next picture when `take` is called, so that none is dropped."""
+    """Camera that delivers the next frame when `take` is called, so that none is dropped."""
 
     def __init__(self) -> None:
         self._wanted = Semaphore(1)
@@ -135,7 +137,7 @@ class Paced:
 
 
 class Stuck:
-    """A network that holds each picture back until it is told to go on."""
+    """Network that blocks on each image until `go_on` is released."""
 
     def __init__(self) -> None:
         self.begun = Semaphore(0)
@@ -150,29 +152,29 @@ class Stuck:
         return results
 
 
-def test_every_frame_is_shown_while_the_network_is_stuck() -> None:
+def test_every_frame_is_returned_while_the_network_is_blocked() -> None:
     camera, model = Paced(), Stuck()
     shown = []
     with newest(camera, model) as results:
         for one, instances in itertools.islice(results, 50):
             shown.append((one.index, origin(instances)))
             if one.index == 0:
-                assert model.begun.acquire(timeout=PATIENCE)  # or a newer frame would take the place of 0
+                assert model.begun.acquire(timeout=PATIENCE)  # otherwise a newer frame would replace 0
             camera.take()
         model.go_on.release()
-        camera.take()  # for the reader, which waits for it
+        camera.take()  # the reader waits for it
     assert shown == [(index, None) for index in range(50)]
     assert results.dropped == 0
     assert model.seen == [0]
 
 
-def test_a_result_is_propagated_from_its_own_frame_and_the_newest_comes_next() -> None:
+def test_a_result_is_propagated_from_its_frame_and_the_newest_is_segmented_next() -> None:
     camera, model = Paced(), Stuck()
     origins: list[int | None] = []
     with newest(camera, model) as results:
         for one, instances in results:
             if one.index == 0:
-                assert model.begun.acquire(timeout=PATIENCE)  # or a newer frame would take the place of 0
+                assert model.begun.acquire(timeout=PATIENCE)  # otherwise a newer frame would replace 0
             if one.index == 9:
                 model.go_on.release()  # with frame 0
                 assert model.begun.acquire(timeout=PATIENCE)  # with the next
@@ -186,7 +188,7 @@ def test_a_result_is_propagated_from_its_own_frame_and_the_newest_comes_next() -
     assert model.seen[:2] == [0, 9]
 
 
-def test_a_slow_caller_loses_the_oldest_frames_and_sees_the_newest() -> None:
+def test_a_slow_caller_misses_the_oldest_frames_only() -> None:
     everything_read = Event()
 
     def camera() -> Iterator[Frame]:
@@ -205,7 +207,7 @@ def test_a_slow_caller_loses_the_oldest_frames_and_sees_the_newest() -> None:
 
 @given(count=st.integers(0, 40), behind=st.integers(1, 3))
 @settings(max_examples=40, deadline=None)
-def test_frames_in_are_frames_shown_and_frames_dropped(count: int, behind: int) -> None:
+def test_every_frame_is_returned_or_counted_as_dropped(count: int, behind: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(keyframes, "FRAMES_BEHIND", behind)
         with newest(map(frame, range(count))) as results:
@@ -215,7 +217,7 @@ def test_frames_in_are_frames_shown_and_frames_dropped(count: int, behind: int) 
     assert count == 0 or shown[-1] == count - 1
 
 
-def test_a_failure_of_the_network_does_not_wait_for_the_next_frame() -> None:
+def test_an_error_of_the_network_is_raised_before_the_next_frame() -> None:
     noticed = Event()
 
     def silent_camera() -> Iterator[Frame]:
@@ -232,7 +234,7 @@ def test_a_failure_of_the_network_does_not_wait_for_the_next_frame() -> None:
     assert "fail" in "".join(traceback.format_tb(caught.value.__traceback__))
 
 
-def test_what_is_being_segmented_at_the_end_is_dropped() -> None:
+def test_a_result_after_the_end_is_discarded() -> None:
     model = Stuck()
     with newest(map(frame, range(2)), model) as results:
         assert [origin(instances) for _, instances in results] == [None, None]
@@ -240,7 +242,7 @@ def test_what_is_being_segmented_at_the_end_is_dropped() -> None:
 
 
 def soak(frames: int, patience: float) -> tuple[int, LatestKeyframe, list[float]]:
-    """Run `frames` of a camera, network and caller with random delays: frames shown, and MB at each tenth."""
+    """Run `frames` frames with random delays. Return frames shown, the pipeline, and MB at each tenth."""
     rng = random.Random(0)
     memory: list[float] = []
     shown = 0
@@ -266,7 +268,7 @@ def soak(frames: int, patience: float) -> tuple[int, LatestKeyframe, list[float]
     return shown, results, memory
 
 
-def test_a_soak_in_miniature() -> None:
+def test_a_short_soak() -> None:
     shown, results, _ = soak(4000, 0.002)
     assert shown + results.dropped == 4000
     assert not running()
@@ -283,7 +285,9 @@ def test_a_soak() -> None:
 
 @given(count=st.integers(0, 40), every=st.integers(1, 9), batch=st.integers(1, 5))
 @settings(max_examples=60, deadline=None)
-def test_every_nth_is_segmented_and_propagated_to_those_after_it(count: int, every: int, batch: int) -> None:
+def test_every_nth_frame_is_segmented_and_propagated_to_later_ones(
+    count: int, every: int, batch: int
+) -> None:
     sizes: list[int] = []
     seen: list[int | None] = []
 
@@ -301,7 +305,7 @@ def test_every_nth_is_segmented_and_propagated_to_those_after_it(count: int, eve
     assert all(1 <= size <= batch for size in sizes)
 
 
-def test_key_frames_that_wait_are_segmented_together() -> None:
+def test_waiting_keyframes_are_segmented_as_a_batch() -> None:
     first, everything_read = Event(), Event()
     sizes = []
 
@@ -322,7 +326,7 @@ def test_key_frames_that_wait_are_segmented_together() -> None:
     assert sizes == [1, 2, 1]
 
 
-def test_few_frames_are_read_ahead_whatever_n_is() -> None:
+def test_the_number_of_frames_read_ahead_is_limited_for_any_n() -> None:
     reads = 0
     model = Stuck()
 
@@ -338,7 +342,7 @@ def test_few_frames_are_read_ahead_whatever_n_is() -> None:
     assert reads <= keyframes.FRAMES_AHEAD + 2
 
 
-def test_a_failure_of_the_network_comes_after_every_frame_before_it() -> None:
+def test_an_error_of_the_network_is_raised_after_all_earlier_frames() -> None:
     def fail_at_six(images: list[Image]) -> list[Instances]:
         if origin(segment(images)[0]) == 6:
             raise BoomError("out of memory on the card")
@@ -352,13 +356,13 @@ def test_a_failure_of_the_network_comes_after_every_frame_before_it() -> None:
 
 
 @pytest.mark.parametrize(("every", "batch"), [(0, 1), (-1, 1), (1, 0)])
-def test_neither_every_nor_batch_is_below_one(every: int, batch: int) -> None:
+def test_every_and_batch_below_one_are_rejected(every: int, batch: int) -> None:
     with pytest.raises(UsageError, match="at least 1"):
         every_nth([], every=every, batch=batch)
 
 
 @BOTH
-def test_a_failure_of_the_source_comes_after_the_frames_that_wait(kind: Kind) -> None:
+def test_an_error_of_the_source_is_raised_after_waiting_frames(kind: Kind) -> None:
     def broken() -> Iterator[Frame]:
         yield from map(frame, range(2))  # both may wait for the caller
         raise BoomError("the cable was pulled")
@@ -376,7 +380,7 @@ def test_a_failure_of_the_source_comes_after_the_frames_that_wait(kind: Kind) ->
 @BOTH
 @pytest.mark.parametrize("error", [BoomError, SystemExit, MemoryError, KeyboardInterrupt])
 @pytest.mark.parametrize("stage", ["source", "segment"])
-def test_failures_of_every_kind_reach_the_caller(kind: Kind, error: type[BaseException], stage: str) -> None:
+def test_errors_of_every_kind_are_raised(kind: Kind, error: type[BaseException], stage: str) -> None:
     def fail(_: object) -> list[Instances]:
         raise error
 
@@ -403,7 +407,7 @@ def test_a_wrong_number_of_results_is_an_error(kind: Kind, surplus: int) -> None
 
 @BOTH
 @pytest.mark.parametrize("step", ["advance", "correct", "identify"])
-def test_a_failure_in_the_callers_loop_stops_both_threads(kind: Kind, step: str) -> None:
+def test_an_error_in_the_callers_loop_stops_both_threads(kind: Kind, step: str) -> None:
     class Broken(LastSeen):
         def advance(self, shown: Frame) -> Instances:
             if step == "advance" and shown.index >= 4:
@@ -430,7 +434,7 @@ def test_a_failure_in_the_callers_loop_stops_both_threads(kind: Kind, step: str)
 
 @BOTH
 @pytest.mark.parametrize("taken", [0, 1, 20])
-def test_leaving_early_stops_both_threads_and_nothing_comes_after(kind: Kind, taken: int) -> None:
+def test_leaving_early_stops_both_threads_and_ends_iteration(kind: Kind, taken: int) -> None:
     with kind(endless()) as results:
         assert len(list(itertools.islice(results, taken))) == taken
     assert not running()
@@ -438,14 +442,14 @@ def test_leaving_early_stops_both_threads_and_nothing_comes_after(kind: Kind, ta
 
 
 @BOTH
-def test_one_that_was_not_entered_says_so_instead_of_hanging(kind: Kind) -> None:
+def test_iterating_outside_a_with_block_is_an_error(kind: Kind) -> None:
     results = kind([])
     with pytest.raises(RuntimeError, match=f"with {type(results).__name__}"):
         next(iter(results))
 
 
 @BOTH
-def test_frames_handed_on_are_let_go(kind: Kind) -> None:
+def test_returned_frames_are_released(kind: Kind) -> None:
     read: list[weakref.ref[Frame]] = []
 
     def source() -> Iterator[Frame]:
@@ -455,11 +459,11 @@ def test_frames_handed_on_are_let_go(kind: Kind) -> None:
 
     with kind(source()) as results:
         alive = [sum(reference() is not None for reference in list(read)) for _ in results]
-    # Waiting, in the hands of reader, worker (twice its batch) and loop, in results that wait.
+    # Frames in the channels, in the reader, the worker (two batches) and the loop, and in waiting results.
     assert max(alive) <= (12 + 4 + 4 if kind is every_nth else keyframes.FRAMES_BEHIND + 8)
 
 
-def test_an_interrupt_at_any_moment_leaves_nothing_locked() -> None:
+def test_an_interrupt_at_any_moment_leaves_no_lock() -> None:
     assert_interrupts_leave_nothing(
         "(newest if count % 2 else every_nth)(endless())",
         imports="from tests.test_keyframes import endless, every_nth, newest",

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.timeout(60)
 ROOT = Path(__file__).parent.parent
 
 PATIENCE = 50
-"""Seconds until an event that must come counts as lost."""
+"""Seconds to wait for an event before the test fails."""
 
 
 class BoomError(Exception):
@@ -49,7 +49,7 @@ def endless() -> Iterator[Frame]:
 
 
 def segment(images: list[Image]) -> list[Instances]:
-    """One instance per image; its class id tells which image it was."""
+    """Return one instance per image, whose class id identifies the image."""
     return [
         Instances(
             boxes=np.zeros((1, 4), np.float32),
@@ -62,25 +62,27 @@ def segment(images: list[Image]) -> list[Instances]:
 
 
 def collect(results: Iterable[tuple[Frame, Instances]], into: list[int]) -> None:
-    """Note the index of each frame, after checking that its instances are its own."""
+    """Collect the index of each frame, after checking that the instances belong to it."""
     for shown, instances in results:
         assert instances.class_ids.tolist() == [shown.index % 256]
         into.append(shown.index)
 
 
 def running() -> list[str]:
-    """The pipeline's threads that have not ended."""
+    """Return the names of running pipeline threads."""
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("live_seg")]
 
 
 def wait_for(event: Event) -> None:
-    assert event.wait(PATIENCE), "what was waited for never happened"
+    assert event.wait(PATIENCE), "timeout"
 
 
-@pytest.mark.timeout(60, method="thread")  # a hang that only raised here would be tried again and again
+@pytest.mark.timeout(60, method="thread")  # hypothesis would retry a timeout that is an exception
 @given(count=st.integers(0, 30), batch=st.integers(1, 9), policy=st.sampled_from(["all", "latest"]))
 @settings(max_examples=60, deadline=None)
-def test_every_frame_comes_back_once_in_order_or_is_counted(count: int, batch: int, policy: Policy) -> None:
+def test_every_frame_is_returned_once_in_order_or_counted_as_dropped(
+    count: int, batch: int, policy: Policy
+) -> None:
     seen: list[int] = []
     sizes: list[int] = []
 
@@ -118,7 +120,7 @@ def test_each_stage_has_its_own_thread() -> None:
     assert len(readers | workers | {threading.current_thread()}) == 3
 
 
-def test_a_slow_source_is_not_waited_for_to_fill_a_batch() -> None:
+def test_a_batch_is_not_delayed_by_a_slow_source() -> None:
     delivered = [Event() for _ in range(3)]
     sizes = []
 
@@ -139,14 +141,14 @@ def test_a_slow_source_is_not_waited_for_to_fill_a_batch() -> None:
 
 
 def gated(count: int, started: Event, everything_read: Event) -> Iterator[Frame]:
-    """Give `count` frames: all but the first while that one is being segmented."""
+    """Yield `count` frames: all but the first while the first is being segmented."""
     yield frame(0)
     wait_for(started)
     yield from map(frame, range(1, count))
     everything_read.set()
 
 
-def test_frames_that_wait_are_segmented_together() -> None:
+def test_waiting_frames_are_segmented_as_a_batch() -> None:
     started, everything_read = Event(), Event()
     sizes = []
 
@@ -180,17 +182,17 @@ def test_latest_drops_the_oldest_waiting_frames_and_counts_them(batch: int, expe
     assert results.dropped == 10 - len(expected)
 
 
-def test_a_batch_is_at_least_one_frame() -> None:
+def test_a_batch_below_one_frame_is_rejected() -> None:
     with pytest.raises(UsageError, match="at least 1 frame"):
         Pipeline([], segment, batch=0)
 
 
-def test_a_pipeline_that_was_not_entered_says_so_instead_of_hanging() -> None:
+def test_iterating_outside_a_with_block_is_an_error() -> None:
     with pytest.raises(RuntimeError, match="with Pipeline"):
         next(iter(Pipeline([], segment)))
 
 
-def test_nothing_comes_after_leaving() -> None:
+def test_iteration_ends_after_leaving() -> None:
     with Pipeline(endless(), segment) as results:
         next(iter(results))
     assert list(results) == []
@@ -201,7 +203,7 @@ def broken_source() -> Iterator[Frame]:
     raise BoomError("the cable was pulled")
 
 
-def test_an_error_of_the_source_comes_after_the_results_before_it() -> None:
+def test_an_error_of_the_source_is_raised_after_earlier_results() -> None:
     seen: list[int] = []
     with (
         pytest.raises(BoomError, match="cable") as caught,
@@ -226,7 +228,7 @@ def test_an_error_of_the_source_while_the_worker_waits_for_the_caller() -> None:
     seen = []
 
     def source() -> Iterator[Frame]:
-        yield from frames(4)  # one with the caller, one ready, one in the worker's hands, one waiting
+        yield from frames(4)  # one with the caller, one ready, one in the worker, one waiting
         failing.set()
         raise BoomError
 
@@ -260,7 +262,7 @@ def test_an_error_of_segment_stops_an_endless_source(policy: Policy) -> None:
     assert "broken_segment" in "".join(traceback.format_tb(caught.value.__traceback__))
 
 
-def test_the_first_error_is_the_one_that_is_raised() -> None:
+def test_the_first_error_is_raised() -> None:
     segment_failed = Event()
 
     def source() -> Iterator[Frame]:
@@ -278,7 +280,7 @@ def test_the_first_error_is_the_one_that_is_raised() -> None:
 
 @pytest.mark.parametrize("error", [SystemExit, MemoryError, KeyboardInterrupt, GeneratorExit])
 @pytest.mark.parametrize("stage", ["source", "segment"])
-def test_errors_beside_exception_are_carried_too(error: type[BaseException], stage: str) -> None:
+def test_errors_that_are_no_exception_are_raised_too(error: type[BaseException], stage: str) -> None:
     def fail(_: object) -> list[Instances]:
         raise error
 
@@ -287,7 +289,7 @@ def test_errors_beside_exception_are_carried_too(error: type[BaseException], sta
         collect(results, [])
 
 
-def test_a_stray_stop_iteration_is_no_silent_end() -> None:
+def test_a_stop_iteration_of_segment_is_an_error() -> None:
     def exhausted(_: list[Image]) -> list[Instances]:
         raise StopIteration
 
@@ -296,7 +298,7 @@ def test_a_stray_stop_iteration_is_no_silent_end() -> None:
 
 
 @pytest.mark.parametrize("given", [0, 2])
-def test_a_wrong_number_of_results_is_an_error_naming_both(given: int) -> None:
+def test_a_wrong_number_of_results_is_an_error_with_both_numbers(given: int) -> None:
     def miscounting(_: list[Image]) -> list[Instances]:
         return [Instances.empty()] * given
 
@@ -327,7 +329,7 @@ def test_leaving_early_stops_both_threads(policy: Policy, taken: int) -> None:
     assert not running()
 
 
-def test_leaving_while_the_model_is_at_work_waits_for_it() -> None:
+def test_leaving_waits_for_the_running_batch() -> None:
     at_work, left = Event(), Event()
     finished = []
 
@@ -357,7 +359,7 @@ def test_a_thread_that_cannot_start_leaves_none_behind(monkeypatch: pytest.Monke
     assert not running()
 
 
-def test_delivered_frames_are_let_go() -> None:
+def test_delivered_frames_are_released() -> None:
     batch = 2
     read: list[weakref.ref[Frame]] = []
 
@@ -376,7 +378,7 @@ def test_delivered_frames_are_let_go() -> None:
     assert len(alive) == 300
 
 
-def test_the_source_is_read_only_so_far_ahead() -> None:
+def test_the_number_of_frames_read_ahead_is_limited() -> None:
     reads = 0
 
     def source() -> Iterator[Frame]:
@@ -398,7 +400,7 @@ def test_the_source_is_read_only_so_far_ahead() -> None:
     assert reads <= 2 * 3 + batched.BATCHES_AHEAD * 3 + batched.BATCHES_BEHIND * 3 + 1
 
 
-def test_a_channel_keeps_saying_how_it_ended() -> None:
+def test_the_end_of_a_channel_is_repeated() -> None:
     channel: Channel[int] = Channel(2)
     assert channel.put(1)
     channel.close(BoomError())
@@ -413,11 +415,11 @@ def test_a_channel_keeps_saying_how_it_ended() -> None:
     assert not channel.put(3)
 
 
-def test_a_channel_tells_what_is_there_without_waiting() -> None:
+def test_take_without_waiting() -> None:
     channel: Channel[int] = Channel(3)
     assert channel.take(wait=False) == []
-    for thing in range(3):
-        channel.put(thing)
+    for item in range(3):
+        channel.put(item)
     assert channel.take(2, wait=False) == [0, 1]
     assert channel.take(2, wait=False) == [2]
     channel.close(BoomError())
@@ -425,7 +427,34 @@ def test_a_channel_tells_what_is_there_without_waiting() -> None:
         channel.take(wait=False)
 
 
-def test_a_reader_has_something_to_do_while_nothing_comes() -> None:
+def test_watch_is_called_while_a_channel_is_empty_and_its_error_is_raised() -> None:
+    channel: Channel[int] = Channel(1)
+
+    def watch() -> None:
+        raise BoomError
+
+    channel.watch = watch
+    channel.put(1)
+    assert channel.take() == [1]
+    with pytest.raises(BoomError):
+        channel.take()
+
+
+def test_the_writer_can_wait_for_a_free_slot_before_it_produces_an_item() -> None:
+    channel: Channel[int] = Channel(1)
+    assert channel.ready()
+    channel.put(1)
+    freed = threading.Thread(target=channel.ready)
+    freed.start()
+    freed.join(0.05)
+    assert freed.is_alive()
+    assert channel.take() == [1]
+    freed.join()
+    channel.abandon()
+    assert not channel.ready()
+
+
+def test_idle_is_called_while_a_channel_is_empty() -> None:
     channel: Channel[int] = Channel(3)
     looks: list[bool] = []
 
@@ -439,15 +468,15 @@ def test_a_reader_has_something_to_do_while_nothing_comes() -> None:
     assert channel.take(idle=idle) == [4]
     assert len(looks) == 3
     assert channel.take(idle=lambda: False) == []
-    assert channel.take() == []  # it wanted no more
+    assert channel.take() == []  # idle ended the channel
 
 
-def test_a_failure_beside_the_writer_is_not_dropped_with_the_oldest() -> None:
+def test_drop_oldest_never_drops_an_error() -> None:
     channel: Channel[int] = Channel(1, drop_oldest=True)
     channel.put(0)
     assert channel.take() == [0]
     channel.close(BoomError())
-    writer = threading.Thread(target=lambda: [channel.put(thing) for thing in (1, 2, 3)])
+    writer = threading.Thread(target=lambda: [channel.put(item) for item in (1, 2, 3)])
     writer.start()
     try:
         with pytest.raises(BoomError):
@@ -485,7 +514,7 @@ except KeyboardInterrupt:
 """
 
 
-def test_ctrl_c_reaches_a_caller_that_waits() -> None:
+def test_ctrl_c_interrupts_a_waiting_caller() -> None:
     command = [sys.executable, "-c", INTERRUPTED_WAIT]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -499,8 +528,8 @@ def test_ctrl_c_reaches_a_caller_that_waits() -> None:
     assert process.returncode == 0
 
 
-def test_an_interrupt_at_any_moment_leaves_nothing_locked() -> None:
-    """A queue built on threading.Condition hangs here about once in a hundred interrupts."""
+def test_an_interrupt_at_any_moment_leaves_no_lock() -> None:
+    """A queue based on threading.Condition hangs here about once in 100 interrupts."""
     assert_interrupts_leave_nothing(
         "Pipeline(endless(), lambda images: [Instances.empty()] * len(images))",
         imports="from tests.test_pipeline import Instances, Pipeline, endless",
@@ -509,7 +538,7 @@ def test_an_interrupt_at_any_moment_leaves_nothing_locked() -> None:
     )
 
 
-def test_the_pipeline_knows_neither_keras_nor_opencv() -> None:
+def test_the_pipeline_imports_neither_keras_nor_opencv() -> None:
     stages = {"live_seg.channel"} | {
         f"live_seg.pipeline.{name}" for name in ("stages", "batched", "keyframes")
     }

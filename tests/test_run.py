@@ -1,4 +1,4 @@
-"""A session without a network: what is opened is closed, what comes is handed on."""
+"""The run loop, tested with stand-ins for sources, network and sinks."""
 
 import itertools
 import threading
@@ -27,7 +27,7 @@ def frame(index: int, seconds: float | None = None) -> Frame:
 
 
 class Row(Source):
-    """Gives `count` pictures; tells whether it was closed."""
+    """Source of `count` frames that records whether it was closed."""
 
     name = "a row"
     fps = 10.0
@@ -49,7 +49,7 @@ class Row(Source):
 
 
 class Silent(Row):
-    """Gives one picture, then none until it is closed."""
+    """Source that delivers one frame, then nothing until it is closed."""
 
     was_closed = False
 
@@ -66,7 +66,7 @@ class Silent(Row):
 
 
 class WaitsFor(StandIn):
-    """Takes so long for its first batch that `source` has given its last picture by then."""
+    """Network that finishes its first batch after `source` has delivered its last frame."""
 
     def __init__(self, source: Row) -> None:
         super().__init__()
@@ -77,8 +77,8 @@ class WaitsFor(StandIn):
         return super().__call__(images)
 
 
-class Trembling(StandIn):
-    """Finds the right edge of its person two pixels farther in every second picture."""
+class Jittering(StandIn):
+    """Network whose box is two pixels wider in every second image."""
 
     def __call__(self, images: list[Image]) -> list[Instances]:
         found = super().__call__(images)
@@ -88,7 +88,7 @@ class Trembling(StandIn):
 
 
 class Notes(Sink):
-    """Remembers what it was given; asks to stop at frame `until`."""
+    """Sink that records its frames and requests a stop at frame `until`."""
 
     def __init__(self, until: int = -1) -> None:
         self.until = until
@@ -99,12 +99,12 @@ class Notes(Sink):
         return frame.index != self.until
 
     def close(self, complete: bool = True) -> None:  # noqa: ARG002
-        raise AssertionError("whoever opened a sink closes it")
+        raise AssertionError("sinks are closed by their owner")
 
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[Source]:
-    """Every source that `run` opens by itself."""
+    """Return the list of sources that `run` opens itself."""
     seen: list[Source] = []
 
     def open_source(spec: str | int | Path) -> Source:
@@ -117,14 +117,14 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Source]:
 
 
 class TestRun:
-    def test_every_frame_with_what_is_in_it(self) -> None:
+    def test_every_frame_is_yielded_with_its_instances(self) -> None:
         results = list(run(Row(5), StandIn()))
         assert [f.index for f, _ in results] == [0, 1, 2, 3, 4]
         for f, instances in results:
             assert f.image[0, 0, 0] == f.index
             assert instances.boxes.tolist() == left_half(f.image).boxes.tolist()
 
-    def test_ids_stay_over_time(self) -> None:
+    def test_track_ids_persist(self) -> None:
         tracked = [instances for _, instances in run(Row(3), StandIn())]
         assert [None if i.track_ids is None else i.track_ids.tolist() for i in tracked] == [[1], [1], [1]]
         assert [None if i.confirmed is None else i.confirmed.tolist() for i in tracked] == [
@@ -133,35 +133,35 @@ class TestRun:
             [True],
         ]
 
-    def test_what_trembles_is_steadied_on_request(self) -> None:
+    def test_smoothing_reduces_jitter(self) -> None:
         spans = []
         for smooth in (None, 0.5):
-            edges = [found.boxes[0, 2] for _, found in run(Row(20), Trembling(), smooth=smooth)][10:]
+            edges = [found.boxes[0, 2] for _, found in run(Row(20), Jittering(), smooth=smooth)][10:]
             spans.append(max(edges) - min(edges))
         assert spans[0] == 2
         assert spans[1] < 1
 
-    def test_untracked(self) -> None:
+    def test_without_tracking_there_are_no_ids(self) -> None:
         assert [instances.track_ids for _, instances in run(Row(2), StandIn(), track=False)] == [None, None]
 
     @pytest.mark.parametrize("batch", [1, 3])
-    def test_at_most_a_batch_at_once(self, batch: int) -> None:
+    def test_batches_are_limited(self, batch: int) -> None:
         segment = StandIn()
         assert len(list(run(Row(10), segment, batch=batch))) == 10
         assert sum(segment.batches) == 10
         assert max(segment.batches) <= batch
 
-    def test_what_it_opened_is_closed_at_the_end(self, opened: list[Source]) -> None:
+    def test_a_source_it_opened_is_closed_at_the_end(self, opened: list[Source]) -> None:
         assert len(list(run("a row", StandIn()))) == 5
         assert [isinstance(source, Row) and source.closed for source in opened] == [True]
 
-    def test_what_it_opened_is_closed_on_leaving_early(self, opened: list[Source]) -> None:
+    def test_a_source_it_opened_is_closed_on_leaving_early(self, opened: list[Source]) -> None:
         results = run("a row", StandIn())
         next(results)
         results.close()
         assert [isinstance(source, Row) and source.closed for source in opened] == [True]
 
-    def test_what_it_opened_is_closed_after_an_error(self, opened: list[Source]) -> None:
+    def test_a_source_it_opened_is_closed_after_an_error(self, opened: list[Source]) -> None:
         def fail(images: list[Image]) -> list[Instances]:
             raise ZeroDivisionError(len(images))
 
@@ -183,7 +183,7 @@ class TestRun:
         assert source.was_closed
 
     @pytest.mark.parametrize("propagate", [True, False])
-    def test_while_a_camera_is_silent_the_caller_can_end_it(self, propagate: bool) -> None:
+    def test_idle_can_end_the_wait_for_a_silent_camera(self, propagate: bool) -> None:
         source, looks = Silent(), itertools.count(1)
         seen = [
             one.index for one, _ in run(source, StandIn(), propagate=propagate, idle=lambda: next(looks) < 3)
@@ -192,7 +192,7 @@ class TestRun:
         assert source.was_closed
 
     @pytest.mark.parametrize("every", [1, 2])
-    def test_while_the_network_is_at_work_the_caller_can_end_it(self, every: int) -> None:
+    def test_idle_can_end_the_wait_for_the_network(self, every: int) -> None:
         gate, looks = threading.Event(), itertools.count(1)
 
         def stuck(images: list[Image]) -> list[Instances]:
@@ -208,7 +208,7 @@ class TestRun:
         assert list(run(Row(6), stuck, every=every, idle=idle)) == []
         assert next(looks) == 4
 
-    def test_an_error_while_idle_ends_it_too(self) -> None:
+    def test_an_error_of_idle_is_raised(self) -> None:
         def fail() -> bool:
             raise SinkError("The window is gone.")
 
@@ -217,7 +217,7 @@ class TestRun:
             list(run(source, StandIn(), idle=fail))
         assert source.was_closed
 
-    def test_nothing_is_opened_before_the_first_frame_is_asked_for(self, opened: list[Source]) -> None:
+    def test_nothing_is_opened_before_the_first_frame_is_requested(self, opened: list[Source]) -> None:
         run("a row", StandIn())
         assert opened == []
 
@@ -228,7 +228,7 @@ class TestRun:
         assert len(times) == 40
         assert times[:3] == pytest.approx([0.0, 0.1, 0.2], abs=1e-3)
 
-    def test_a_source_that_is_not_there(self) -> None:
+    def test_a_missing_source(self) -> None:
         with pytest.raises(SourceError, match=r"nowhere\.mp4"):
             next(run("nowhere.mp4", StandIn()))
 
@@ -248,11 +248,11 @@ class TestRun:
         source = Row(30)
         assert [f.index for f, _ in run(source, StandIn())] == list(range(30))
 
-    def test_a_live_source_does_not(self) -> None:
+    def test_a_live_source_drops_frames(self) -> None:
         source = Row(30, live=True)
         indices = [f.index for f, _ in run(source, WaitsFor(source), batch=2, propagate=False)]
         assert indices[-2:] == [28, 29]
-        assert len(indices) <= 4  # of the first batch at most two, of the rest the newest two
+        assert len(indices) <= 4  # at most two of the first batch, then the newest two
 
     def test_either_policy_can_be_chosen(self) -> None:
         source = Row(30)
@@ -262,9 +262,9 @@ class TestRun:
 
 
 class TestPropagation:
-    def test_a_live_source_shows_every_frame_though_the_model_is_stuck(self) -> None:
+    def test_every_frame_of_a_live_source_is_yielded_while_the_network_is_blocked(self) -> None:
         class Camera(Row):
-            """Gives its next picture when the one before was shown."""
+            """Camera that delivers the next frame once the previous one was shown."""
 
             def __init__(self) -> None:
                 super().__init__(30, live=True)
@@ -281,11 +281,11 @@ class TestPropagation:
             seen.append((f.index, len(instances)))
             source.shown.release()
         assert seen[:-1] == [(index, 0) for index in range(29)]
-        assert seen[-1][0] == 29  # by now the model may go on
+        assert seen[-1][0] == 29  # the network may have finished by now
 
-    def test_what_was_found_is_propagated_with_its_id(self) -> None:
+    def test_instances_are_propagated_with_their_ids(self) -> None:
         class Camera(Row):
-            """Never ends."""
+            """Endless camera."""
 
             def __iter__(self) -> Iterator[Frame]:
                 still = frame(0).image
@@ -308,7 +308,7 @@ class TestPropagation:
             assert found.track_ids.tolist() == [1]
         assert sum(segment.batches) == tally.segmented == segmented
 
-    def test_every_frame_of_a_file_in_its_order_the_same_each_time(self, tmp_path: Path) -> None:
+    def test_results_of_a_file_are_reproducible(self, tmp_path: Path) -> None:
         path = variable_clip(tmp_path / "in.mp4")
 
         def boxes() -> list[object]:
@@ -319,11 +319,11 @@ class TestPropagation:
         assert once == boxes()
 
     @pytest.mark.parametrize("every", [0, -3])
-    def test_every_is_at_least_one(self, every: int) -> None:
+    def test_every_below_one_is_rejected(self, every: int) -> None:
         with pytest.raises(UsageError, match="at least 1"):
             next(run(Row(3), StandIn(), every=every))
 
-    def test_every_nth_needs_a_source_that_waits_and_propagation(self) -> None:
+    def test_every_needs_policy_all_and_propagation(self) -> None:
         with pytest.raises(UsageError, match="policy 'all'"):
             next(run(Row(3, live=True), StandIn(), every=2))
         with pytest.raises(UsageError, match="propagation"):
@@ -358,7 +358,7 @@ class TestShow:
         assert (tally.frames, tally.instances, tally.seconds, tally.fps) == (0, 0, 0.0, 0.0)
 
     @pytest.mark.parametrize("asks", [0, 1])
-    def test_ends_when_one_asks_to_stop_after_all_got_the_frame(self, asks: int) -> None:
+    def test_it_ends_when_a_sink_requests_a_stop_after_all_got_the_frame(self, asks: int) -> None:
         sinks = [Notes(), Notes()]
         sinks[asks].until = 1
         tally = Tally()
@@ -367,7 +367,7 @@ class TestShow:
         assert tally.frames == 2
 
     @pytest.mark.parametrize(("limit", "expected"), [(0.0, 0), (0.05, 1), (0.3, 3), (0.31, 4), (99.0, 5)])
-    def test_the_limit_is_in_seconds_of_the_source(self, limit: float, expected: int) -> None:
+    def test_the_limit_is_source_time(self, limit: float, expected: int) -> None:
         sink, tally = Notes(), Tally()
         assert len(list(show(results_of(5), brighter, [sink], tally, limit=limit))) == expected
         assert (len(sink.noted), tally.frames) == (expected, expected)
@@ -402,13 +402,13 @@ def test_latency_agrees_with_numpy(delays: list[float], percent: float) -> None:
 
 
 class TestTally:
-    def test_frames_that_were_never_shown_are_counted(self) -> None:
+    def test_frames_not_shown_are_counted_as_dropped(self) -> None:
         tally = Tally()
         some = ((f, instances) for f, instances in results_of(10) if f.index in (1, 2, 7))
         list(show(some, brighter, [], tally))
         assert (tally.frames, tally.dropped) == (3, 5)
 
-    def test_what_a_live_source_loses_is_what_was_not_shown(self) -> None:
+    def test_every_frame_of_a_live_source_is_shown_or_dropped(self) -> None:
         for propagate in (True, False):
             source, tally = Row(30, live=True), Tally()
             list(
@@ -422,7 +422,7 @@ class TestTally:
             assert tally.frames + tally.dropped == 30
             assert 1 <= tally.segmented <= 30
 
-    def test_latency_is_counted_from_the_capture(self) -> None:
+    def test_latency_is_measured_from_the_capture(self) -> None:
         source, tally = Row(3, live=True), Tally()
         source.begun = time.monotonic() - 60
         results = run(source, StandIn(), policy="all", tally=tally)
@@ -431,7 +431,7 @@ class TestTally:
         assert 59 < tally.latency.mean < 120
         assert tally.latency.percentile(95) == Latency.LONGEST
 
-    def test_latency_of_a_source_that_does_not_tell_when_it_began(self) -> None:
+    def test_latency_of_a_source_that_does_not_report_its_start(self) -> None:
         before, tally = time.monotonic(), Tally()
         list(run(Row(3, live=True), StandIn(), tally=tally))
         assert tally.begun is not None

@@ -1,4 +1,4 @@
-"""A live session under its user's hands: with a screen that presses keys by itself."""
+"""Sessions, tested with a screen that presses keys by itself."""
 
 import logging
 import time
@@ -28,13 +28,13 @@ SIZE = (120, 160, 3)
 RATE = 10
 
 
-class Hand(Screen):
-    """Stands for the window: presses `keys` by the index of the frame shown, and `paused` ones in pauses."""
+class FakeScreen(Screen):
+    """Screen that presses `keys` by the index of the frame shown, and the keys `paused` while waiting."""
 
     def __init__(self, controls: Controls, keys: dict[int, str] | None = None, paused: str = "") -> None:
         self.controls, self.keys, self.paused = controls, keys or {}, list(paused)
         self.shown: list[tuple[int, Image]] = []
-        self.told: list[tuple[Metrics, str]] = []
+        self.extras: list[tuple[Metrics, str]] = []
         self.waits = 0
 
     def write(
@@ -49,7 +49,7 @@ class Hand(Screen):
         canvas = image.copy()
         draw_hud(canvas, self.controls, metrics, message)
         self.shown.append((frame.index, canvas))
-        self.told.append((metrics, message))
+        self.extras.append((metrics, message))
         for key in self.keys.pop(frame.index, ""):
             self.controls.press(key)
         return not self.controls.ended
@@ -77,20 +77,20 @@ class Written(Sink):
     def close(self, complete: bool = True) -> None: ...
 
 
-def picture(index: int) -> Image:
+def grey(index: int) -> Image:
     return np.full(SIZE, 40 + 2 * (index % 100), np.uint8)
 
 
 def found(count: int, *, until: int = 10**9) -> Iterator[tuple[Frame, Instances]]:
-    """`count` frames with a person of score 0.9 and one of 0.4, until the frame `until` is reached."""
+    """Yield `count` frames with persons of score 0.9 and 0.4, from frame `until` on without."""
     for index in range(count):
-        one = left_half(picture(index))
+        one = left_half(grey(index))
         both = one.joined(Instances(one.boxes, one.masks, one.class_ids, np.array([0.4], np.float32)))
-        yield Frame(index, index / RATE, picture(index)), both if index < until else Instances.empty()
+        yield Frame(index, index / RATE, grey(index)), both if index < until else Instances.empty()
 
 
 class Drawn:
-    """Draws nothing, and remembers with which switches it was asked to."""
+    """Draw function that draws nothing and records its arguments."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[int, int, dict[str, bool]]] = []
@@ -110,37 +110,37 @@ def run_session(
     draw: Callable[..., Image] | None = None,
     sinks: tuple[Sink, ...] = (),
     results: Iterator[tuple[Frame, Instances]] | None = None,
-) -> tuple[Hand, list[int], Tally]:
-    """Show `count` frames. -> the screen, the indexes of the frames shown, what was counted."""
+) -> tuple[FakeScreen, list[int], Tally]:
+    """Show `count` frames. Return the screen, the indices of the frames shown, and the tally."""
     controls = controls or Controls(0.5, 0.25, hud=False)
-    hand, tally = Hand(controls, keys, paused), Tally()
-    with Session(draw or Drawn(), controls, tally, screen=hand, recorder=recorder) as session:
+    screen, tally = FakeScreen(controls, keys, paused), Tally()
+    with Session(draw or Drawn(), controls, tally, screen=screen, recorder=recorder) as session:
         shown = [frame.index for frame in session.show(results or found(count), sinks)]
-    return hand, shown, tally
+    return screen, shown, tally
 
 
 class TestShowing:
-    def test_every_frame_and_every_sink(self) -> None:
+    def test_every_frame_is_shown_and_written_to_every_sink(self) -> None:
         sink = Written()
-        hand, shown, tally = run_session(5, sinks=(sink,))
-        assert [index for index, _ in hand.shown] == shown == sink.frames == list(range(5))
+        screen, shown, tally = run_session(5, sinks=(sink,))
+        assert [index for index, _ in screen.shown] == shown == sink.frames == list(range(5))
         assert (tally.frames, tally.instances) == (5, 5)
-        for index, image in hand.shown:
-            np.testing.assert_array_equal(image, picture(index))
+        for index, image in screen.shown:
+            np.testing.assert_array_equal(image, grey(index))
 
     def test_nothing_to_show(self) -> None:
         assert run_session(0)[1] == []
 
     @pytest.mark.parametrize("key", ["q", "\x1b"])
-    def test_a_key_ends_it(self, key: str) -> None:
+    def test_a_key_quits(self, key: str) -> None:
         assert run_session(10, {3: key})[1] == [0, 1, 2, 3]
 
-    def test_a_sink_ends_it(self) -> None:
+    def test_a_sink_can_end_it(self) -> None:
         assert run_session(10, sinks=(Written(last=2),))[1] == [0, 1, 2]
 
-    def test_the_limit_is_of_source_time(self) -> None:
+    def test_the_limit_is_source_time(self) -> None:
         controls = Controls()
-        session = Session(Drawn(), controls, Tally(), screen=Hand(controls))
+        session = Session(Drawn(), controls, Tally(), screen=FakeScreen(controls))
         assert [frame.index for frame in session.show(found(10), limit=0.35)] == [0, 1, 2, 3]
 
     def test_without_a_screen(self) -> None:
@@ -149,88 +149,88 @@ class TestShowing:
             assert len(list(session.show(found(4), [sink]))) == 4
         assert sink.counts == [1, 1, 1, 1]
 
-    def test_transparent_pictures_lie_on_grey(self) -> None:
+    def test_transparent_images_are_blended_onto_grey(self) -> None:
         def cut(frame: Frame, *_: object, **__: bool) -> Image:
             alpha = np.zeros((*SIZE[:2], 1), np.uint8)
             alpha[:, 80:] = 255
             return np.concatenate([frame.image, alpha], axis=2)
 
-        hand, _, _ = run_session(1, draw=cut)
-        assert np.all(hand.shown[0][1][:, :80] == module.BACKDROP)
-        assert np.all(hand.shown[0][1][:, 80:] == 40)
+        screen, _, _ = run_session(1, draw=cut)
+        assert np.all(screen.shown[0][1][:, :80] == module.BACKDROP)
+        assert np.all(screen.shown[0][1][:, 80:] == 40)
 
 
 class TestSwitches:
-    def test_masks_boxes_labels(self) -> None:
+    def test_masks_boxes_and_labels(self) -> None:
         drawn = Drawn()
         run_session(5, {0: "m", 1: "b", 2: "l", 3: "mbl"}, draw=drawn)
-        told = [(s["masks"], s["boxes"], s["labels"]) for _, _, s in drawn.calls]
-        assert told == [(1, 1, 1), (0, 1, 1), (0, 0, 1), (0, 0, 0), (1, 1, 1)]
+        seen = [(s["masks"], s["boxes"], s["labels"]) for _, _, s in drawn.calls]
+        assert seen == [(1, 1, 1), (0, 1, 1), (0, 0, 1), (0, 0, 0), (1, 1, 1)]
 
-    def test_the_threshold_chooses_for_drawing_and_sinks(self) -> None:
+    def test_the_threshold_applies_to_drawing_and_sinks(self) -> None:
         drawn, sink = Drawn(), Written()
         run_session(3, {0: "--", 1: "+++++++++++++"}, draw=drawn, sinks=(sink,))
         assert [count for _, count, _ in drawn.calls] == sink.counts == [1, 2, 0]
 
-    def test_figures_and_help_lie_on_the_shown_picture_alone(self, tmp_path: Path) -> None:
+    def test_metrics_and_help_are_not_recorded(self, tmp_path: Path) -> None:
         recorder = Recorder(tmp_path / "a.mp4", RATE)
-        hand, _, _ = run_session(
+        screen, _, _ = run_session(
             6, {0: "h", 2: "?", 4: "?"}, controls=Controls(recording=True), recorder=recorder
         )
-        changed = [int((image != picture(index)).any(axis=2).sum()) for index, image in hand.shown]
+        changed = [int((image != grey(index)).any(axis=2).sum()) for index, image in screen.shown]
         assert [pixels > 0 for pixels in changed] == [True, False, False, True, True, False]
         assert changed[3] > changed[0]
         for index, image in enumerate(decode_frames(tmp_path / "a.mp4")):
-            assert np.abs(image.astype(int) - picture(index)).max() < 6
+            assert np.abs(image.astype(int) - grey(index)).max() < 6
 
 
-class TestFigures:
-    def test_count_what_came_and_was_segmented(self, monkeypatch: pytest.MonkeyPatch) -> None:
+class TestMetrics:
+    def test_frames_delivered_and_segmented_are_counted(self, monkeypatch: pytest.MonkeyPatch) -> None:
         clock = [0.0]
         monkeypatch.setattr(time, "monotonic", lambda: clock[0])
 
         def ticking() -> Iterator[tuple[Frame, Instances]]:
             for frame, instances in found(40):
                 clock[0] += 0.05
-                if frame.index % 2 == 0:  # of 40 a second, every second one is dropped
+                if frame.index % 2 == 0:  # every second one of 40 is dropped
                     tally.segmented += frame.index % 8 == 0
                     yield frame, instances
 
         controls, tally = Controls(0.5), Tally()
-        hand = Hand(controls)
-        list(Session(Drawn(), controls, tally, screen=hand).show(ticking()))
-        last, _ = hand.told[-1]
+        screen = FakeScreen(controls)
+        list(Session(Drawn(), controls, tally, screen=screen).show(ticking()))
+        last, _ = screen.extras[-1]
         assert last.camera_fps == pytest.approx(20, rel=0.1)
         assert last.network_fps == pytest.approx(2.5, rel=0.2)
         assert last.instances == 1
         assert last.recorded is None
-        assert last.dropped == 18  # 19 with the frame being shown, which counts once it was
+        assert last.dropped == 18  # 19 once the last frame has been shown
 
-    def test_a_pause_leaves_the_rates_alone(self) -> None:
+    def test_a_pause_does_not_affect_the_rates(self) -> None:
         def hurrying() -> Iterator[tuple[Frame, Instances]]:
             pairs = list(found(1000))
             yield from [*pairs[:3], *pairs[990:993]]
 
-        hand, _, _ = run_session(0, {2: " "}, paused="x ", results=hurrying())
-        assert hand.told[-3][0].camera_fps == 0  # the 987 frames between did not come at once
+        screen, _, _ = run_session(0, {2: " "}, paused="x ", results=hurrying())
+        assert screen.extras[-3][0].camera_fps == 0  # the 987 frames in between do not count
 
-    def test_the_recordings_clock(self, tmp_path: Path) -> None:
-        hand, _, _ = run_session(8, {1: "r", 5: "r"}, recorder=Recorder(tmp_path / "a.mp4", RATE))
-        told = [metrics.recorded for metrics, _ in hand.told]
-        assert told[:2] == told[6:] == [None, None]
-        assert told[2:6] == pytest.approx([0, 0.1, 0.2, 0.3])
+    def test_the_recording_time(self, tmp_path: Path) -> None:
+        screen, _, _ = run_session(8, {1: "r", 5: "r"}, recorder=Recorder(tmp_path / "a.mp4", RATE))
+        seen = [metrics.recorded for metrics, _ in screen.extras]
+        assert seen[:2] == seen[6:] == [None, None]
+        assert seen[2:6] == pytest.approx([0, 0.1, 0.2, 0.3])
 
 
 class TestPause:
-    def test_the_picture_stands_and_keys_work(self) -> None:
+    def test_the_frame_stays_and_keys_work(self) -> None:
         drawn = Drawn()
-        hand, shown, _ = run_session(4, {1: " "}, paused="m-h ", draw=drawn)
+        screen, shown, _ = run_session(4, {1: " "}, paused="m-h ", draw=drawn)
         assert shown == [0, 1, 2, 3]
-        assert hand.waits == 4
+        assert screen.waits == 4
         again = [(count, switches["masks"]) for index, count, switches in drawn.calls if index == 1]
         assert again == [(1, True), (1, True), (1, False), (1, False), (1, False)]
-        lights = [(image != picture(1)).any() for index, image in hand.shown if index == 1]
-        assert lights == [False, False, False, False, True]  # with h, the sign of the pause appears
+        indicators = [(image != grey(1)).any() for index, image in screen.shown if index == 1]
+        assert indicators == [False, False, False, False, True]  # h shows the pause indicator
 
     def test_frames_are_counted_once(self) -> None:
         sink = Written()
@@ -239,10 +239,10 @@ class TestPause:
         assert sink.frames == [0, 1, 2, 3]
 
     @pytest.mark.parametrize("key", ["q", "\x1b"])
-    def test_it_can_be_ended(self, key: str) -> None:
+    def test_keys_can_quit(self, key: str) -> None:
         assert run_session(10, {2: " "}, paused=f"x{key}")[1] == [0, 1, 2]
 
-    def test_the_recordings_clock_stops(self, tmp_path: Path) -> None:
+    def test_the_recording_time_stops(self, tmp_path: Path) -> None:
         def late() -> Iterator[tuple[Frame, Instances]]:
             for frame, instances in found(10):
                 wait = 60 if frame.index > 4 else 0
@@ -255,15 +255,15 @@ class TestPause:
         )
         assert probe(path).times == pytest.approx([i / RATE for i in range(10)], abs=1e-3)
 
-    def test_a_recording_can_be_ended_in_it(self, tmp_path: Path) -> None:
+    def test_a_recording_can_be_stopped(self, tmp_path: Path) -> None:
         path = tmp_path / "a.mp4"
         recorder = Recorder(path, RATE)
         run_session(10, {4: " "}, paused="rx ", controls=Controls(recording=True), recorder=recorder)
         assert len(probe(path).times) == 5
 
 
-class TestWithoutPictures:
-    """While nothing comes, `idle` is called by whoever waits for frames."""
+class TestStall:
+    """`idle` is called while no frame arrives."""
 
     @pytest.fixture
     def clock(self, monkeypatch: pytest.MonkeyPatch) -> list[float]:
@@ -273,10 +273,10 @@ class TestWithoutPictures:
 
     def gone(
         self, clock: list[float], paused: str, *, recorder: Recorder | None = None
-    ) -> tuple[Hand, Controls, list[bool]]:
-        """After three frames nothing comes, half a second a look, for as many looks as keys are `paused`."""
+    ) -> tuple[FakeScreen, Controls, list[bool]]:
+        """Show three frames, then call `idle` every half second, once for each key in `paused`."""
         controls, tally, wanted = Controls(0.5, 0.25, hud=False), Tally(), list[bool]()
-        hand = Hand(controls, paused=paused)
+        screen = FakeScreen(controls, paused=paused)
 
         def stalling() -> Iterator[tuple[Frame, Instances]]:
             for pair in found(3):
@@ -286,38 +286,38 @@ class TestWithoutPictures:
                 clock[0] += 0.5
                 wanted.append(session.idle())
 
-        with Session(Drawn(), controls, tally, screen=hand, recorder=recorder) as session:
+        with Session(Drawn(), controls, tally, screen=screen, recorder=recorder) as session:
             assert len(list(session.show(stalling()))) == tally.frames == 3
-        return hand, controls, wanted
+        return screen, controls, wanted
 
-    def test_the_last_picture_is_shown_with_how_long_ago_it_came(self, clock: list[float]) -> None:
-        hand, _, _ = self.gone(clock, "x" * 6)
-        assert [index for index, _ in hand.shown] == [0, 1, 2, 2, 2, 2]
-        told = [message for _, message in hand.told]
-        assert told == [""] * 3 + [f"no frame for {seconds} s, waiting" for seconds in (2, 2, 3)]
-        assert [metrics.latency for metrics, _ in hand.told[3:]] == [None] * 3
-        rates = [metrics.camera_fps for metrics, _ in hand.told[2:]]
+    def test_the_last_frame_is_shown_with_its_age(self, clock: list[float]) -> None:
+        screen, _, _ = self.gone(clock, "x" * 6)
+        assert [index for index, _ in screen.shown] == [0, 1, 2, 2, 2, 2]
+        seen = [message for _, message in screen.extras]
+        assert seen == [""] * 3 + [f"no frame for {seconds} s, waiting" for seconds in (2, 2, 3)]
+        assert [metrics.latency for metrics, _ in screen.extras[3:]] == [None] * 3
+        rates = [metrics.camera_fps for metrics, _ in screen.extras[2:]]
         assert rates == sorted(rates, reverse=True)
         assert rates[0] == pytest.approx(10)
         assert rates[-1] < 1
 
     def test_keys_work(self, clock: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
-        hand, controls, wanted = self.gone(clock, "mxxxxsxq")
+        screen, controls, wanted = self.gone(clock, "mxxxxsxq")
         assert wanted == [True] * 7 + [False]
         assert controls.ended
         assert not controls.masks
-        assert len(list(tmp_path.iterdir())) == 2  # the snapshot of what is still shown
-        assert [message[:5] for _, message in hand.told[-2:]] == ["saved", "saved"]
+        assert len(list(tmp_path.iterdir())) == 2  # the snapshot of the frame still shown
+        assert [message[:5] for _, message in screen.extras[-2:]] == ["saved", "saved"]
 
-    def test_a_recording_can_be_ended(self, clock: list[float], tmp_path: Path) -> None:
+    def test_a_recording_can_be_stopped_while_stalled(self, clock: list[float], tmp_path: Path) -> None:
         recorder = Recorder(tmp_path / "a.mp4", RATE)
-        hand, controls, _ = self.gone(clock, "rxxxxrxx", recorder=recorder)
-        assert [metrics.recorded is None for metrics, _ in hand.told[3:]] == [False] * 3 + [True] * 2
+        screen, controls, _ = self.gone(clock, "rxxxxrxx", recorder=recorder)
+        assert [metrics.recorded is None for metrics, _ in screen.extras[3:]] == [False] * 3 + [True] * 2
         assert not controls.recording
 
-    def test_a_pause_is_no_silence(self, clock: list[float]) -> None:
-        class Long(Hand):
+    def test_a_pause_is_no_stall(self, clock: list[float]) -> None:
+        class SlowScreen(FakeScreen):
             def wait(self, seconds: float) -> bool:
                 clock[0] += 30
                 return super().wait(seconds)
@@ -327,21 +327,23 @@ class TestWithoutPictures:
             assert session.idle()
 
         controls = Controls(0.5)
-        hand = Long(controls, {1: " "}, paused="x ")
-        session = Session(Drawn(), controls, Tally(), screen=hand)
+        screen = SlowScreen(controls, {1: " "}, paused="x ")
+        session = Session(Drawn(), controls, Tally(), screen=screen)
         list(session.show(results()))
-        assert [(index, message) for (index, _), (_, message) in zip(hand.shown, hand.told, strict=True)] == [
+        assert [
+            (index, message) for (index, _), (_, message) in zip(screen.shown, screen.extras, strict=True)
+        ] == [
             (0, ""),
             *[(1, "")] * 3,
         ]
 
-    def test_before_the_first_picture(self) -> None:
+    def test_before_the_first_frame(self) -> None:
         controls = Controls()
-        hand = Hand(controls, paused="xq")
-        session = Session(Drawn(), controls, Tally(), screen=hand)
+        screen = FakeScreen(controls, paused="xq")
+        session = Session(Drawn(), controls, Tally(), screen=screen)
         assert session.idle()
         assert not session.idle()
-        assert hand.shown == []
+        assert screen.shown == []
 
     def test_without_a_screen(self) -> None:
         assert Session(Drawn(), Controls(), Tally()).idle()
@@ -354,29 +356,29 @@ class TestSnapshot:
         def draw(frame: Frame, *_: object, **__: bool) -> Image:
             return 255 - frame.image
 
-        hand, _, _ = run_session(3, {0: "s"}, draw=draw)
+        screen, _, _ = run_session(3, {0: "s"}, draw=draw)
         plain, masks = sorted(tmp_path.iterdir())
         assert masks.name == f"{plain.stem}_masks.png"
-        np.testing.assert_array_equal(read_image(plain), picture(1))
-        np.testing.assert_array_equal(read_image(masks), 255 - picture(1))
-        told = [(image != 255 - picture(index)).any() for index, image in hand.shown]
-        assert told == [False, True, True]  # the name, for a while
+        np.testing.assert_array_equal(read_image(plain), grey(1))
+        np.testing.assert_array_equal(read_image(masks), 255 - grey(1))
+        seen = [(image != 255 - grey(index)).any() for index, image in screen.shown]
+        assert seen == [False, True, True]  # the message is shown for a while
 
-    def test_one_that_fails_is_told_and_the_session_goes_on(
+    def test_a_failure_is_reported_and_the_session_continues(
         self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         def fail(*_: object) -> None:
             raise SinkError("The disk is full.")
 
         monkeypatch.setattr(module, "save_snapshot", fail)
-        hand, shown, _ = run_session(3, {0: "s"})
+        screen, shown, _ = run_session(3, {0: "s"})
         assert len(shown) == 3
-        assert (hand.shown[1][1] != picture(1)).any()
+        assert (screen.shown[1][1] != grey(1)).any()
         assert caplog.messages == ["The disk is full."]
 
 
 class Broken(Recorder):
-    """Its encoder fails at the second picture of each recording, as long as `broken`."""
+    """Recorder whose encoder fails at the second frame of each recording while `broken`."""
 
     broken = True
 
@@ -395,52 +397,52 @@ class TestRecording:
         for path, indexes in ((first, range(3, 7)), (second, range(9, 12))):
             assert probe(path).times == pytest.approx([i / RATE for i in range(len(indexes))], abs=1e-3)
             for image, index in zip(decode_frames(path), indexes, strict=True):
-                assert np.abs(image.astype(int) - picture(index)).max() < 6
+                assert np.abs(image.astype(int) - grey(index)).max() < 6
 
     def test_the_controls_follow_a_trigger(self, tmp_path: Path) -> None:
         controls = Controls()
         lit: list[bool] = []
         recorder = Recorder(tmp_path / "a.mp4", RATE, trigger=Trigger(frozenset({1}), pre=0, post=0.2))
-        hand, tally = Hand(controls), Tally()
-        with Session(Drawn(), controls, tally, screen=hand, recorder=recorder) as session:
+        screen, tally = FakeScreen(controls), Tally()
+        with Session(Drawn(), controls, tally, screen=screen, recorder=recorder) as session:
             for _ in session.show(found(10, until=3)):
                 settle(session)
                 lit.append(controls.recording)
         assert lit == [False, *[True] * 5, *[False] * 4]
         assert len(probe(recorder.written[0]).times) == 5
 
-    def test_a_key_ends_one_that_a_trigger_began(self, tmp_path: Path) -> None:
+    def test_a_key_stops_a_triggered_recording(self, tmp_path: Path) -> None:
         controls = Controls()
         recorder = Recorder(tmp_path / "a.mp4", RATE, trigger=Trigger(frozenset({1}), pre=0, post=5))
         with Session(
-            Drawn(), controls, Tally(), screen=Hand(controls, {4: "r"}), recorder=recorder
+            Drawn(), controls, Tally(), screen=FakeScreen(controls, {4: "r"}), recorder=recorder
         ) as session:
             for _ in session.show(found(10)):
                 settle(session)
         assert [len(probe(path).times) for path in recorder.written] == [5]
         assert not controls.recording
 
-    def test_one_that_fails_does_not_end_the_session(
+    def test_a_failed_recording_does_not_end_the_session(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         controls = Controls(recording=True)
         recorder = Broken(tmp_path / "a.mp4", RATE)
-        told: list[bool] = []
-        hand = Hand(controls)
-        session = Session(Drawn(), controls, Tally(), screen=hand, recorder=recorder)
+        seen: list[bool] = []
+        screen = FakeScreen(controls)
+        session = Session(Drawn(), controls, Tally(), screen=screen, recorder=recorder)
         for frame in session.show(found(12)):
             settle(session)
-            told.append(controls.recording)
+            seen.append(controls.recording)
             if frame.index == 6:
                 recorder.broken = False
                 controls.press("r")
         with pytest.raises(SinkError, match=r"A recording failed: The encoder broke\."):
             session.close()
-        assert told == [True, True, *[False] * 5, *[True] * 5]
+        assert seen == [True, True, *[False] * 5, *[True] * 5]
         assert caplog.messages[0] == "A recording failed. The session continues. The encoder broke."
         assert len(recorder.written) == 1
 
-    def test_its_failure_hides_no_other_error(self, tmp_path: Path) -> None:
+    def test_a_failed_recording_hides_no_other_error(self, tmp_path: Path) -> None:
         controls = Controls(recording=True)
 
         def failing() -> Iterator[tuple[Frame, Instances]]:
@@ -450,7 +452,7 @@ class TestRecording:
         with pytest.raises(ZeroDivisionError):
             run_session(0, results=failing(), controls=controls, recorder=Broken(tmp_path / "a.mp4", RATE))
 
-    def test_frames_left_out_are_told(
+    def test_missing_frames_are_logged(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         monkeypatch.setattr("live_seg.sinks.threaded.MAX_QUEUED_BYTES", 1)
@@ -473,7 +475,7 @@ class TestRecording:
 
 
 def settle(session: Session) -> None:
-    """Wait until the recorder's thread has done all it was given."""
+    """Wait until the recorder's thread has finished all its calls."""
     done = Event()
     recording = session._recording
     assert recording is not None
@@ -482,7 +484,7 @@ def settle(session: Session) -> None:
 
 
 class Paced(Source):
-    """A live source whose next frame comes once `shown` says so."""
+    """Live source that delivers the next frame once `shown` is released."""
 
     live = True
     name, fps, size = "paced", 30.0, (160, 120)
@@ -500,7 +502,9 @@ class Paced(Source):
         self.shown.release(self.count)
 
 
-def test_a_network_of_two_and_a_half_seconds_shows_its_masks(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_network_that_takes_two_and_a_half_seconds_shows_its_masks(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     caplog.set_level(logging.DEBUG, "live_seg.propagation.propagator")
     enough, answered = Event(), Event()
 
