@@ -9,7 +9,7 @@ from typing import Any
 from live_seg.errors import UsageError
 from live_seg.files import partial_name
 
-TIME = "{time:%Y%m%d-%H%M%S}"
+TIME_FIELD = "{time:%Y%m%d-%H%M%S}"
 """Expansion of a `{time}` without format."""
 
 
@@ -28,7 +28,7 @@ class FileNames:
         self._overwrite = overwrite
         self._used: set[Path] = set()
         self._number = 0
-        path = Path(str(template).replace("{time}", TIME))
+        path = Path(str(template).replace("{time}", TIME_FIELD))
         fields = _fields(path)
         self._plain = None if several or "number" in fields else str(path)
         stem = str(path).removesuffix(path.suffix)
@@ -77,6 +77,6 @@ def _fields(template: Path) -> set[str]:
     except (ValueError, LookupError) as error:
         reason = str(error)
     raise UsageError(
-        f"Invalid file name template {template}: {reason}. Use {{number:03d}} and {TIME}, and {{{{ for a "
-        "literal brace."
+        f"Invalid file name template {template}: {reason}. Use {{number:03d}} and {TIME_FIELD}, and {{{{ for "
+        "a literal brace."
     )

@@ -7,7 +7,7 @@ from live_seg.errors import SinkError
 from live_seg.files import check_alpha, check_folder, claim, write_image
 from live_seg.types import Frame, Image, Instances, Sink
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
+WRITABLE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 """Suffixes of the image formats that OpenCV writes."""
 
 
@@ -32,7 +32,7 @@ class Images(Sink):
     ) -> None:
         self._path = path
         self._names = names
-        self._single = path.suffix.lower() in IMAGE_SUFFIXES
+        self._single = path.suffix.lower() in WRITABLE_SUFFIXES
         self._written = False
         if self._single:
             if alpha:

@@ -8,7 +8,7 @@ import cv2
 
 from live_seg.errors import SourceError, UsageError
 from live_seg.sources.captures import MAX_FPS, Capture, CaptureInfo, open_capture
-from live_seg.sources.live import TIMEOUT, Live
+from live_seg.sources.live import DEFAULT_TIMEOUT, Live
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +59,9 @@ class Camera(Live):
     SourceError if it cannot be opened, stops, or sends no frame for `timeout` seconds.
     """
 
-    def __init__(self, number: int, settings: CameraSettings | None = None, timeout: float = TIMEOUT) -> None:
+    def __init__(
+        self, number: int, settings: CameraSettings | None = None, timeout: float = DEFAULT_TIMEOUT
+    ) -> None:
         if number < 0:
             raise SourceError(f"Cameras are numbered from 0. Got {number}.")
         self._number = number

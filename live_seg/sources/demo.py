@@ -10,11 +10,11 @@ from matplotlib import cbook
 from live_seg.files import read_image
 from live_seg.types import Frame, Image, Source
 
-SIZE = (960, 540)
+CLIP_SIZE = (960, 540)
 """(width, height) of the clip in pixels."""
 
-FPS = 25.0
-SECONDS = 6.0
+CLIP_FPS = 25.0
+CLIP_SECONDS = 6.0
 
 PORTRAITS = ((0.22, 0.52, 0.82, 1.0), (0.58, 0.55, 0.52, 1.5), (0.87, 0.5, 0.34, 2.0))
 """For each portrait: mean x and y and height, as fractions of the frame; number of cycles of its movement."""
@@ -24,9 +24,9 @@ class DemoClip(Source):
     """Generate a short clip from Matplotlib's sample image, a public-domain portrait of Grace Hopper."""
 
     name = "the demo clip"
-    fps = FPS
-    size = SIZE
-    frames = round(FPS * SECONDS)
+    fps = CLIP_FPS
+    size = CLIP_SIZE
+    frames = round(CLIP_FPS * CLIP_SECONDS)
 
     def __init__(self) -> None:
         portrait = read_image(Path(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)))
@@ -35,14 +35,14 @@ class DemoClip(Source):
 
     def __iter__(self) -> Iterator[Frame]:
         for index in range(self.frames):
-            yield Frame(index, index / FPS, self._image(index / self.frames))
+            yield Frame(index, index / CLIP_FPS, self._image(index / self.frames))
 
     def close(self) -> None:
         """Do nothing; no file is open."""
 
     def _image(self, progress: float) -> Image:
         """Return the image at `progress` (0 to 1) of the clip."""
-        width, height = SIZE
+        width, height = CLIP_SIZE
         shade = np.linspace(150, 70, height)[:, None, None] * np.array([0.9, 0.85, 0.75])
         canvas = np.broadcast_to(shade, (height, width, 3)).astype(np.uint8, order="C")
         for (x, y, _, cycles), portrait in zip(PORTRAITS, self._portraits, strict=True):
@@ -54,7 +54,7 @@ class DemoClip(Source):
 
 def _scaled(portrait: Image, share: float) -> Image:
     """Resize `portrait` to `share` of the clip's height."""
-    height = round(SIZE[1] * share)
+    height = round(CLIP_SIZE[1] * share)
     width = round(portrait.shape[1] * height / portrait.shape[0])
     return np.asarray(cv2.resize(portrait, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
 
@@ -63,4 +63,4 @@ def _paste(canvas: Image, portrait: Image, center: tuple[float, float]) -> None:
     """Paste `portrait` onto `canvas` in place, centered at (x, y) with subpixel precision."""
     height, width = portrait.shape[:2]
     shift = np.array([[1, 0, center[0] - width / 2], [0, 1, center[1] - height / 2]])
-    cv2.warpAffine(portrait, shift, SIZE, dst=canvas, borderMode=cv2.BORDER_TRANSPARENT)
+    cv2.warpAffine(portrait, shift, CLIP_SIZE, dst=canvas, borderMode=cv2.BORDER_TRANSPARENT)

@@ -9,7 +9,7 @@ from live_seg.errors import SourceError
 from live_seg.files import expand_user, read_image, reading
 from live_seg.types import Frame, Source
 
-IMAGE_SUFFIXES = (
+READABLE_SUFFIXES = (
     *(".bmp", ".jfif", ".jp2", ".jpeg", ".jpg", ".pbm"),
     *(".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"),
 )
@@ -69,11 +69,11 @@ def find_images(path: Path) -> list[Path]:
         elif glob.has_magic(str(path)) and not path.exists():
             found = [Path(name) for name in glob.glob(str(path), recursive=True)]  # noqa: PTH207 - may be absolute
         else:
-            return [path] if path.suffix.lower() in IMAGE_SUFFIXES else []
+            return [path] if path.suffix.lower() in READABLE_SUFFIXES else []
     # macOS writes metadata as "._name.jpg" beside name.jpg on other file systems.
-    images = [p for p in found if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
+    images = [p for p in found if p.suffix.lower() in READABLE_SUFFIXES and not p.name.startswith(".")]
     if not images:
-        raise SourceError(f"{path} holds no images. Expected files ending in {', '.join(IMAGE_SUFFIXES)}.")
+        raise SourceError(f"{path} holds no images. Expected files ending in {', '.join(READABLE_SUFFIXES)}.")
     return sorted(images, key=_natural)
 
 

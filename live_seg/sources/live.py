@@ -16,7 +16,7 @@ from live_seg.types import Frame
 
 logger = logging.getLogger(__name__)
 
-TIMEOUT = 10.0
+DEFAULT_TIMEOUT = 10.0
 """Default seconds that a camera or stream may take to open or to deliver a frame."""
 
 GRACE = 1.0

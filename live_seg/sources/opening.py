@@ -5,7 +5,7 @@ from pathlib import Path
 from live_seg.files import expand_user
 from live_seg.sources.cameras import Camera, CameraSettings
 from live_seg.sources.image_files import ImageFiles, find_images
-from live_seg.sources.live import TIMEOUT
+from live_seg.sources.live import DEFAULT_TIMEOUT
 from live_seg.sources.streams import Stream
 from live_seg.sources.video_files import VideoFile
 from live_seg.types import Source
@@ -14,7 +14,7 @@ from live_seg.types import Source
 def open_source(
     spec: str | int | Path,
     *,
-    timeout: float = TIMEOUT,
+    timeout: float = DEFAULT_TIMEOUT,
     reconnect: bool = True,
     wait: bool = True,
     camera: CameraSettings | None = None,

@@ -6,7 +6,7 @@ import cv2
 
 from live_seg.errors import SourceError
 from live_seg.sources.captures import Capture, open_capture
-from live_seg.sources.live import TIMEOUT, Live
+from live_seg.sources.live import DEFAULT_TIMEOUT, Live
 
 DECODER_THREADS = 2
 """Threads that decode a stream. FFmpeg's default is one per core, and each delays the output by a frame: of
@@ -26,7 +26,7 @@ class Stream(Live):
     """
 
     def __init__(
-        self, url: str, timeout: float = TIMEOUT, *, reconnect: bool = True, wait: bool = True
+        self, url: str, timeout: float = DEFAULT_TIMEOUT, *, reconnect: bool = True, wait: bool = True
     ) -> None:
         name, scheme = redacted(url), url.partition("://")[0].lower()
         if scheme not in SCHEMES:
