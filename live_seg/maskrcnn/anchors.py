@@ -1,4 +1,4 @@
-"""Normalized coordinates, and the anchors of a pyramid: arithmetic in NumPy, before any network is there.
+"""Normalized coordinates and the anchors of a feature pyramid, in NumPy.
 
 Boxes are normalized y1 x1 y2 x2: 0..1 from the first to the last pixel.
 """
@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 
 def to_normalized(boxes: NDArray[Any], size: tuple[int, int]) -> NDArray[np.float32]:
-    """Pixels, y2 and x2 exclusive, to normalized; `size` is the picture's (height, width). (..., 4) -> same.
+    """Normalize `boxes` (..., 4) y1 x1 y2 x2 in pixels, y2 and x2 exclusive -> (..., 4).
 
-    Matterport `utils.norm_boxes`: the last pixel, not its far edge, lies at 1.
+    `size` is the image's (height, width). The last pixel, not its far edge, is at 1 (Matterport
+    `utils.norm_boxes`).
     """
     height, width = size
     scale = np.array([height - 1, width - 1, height - 1, width - 1])
@@ -37,10 +38,10 @@ def pyramid_anchors(
     scales: tuple[tuple[float, ...], ...],
     ratios: tuple[float, ...],
 ) -> NDArray[np.float32]:
-    """Anchors of every cell of every pyramid level for a picture of `size` (height, width) -> (A, 4).
+    """Compute the anchors of all cells of all pyramid levels for an image of `size` (height, width).
 
-    Each stride has its scales (sides of the square anchors, pixels); a ratio is width / height. Ordered by
-    level, row, column, scale, ratio: the order of the RPN's outputs (Matterport
+    `scales` are the sides of the square anchors of each stride, in pixels; a ratio is width / height. Returns
+    (A, 4) normalized, ordered as the RPN's outputs: level, row, column, scale, ratio (Matterport
     `utils.generate_pyramid_anchors`).
     """
     levels = [

@@ -1,4 +1,4 @@
-"""Image to feature maps: Matterport's ResNet-50 and -101, and MobileNetV2 as the small, fast member."""
+"""Backbones: Matterport's ResNet-50 and ResNet-101, and MobileNetV2 for small, fast networks."""
 
 import keras
 from keras import layers
@@ -10,21 +10,21 @@ RESNET_BLOCKS = {"resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}
 """Bottleneck blocks in stages 2 to 5 (He et al., arXiv 1512.03385, table 1)."""
 
 NORM_EPSILON = 1e-3
-"""Keras' default, with which Matterport's weights were trained."""
+"""The default of Keras, used to train Matterport's weights."""
 
 MOBILENET_MAPS = ("block_3_expand_relu", "block_6_expand_relu", "block_13_expand_relu", "block_16_project_BN")
-"""C2 to C5: the widest map before each stride, and the last before the classifier's 1280 channels."""
+"""Layers that give C2 to C5: the widest map before each stride, and the last map before the classifier."""
 
 
 def frozen_norm(name: str) -> layers.BatchNormalization:
-    """Normalize by stored statistics, also while training: batches are too small for their own."""
+    """Return a batch norm that uses its stored statistics in training, too: batches are too small."""
     return layers.BatchNormalization(epsilon=NORM_EPSILON, trainable=False, name=name)
 
 
 def build_backbone(name: BackboneName) -> keras.Model:
-    """Build the backbone called `name`: pictures (B, H, W, 3), sides multiples of 32 -> [C2, C3, C4, C5].
+    """Build the backbone called `name`: images (B, H, W, 3) -> [C2, C3, C4, C5].
 
-    The maps have strides 4, 8, 16 and 32.
+    H and W are multiples of 32. The maps have strides 4, 8, 16 and 32.
     """
     if name == "mobilenetv2":
         return _mobilenet()
@@ -32,19 +32,19 @@ def build_backbone(name: BackboneName) -> keras.Model:
 
 
 def _mobilenet() -> keras.Model:
-    """MobileNetV2 (arXiv 1801.04381) takes -1..1: the input, less its mean pixel 127.5, is scaled."""
+    """Build MobileNetV2 (arXiv 1801.04381). It expects -1..1; the input is -127.5..127.5."""
     base = keras.applications.MobileNetV2(include_top=False, weights=None, input_shape=(None, None, 3))
     trunk = keras.Model(base.input, [base.get_layer(layer).output for layer in MOBILENET_MAPS])
     for layer in trunk.layers:
         if isinstance(layer, layers.BatchNormalization):
             layer.trainable = False
-    pictures = keras.Input((None, None, 3))
-    return keras.Model(pictures, trunk(layers.Rescaling(1 / 127.5)(pictures)), name="mobilenetv2")
+    images = keras.Input((None, None, 3))
+    return keras.Model(images, trunk(layers.Rescaling(1 / 127.5)(images)), name="mobilenetv2")
 
 
 def _resnet(name: str) -> keras.Model:
-    pictures = keras.Input((None, None, 3))
-    x = layers.ZeroPadding2D(3)(pictures)
+    images = keras.Input((None, None, 3))
+    x = layers.ZeroPadding2D(3)(images)
     x = layers.Conv2D(64, 7, strides=2, name="stem_conv")(x)
     x = layers.ReLU()(frozen_norm("stem_norm")(x))
     x = layers.MaxPooling2D(3, strides=2, padding="same")(x)
@@ -54,11 +54,11 @@ def _resnet(name: str) -> keras.Model:
             stride = 2 if block == 0 and stage > 2 else 1
             x = _bottleneck(x, f"stage{stage}_block{block}", 32 * 2 ** (stage - 1), stride, block == 0)
         maps.append(x)
-    return keras.Model(pictures, maps, name=name)
+    return keras.Model(images, maps, name=name)
 
 
 def _bottleneck(x: Tensor, name: str, filters: int, stride: int, project: bool) -> Tensor:
-    """1x1, 3x3, 1x1 with a shortcut; the stride is on the first convolution, as in the original ResNet."""
+    """Apply 1x1, 3x3 and 1x1 convolutions with a shortcut. The first has the stride (ResNet v1)."""
     shortcut = x
     for part, (width, kernel) in enumerate(((filters, 1), (filters, 3), (4 * filters, 1)), start=1):
         step = stride if part == 1 else 1

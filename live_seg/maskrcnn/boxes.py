@@ -5,16 +5,16 @@ from typing import Any
 from keras import ops
 
 Tensor = Any
-"""A tensor of whichever backend Keras runs on; shapes are given where one is used."""
+"""A tensor of the active Keras backend. Docstrings give the shapes."""
 
 MOVE_UNIT, STRETCH_UNIT = 0.1, 0.2
-"""What dy dx and dh dw are measured in, about their standard deviations (Matterport `BBOX_STD_DEV`)."""
+"""Units of dy dx and of dh dw: about their standard deviations (Matterport `BBOX_STD_DEV`)."""
 
 
 def apply_deltas(boxes: Tensor, deltas: Tensor) -> Tensor:
-    """Move and stretch `boxes` (..., 4) by `deltas` (..., 4): dy dx dh dw in MOVE_UNIT and STRETCH_UNIT.
+    """Apply `deltas` (..., 4), dy dx dh dw in MOVE_UNIT and STRETCH_UNIT, to `boxes` (..., 4).
 
-    R-CNN (arXiv 1311.2524), appendix C.
+    Formulas: R-CNN (arXiv 1311.2524), appendix C.
     """
     top_left, bottom_right = boxes[..., :2], boxes[..., 2:]
     sides = bottom_right - top_left
@@ -25,9 +25,9 @@ def apply_deltas(boxes: Tensor, deltas: Tensor) -> Tensor:
 
 
 def deltas_between(boxes: Tensor, targets: Tensor) -> Tensor:
-    """Find the deltas that `apply_deltas` would need to turn `boxes` (..., 4) into `targets` (..., 4).
+    """Return the deltas (..., 4) that turn `boxes` (..., 4) into `targets` (..., 4): see `apply_deltas`.
 
-    Both must have positive sides (Matterport `utils.box_refinement_graph`).
+    All sides must be positive (Matterport `utils.box_refinement_graph`).
     """
     sides, target_sides = boxes[..., 2:] - boxes[..., :2], targets[..., 2:] - targets[..., :2]
     shift = (targets[..., :2] + 0.5 * target_sides) - (boxes[..., :2] + 0.5 * sides)
@@ -35,19 +35,19 @@ def deltas_between(boxes: Tensor, targets: Tensor) -> Tensor:
 
 
 def clip(boxes: Tensor, window: Tensor) -> Tensor:
-    """Cut `boxes` (..., 4) to `window`, y1 x1 y2 x2, of a shape that broadcasts against them."""
+    """Clip `boxes` (..., 4) to `window` y1 x1 y2 x2, whose shape broadcasts against theirs."""
     low = ops.concatenate([window[..., :2], window[..., :2]], axis=-1)
     high = ops.concatenate([window[..., 2:], window[..., 2:]], axis=-1)
     return ops.maximum(ops.minimum(boxes, high), low)
 
 
 def area(boxes: Tensor) -> Tensor:
-    """Area of each box. (..., 4) -> (...)."""
+    """Return the area of each box. (..., 4) -> (...)."""
     return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
 
 
 def overlap(boxes: Tensor, others: Tensor) -> Tensor:
-    """Intersection area of every pair. boxes (..., N, 4), others (..., M, 4) -> (..., N, M)."""
+    """Return the intersection area of all pairs. boxes (..., N, 4), others (..., M, 4) -> (..., N, M)."""
     boxes, others = boxes[..., :, None, :], others[..., None, :, :]
     top_left = ops.maximum(boxes[..., :2], others[..., :2])
     bottom_right = ops.minimum(boxes[..., 2:], others[..., 2:])
@@ -56,7 +56,7 @@ def overlap(boxes: Tensor, others: Tensor) -> Tensor:
 
 
 def iou(boxes: Tensor, others: Tensor) -> Tensor:
-    """Intersection over union of every pair, 0..1. boxes (..., N, 4), others (..., M, 4) -> (..., N, M)."""
+    """Return the IoU, 0..1, of all pairs. boxes (..., N, 4), others (..., M, 4) -> (..., N, M)."""
     shared = overlap(boxes, others)
     union = area(boxes)[..., :, None] + area(others)[..., None, :] - shared
     return shared / ops.maximum(union, 1e-12)

@@ -1,4 +1,4 @@
-"""What a Mask R-CNN is made of: read from model cards, known without Keras."""
+"""The configuration of a network, as stored in model cards. Needs no Keras."""
 
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from live_seg.maskrcnn.anchors import pyramid_anchors
 
 USUAL_THRESHOLD = 0.7
-"""Score threshold where no model card gives another (Matterport `DETECTION_MIN_CONFIDENCE`)."""
+"""Score threshold where a model card gives none (Matterport `DETECTION_MIN_CONFIDENCE`)."""
 
 BackboneName = Literal["resnet50", "resnet101", "mobilenetv2", "csp-darknet-nano"]
 FirstStage = Literal["rpn", "yolox"]
@@ -18,34 +18,34 @@ BACKBONES: tuple[str, ...] = get_args(BackboneName)
 
 @dataclass(frozen=True)
 class MaskRCNNConfig:
-    """What a Mask R-CNN is made of. The defaults are Matterport's for COCO (`Config`, `InferenceConfig`)."""
+    """Configuration of a network. The defaults are Matterport's for COCO (`Config`, `InferenceConfig`)."""
 
     num_classes: int = 81  # background included
     backbone: BackboneName = "resnet101"
-    first_stage: FirstStage = "rpn"  # what proposes boxes; "yolox" classifies them, too
+    first_stage: FirstStage = "rpn"  # the detector that proposes boxes; "yolox" also classifies them
     size: int = 1024  # longest side of the input, pixels
     min_side: int = 800  # the square layout enlarges the shorter side to this
     mean_pixel: tuple[float, float, float] = (123.7, 116.8, 103.9)  # RGB
     first_level: int = 2  # finest pyramid level with anchors: P2 has stride 4, P3 stride 8
-    finer_levels: int = 0  # levels below it that only regions are read from
-    anchor_scales: tuple[float, ...] = (32, 64, 128, 256, 512)  # one a level, the half-sized last included
-    anchor_octaves: tuple[float, ...] = (1,)  # each scale also comes times these (RetinaNet, section 4)
+    finer_levels: int = 0  # levels below it, used by RoIAlign alone
+    anchor_scales: tuple[float, ...] = (32, 64, 128, 256, 512)  # one per level, the half-sized last included
+    anchor_octaves: tuple[float, ...] = (1,)  # factors of each scale (RetinaNet, section 4)
     anchor_ratios: tuple[float, ...] = (0.5, 1, 2)  # width / height
     pyramid_channels: int = 256
     rpn_channels: int = 512
     box_units: int = 1024
     mask_channels: int = 256
     candidates: int = 6000  # anchors that enter the first NMS
-    proposals: int = 1000  # boxes the first stage hands to the second
+    proposals: int = 1000  # boxes passed from the first stage to the second
     proposal_iou: float = 0.7
-    detections: int = 100  # most instances a picture
+    detections: int = 100  # at most this many instances per image
     detection_iou: float = 0.3
     min_score: float = USUAL_THRESHOLD
-    every_class: bool = False  # a region may be found as several classes, not as its most probable alone
+    every_class: bool = False  # a region may give several classes, not only its most probable
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> "MaskRCNNConfig":
-        """Read what `dataclasses.asdict` became in JSON, which has lists for tuples. Raises TypeError."""
+        """Read the JSON form of `dataclasses.asdict`. Raises TypeError for an unknown field."""
         known: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()
         }
@@ -53,11 +53,11 @@ class MaskRCNNConfig:
 
     @property
     def strides(self) -> tuple[int, ...]:
-        """Pixels from cell to cell on each pyramid level, the half-sized last included."""
+        """Return the stride of each pyramid level in pixels, the half-sized last included."""
         return tuple(2 ** (self.first_level + i) for i in range(len(self.anchor_scales)))
 
     def anchors(self, size: tuple[int, int]) -> NDArray[float32]:
-        """All anchors for an input of `size` (height, width), pixels -> (A, 4) normalized y1 x1 y2 x2."""
+        """Return the anchors (A, 4), normalized, for an input of `size` (height, width) in pixels."""
         scales = tuple(tuple(s * octave for octave in self.anchor_octaves) for s in self.anchor_scales)
         return pyramid_anchors(size, self.strides, scales, self.anchor_ratios)
 
@@ -83,7 +83,7 @@ MOBILE = MaskRCNNConfig(
     detection_iou=0.5,
     every_class=True,
 )
-"""The small, fast member of the family: anchors from P3 on, slim heads, few proposals."""
+"""A small, fast two-stage network: anchors from P3 on, narrow heads, few proposals."""
 
 SMALL = MaskRCNNConfig(
     num_classes=81,

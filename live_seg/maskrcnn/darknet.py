@@ -11,7 +11,7 @@ from live_seg.maskrcnn.ops import doubled
 
 HEAD_CHANNELS = 64
 STRIDES = (8, 16, 32)
-"""Pixels from cell to cell on the maps that the dense head reads."""
+"""Strides of the maps that the dense head reads, in pixels."""
 
 
 class Doubled(keras.Layer):
@@ -61,10 +61,10 @@ def build_neck() -> keras.Model:
 
 
 def build_dense_head(num_classes: int) -> keras.Model:
-    """Build the head that looks at every cell of [N3, N4, N5].
+    """Build the dense head for the maps [N3, N4, N5].
 
-    Returns for each map class logits (B, h, w, num_classes), box outputs (B, h, w, 4): x y w h as the decoder
-    takes them, and objectness logits (B, h, w, 1), all float32.
+    For each map it returns class logits (B, h, w, num_classes), box outputs (B, h, w, 4): x y w h for
+    `one_stage.decode`, and objectness logits (B, h, w, 1), all float32.
     """
     inputs = [keras.Input((None, None, channels)) for channels in (64, 128, 256)]
     outputs = []
@@ -118,7 +118,10 @@ def _csp(x: Tensor, channels: int, name: str, blocks: int, *, shortcuts: bool) -
 
 
 def _pyramid_pooling(x: Tensor, channels: int) -> Tensor:
-    """Join maxima over 5, 9 and 13 cells, larger ones from smaller (He et al., arXiv 1406.4729)."""
+    """Concatenate max pools over 5, 9 and 13 cells (SPP: He et al., arXiv 1406.4729).
+
+    The larger pools are computed from the smaller.
+    """
     pooled = [_conv(x, channels // 2, 1, "stage5_pool_reduce")]
     for _ in range(3):
         pooled.append(layers.MaxPooling2D(5, strides=1, padding="same")(pooled[-1]))

@@ -1,4 +1,4 @@
-"""The network that a config describes."""
+"""Networks by config: build one and find its losses."""
 
 import functools
 from collections.abc import Callable
@@ -13,7 +13,7 @@ Network = MaskRCNN | OneStageMaskRCNN
 
 
 def build_network(config: MaskRCNNConfig) -> Network:
-    """Build the member of the family that `config` describes, with random weights."""
+    """Build the network that `config` describes, with random weights."""
     return OneStageMaskRCNN(config) if config.first_stage == "yolox" else MaskRCNN(config)
 
 

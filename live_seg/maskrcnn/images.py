@@ -1,4 +1,4 @@
-"""Where a frame lies in the network's input, and the way back: layouts, windows, canvases."""
+"""Layouts: place a frame on the canvas that the network reads, and map boxes back."""
 
 from dataclasses import dataclass
 
@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 from live_seg.maskrcnn.anchors import to_normalized, to_pixels
 
 STRIDE = 32
-"""The backbone's deepest map is 32 times smaller: sides are multiples, so that upsampled maps meet theirs."""
+"""The largest stride of the backbone. Canvas sides are multiples, so that upsampled maps fit."""
 
 
 @dataclass(frozen=True)
 class Placement:
-    """A frame resized to `resized` and laid at `offset` on a black canvas; all (height, width), pixels."""
+    """Placement of a resized frame at `offset` on a black canvas. All sizes are (height, width) in pixels."""
 
     frame: tuple[int, int]
     resized: tuple[int, int]
@@ -22,18 +22,18 @@ class Placement:
 
     @property
     def window(self) -> NDArray[np.int64]:
-        """The frame on the canvas, y1 x1 y2 x2 in pixels. (4,)."""
+        """Return the frame's box on the canvas, y1 x1 y2 x2 in pixels (4,)."""
         top, left = self.offset
         return np.array([top, left, top + self.resized[0], left + self.resized[1]])
 
     def normalized_window(self) -> NDArray[np.float32]:
-        """The same, normalized to the canvas. (4,)."""
+        """Return `window` normalized to the canvas (4,)."""
         return to_normalized(self.window, self.canvas)
 
     def to_frame(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Normalized y1 x1 y2 x2 on the canvas to x1 y1 x2 y2 in pixels of the frame. (N, 4) -> (N, 4).
+        """Convert normalized y1 x1 y2 x2 on the canvas to x1 y1 x2 y2 in frame pixels. (N, 4) -> (N, 4).
 
-        Matterport `MaskRCNN.unmold_detections`, less its rounding.
+        As Matterport `MaskRCNN.unmold_detections`, without its rounding.
         """
         window = self.normalized_window()
         # A window one pixel high or wide has no length in normalized units.
@@ -43,34 +43,34 @@ class Placement:
 
 
 def place_square(frame: tuple[int, int], size: int, min_side: int) -> Placement:
-    """Place a frame (height, width) in the middle of a square of `size`, as Matterport does.
+    """Center a frame (height, width) on a square canvas of `size` pixels.
 
-    The shorter side is enlarged to `min_side` if it is less, unless the longer would pass `size`
-    (`utils.resize_image`, mode "square").
+    The shorter side is enlarged to `min_side` unless the longer side would exceed `size` (Matterport
+    `utils.resize_image`, mode "square").
     """
     scale = max(1.0, min_side / min(frame))
     if round(max(frame) * scale) > size:
         scale = size / max(frame)
-    return _centred(frame, _scaled(frame, scale), (size, size))
+    return _centered(frame, _scaled(frame, scale), (size, size))
 
 
 def place_fit(frame: tuple[int, int], size: int) -> Placement:
     """Resize a frame (height, width) to a longest side of `size`; canvas sides are rounded up to STRIDE."""
     height, width = resized = _scaled(frame, size / max(frame))
-    return _centred(frame, resized, (-(-height // STRIDE) * STRIDE, -(-width // STRIDE) * STRIDE))
+    return _centered(frame, resized, (-(-height // STRIDE) * STRIDE, -(-width // STRIDE) * STRIDE))
 
 
 def _scaled(frame: tuple[int, int], scale: float) -> tuple[int, int]:
     return max(1, round(frame[0] * scale)), max(1, round(frame[1] * scale))
 
 
-def _centred(frame: tuple[int, int], resized: tuple[int, int], canvas: tuple[int, int]) -> Placement:
+def _centered(frame: tuple[int, int], resized: tuple[int, int], canvas: tuple[int, int]) -> Placement:
     offset = ((canvas[0] - resized[0]) // 2, (canvas[1] - resized[1]) // 2)
     return Placement(frame, resized, offset, canvas)
 
 
 def on_canvas(pixels: NDArray[np.uint8], placement: Placement) -> NDArray[np.uint8]:
-    """Lay `pixels` of `placement.resized` (h, w, 3) where they belong on a black canvas (H, W, 3)."""
+    """Copy `pixels` (h, w, 3) of size `placement.resized` onto a black canvas -> (H, W, 3)."""
     canvas = np.zeros((*placement.canvas, 3), np.uint8)
     top, left, bottom, right = placement.window
     canvas[top:bottom, left:right] = pixels

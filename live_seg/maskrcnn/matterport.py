@@ -1,6 +1,6 @@
-"""Matterport's weights (Keras 2 `.h5`, as `mask_rcnn_coco.h5`) into our layers, every tensor accounted for.
+"""Matterport's weights (Keras 2 `.h5`, as `mask_rcnn_coco.h5`) loaded into our layers.
 
-Nothing else in the package knows the names of Matterport's layers.
+Every tensor must be used. This is the only module with names of Matterport's layers.
 """
 
 from collections.abc import Iterator
@@ -18,15 +18,15 @@ from live_seg.maskrcnn.config import BackboneName
 from live_seg.maskrcnn.model import MaskRCNN
 
 Tensors = dict[str, NDArray[Any]]
-"""By "layer/weight", such as "conv1/kernel"."""
+"""Arrays by "layer/weight", such as "conv1/kernel"."""
 
 NORM = ("gamma", "beta", "moving_mean", "moving_variance")
 
 
 def read(path: Path) -> Tensors:
-    """Read all tensors of a Keras 2 weights file, also one of a whole model (under `model_weights`).
+    """Read all tensors of a Keras 2 weights file, or of a model file (group `model_weights`).
 
-    Raises WeightsError when it is no such file, or cut short.
+    Raises WeightsError when it is another kind of file or truncated.
     """
     try:
         with h5py.File(path) as file:
@@ -39,7 +39,7 @@ def read(path: Path) -> Tensors:
 
 
 def _tensors(root: Any) -> Iterator[tuple[str, NDArray[Any]]]:
-    """A group stands for a layer or, for the RPN, a model of several: its own list names what lies in it."""
+    """Yield names and arrays. A group is a layer or, for the RPN, a model; it lists its weights."""
     for layer in root.attrs["layer_names"]:
         group = root[layer]
         for weight in group.attrs["weight_names"]:
@@ -48,9 +48,9 @@ def _tensors(root: Any) -> Iterator[tuple[str, NDArray[Any]]]:
 
 
 def describe(tensors: Tensors) -> tuple[BackboneName, int]:
-    """Tell the backbone and the number of classes, background included, from the tensors themselves.
+    """Return the backbone and the number of classes, background included, that `tensors` are for.
 
-    Raises WeightsError when they are not those of a Mask R-CNN.
+    Raises WeightsError when they belong to another network than Mask R-CNN.
     """
     logits = tensors.get("mrcnn_class_logits/kernel")
     if logits is None or logits.ndim != 2 or "conv1/kernel" not in tensors:
@@ -65,8 +65,7 @@ def describe(tensors: Tensors) -> tuple[BackboneName, int]:
 def load(model: MaskRCNN, tensors: Tensors) -> None:
     """Set every weight of `model` from `tensors`.
 
-    Raises WeightsError that names each tensor which is missing, unused or of the wrong shape; then the model
-    is unchanged.
+    Raises WeightsError that names each missing, unused or misshapen tensor, and leaves the model unchanged.
     """
     if model.config.backbone not in RESNET_BLOCKS:
         raise WeightsError(
@@ -97,7 +96,7 @@ def load(model: MaskRCNN, tensors: Tensors) -> None:
 
 
 def _fits(tensor: NDArray[Any], variable: Any) -> bool:
-    """Whether the shapes agree. A dense layer may be stored as a convolution: (7, 7, C, n) for (49 C, n)."""
+    """Compare shapes. A dense layer may be stored as a convolution: (7, 7, C, n) for (49 C, n)."""
     if len(variable.shape) == 2 and tensor.ndim == 4:
         return (int(np.prod(tensor.shape[:3])), tensor.shape[3]) == tuple(variable.shape)
     return tensor.shape == tuple(variable.shape)
@@ -108,7 +107,7 @@ def _weight_names(layer: keras.Layer) -> tuple[str, ...]:
 
 
 def _table(model: MaskRCNN) -> Iterator[tuple[str, keras.Layer]]:
-    """Matterport's name of every layer that has weights."""
+    """Yield all layers that have weights with Matterport's names for them."""
     yield from _backbone_table(model.backbone, RESNET_BLOCKS[model.config.backbone])
     for level, (lateral, output) in enumerate(
         zip(model.pyramid.lateral, model.pyramid.output_convs, strict=True), start=2

@@ -1,4 +1,4 @@
-"""Mask R-CNN whose first stage is a one-stage detector that proposes boxes and classifies them.
+"""Mask R-CNN with a one-stage detector that proposes boxes and classifies them.
 
 After RetinaMask (Fu et al., arXiv 1901.03353) and CenterMask (Lee and Park, arXiv 1911.06667).
 """
@@ -16,17 +16,17 @@ from live_seg.maskrcnn.ops import crop_from
 from live_seg.maskrcnn.roi import Detections, select
 
 MASK_SIDE = 28
-"""Cells along the side of a mask (Mask R-CNN, figure 4), and of the region that it is computed from."""
+"""Cells along the side of a mask (Mask R-CNN, figure 4) and of its region."""
 
 MASK_STRIDE = 4
-"""Pixels from cell to cell on the map that regions are read from."""
+"""Stride in pixels of the map that RoIAlign reads."""
 
 FINE_CHANNELS = 32
 """Channels of the mask head at its full resolution."""
 
 
 class DenseOutputs(NamedTuple):
-    """What the dense head predicts for the A cells of B images."""
+    """Predictions of the dense head for the A cells of B images."""
 
     classes: Tensor  # (B, A, classes) logits, background left out
     objectness: Tensor  # (B, A) logits
@@ -42,16 +42,16 @@ class MaskFusion(keras.Layer):
         self.double = Doubled()
 
     def call(self, maps: list[Tensor]) -> Tensor:
-        """Maps [C2, N3, N4] -> (B, H / 4, W / 4, channels)."""
+        """Fuse maps [C2, N3, N4] -> (B, H / 4, W / 4, channels)."""
         fine, middle, coarse = (conv(x) for conv, x in zip(self.laterals, maps, strict=True))
         return ops.relu(fine + self.double(middle + self.double(coarse)))
 
 
 class FineMaskHead(keras.Layer):
-    """Predict one mask a region, whatever its class.
+    """Predict one class-agnostic mask per region.
 
-    Context is computed on 14 x 14 cells, as in Mask R-CNN. The last layers also read the region itself at
-    28 x 28 cells, which holds the details of the outline.
+    Context is computed on 14 x 14 cells, as in Mask R-CNN. The last layers also read the region at 28 x 28
+    cells, for detail at the outline.
     """
 
     def __init__(self, channels: int) -> None:
@@ -66,7 +66,7 @@ class FineMaskHead(keras.Layer):
         self.logits = layers.Conv2D(1, 1, dtype="float32", name="logits")
 
     def call(self, regions: Tensor) -> Tensor:
-        """Regions (K, 28, 28, C) -> mask logits (K, 28, 28)."""
+        """Return mask logits (K, 28, 28) of regions (K, 28, 28, C)."""
         x = self.shrink(regions)
         for conv in self.convs:
             x = conv(x)
@@ -136,7 +136,7 @@ class OneStageMaskRCNN(keras.Model):
         return select(found, keep=config.detections, min_score=config.min_score, max_iou=config.detection_iou)
 
     def mask_logits(self, fused: Tensor, boxes: Tensor, rows: Tensor) -> Tensor:
-        """Masks of boxes (K, 4), normalized, in images `rows` (K,) -> (K, 28, 28)."""
+        """Return mask logits (K, 28, 28) of boxes (K, 4), normalized, in images `rows` (K,)."""
         boxes = cell_centers(boxes, ops.shape(fused)[1:3])
         return self.mask_head(crop_from(fused, boxes, rows, MASK_SIDE))
 
@@ -145,7 +145,7 @@ class OneStageMaskRCNN(keras.Model):
         maps: list[Tensor],
         boxes: Tensor,
         rows: Tensor,
-        class_ids: Tensor,  # noqa: ARG002 - one mask serves every class
+        class_ids: Tensor,  # noqa: ARG002 - the mask is class-agnostic
     ) -> Tensor:
         """Return masks as probabilities, 0..1 (K, 28, 28)."""
         return ops.sigmoid(self.mask_logits(maps[0], boxes, rows))
@@ -166,15 +166,15 @@ def decode(boxes: Tensor, stride: int) -> Tensor:
 
 
 def normalized(boxes: Tensor, size: tuple[Tensor, Tensor]) -> Tensor:
-    """Pixels y1 x1 y2 x2 (..., 4) of a canvas of `size` (height, width) -> normalized: see `anchors`."""
+    """Normalize boxes (..., 4) in pixels of a canvas of `size` (height, width): see `anchors`."""
     lengths = ops.cast(ops.stack([size[0], size[1], size[0], size[1]]), "float32") - 1.0
     return (boxes - np.array([0, 0, 1, 1], np.float32)) / lengths
 
 
 def cell_centers(boxes: Tensor, cells: tuple[Tensor, Tensor]) -> Tensor:
-    """Turn normalized boxes (K, 4) into those whose edges `crop` samples: the centers of their outer cells.
+    """Shrink normalized boxes (K, 4) to the centers of their outer cells, the edges that `crop` samples.
 
-    A box spans 28 cells; `crop` samples 28 points from edge to edge and takes 0 and 1 for the centers of the
+    A box spans 28 cells. `crop` samples 28 points from edge to edge; for it 0 and 1 are the centers of the
     first and the last of the map's `cells` (rows, columns).
     """
     shape = ops.cast(ops.stack([cells[0], cells[1], cells[0], cells[1]]), "float32")

@@ -16,10 +16,10 @@ LOSSES = ("class", "objectness", "box", "mask")
 """Names of what `losses` returns."""
 
 CENTER_CELLS = 2.5
-"""An object's cells lie within this many of its center along each axis (YOLOX `get_in_boxes_info`)."""
+"""An object's cells are within this many cells of its center along each axis (YOLOX `get_in_boxes_info`)."""
 
 MOST_CELLS = 10
-"""Most cells that one object is assigned to (YOLOX `dynamic_k_matching`)."""
+"""Maximum number of cells assigned to one object (YOLOX `dynamic_k_matching`)."""
 
 IOU_COST, OUTSIDE_COST = 3.0, 1e5
 """Weights in the cost of an assignment (YOLOX `get_assignments`)."""
@@ -50,8 +50,8 @@ def assign(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Assign cells to objects by SimOTA (YOLOX, section 2.1).
 
-    `boxes` (B, G, 4) are those of `truth` in pixels. Returns which object each cell belongs to (B, A) int32,
-    whether it belongs to any (B, A) bool, and the IoU of its box with that object's (B, A).
+    `boxes` (B, G, 4) are those of `truth` in pixels. Returns the object of each cell (B, A) int32, whether a
+    cell is assigned (B, A) bool, and the IoU of its box with its object's (B, A).
     """
     centers, strides = cell_centers(size)
     valid = truth.class_ids[:, None] > 0  # (B, 1, G)
@@ -76,7 +76,7 @@ def assign(
 
 
 def _class_cost(outputs: DenseOutputs, truth: Truth) -> Tensor:
-    """Binary cross-entropy of each cell's class probabilities with each object's class -> (B, A, G)."""
+    """Return the cross-entropy of the cells' class probabilities with the objects' classes (B, A, G)."""
     joint = ops.sqrt(ops.sigmoid(outputs.classes) * ops.sigmoid(outputs.objectness)[..., None])
     joint = ops.clip(joint, LEAST, 1 - 1e-6)
     absent = -ops.sum(ops.log(1 - joint), axis=-1, keepdims=True)
@@ -97,18 +97,18 @@ def detection_losses(outputs: DenseOutputs, truth: Truth, size: tuple[int, int])
     labels = ops.take_along_axis(ops.maximum(truth.class_ids - 1, 0), owner, axis=1)
     targets = ops.one_hot(labels, outputs.classes.shape[-1]) * overlap[..., None]
     of_classes = ops.sum(_cross_entropy(targets, outputs.classes), axis=-1)
-    judged = chosen | ~in_crowds(truth, boxes, size)
+    counted = chosen | ~in_crowds(truth, boxes, size)
     of_objects = _cross_entropy(ops.cast(chosen, "float32"), outputs.objectness)
     of_boxes = 1 - paired_iou(outputs.boxes, own_boxes) ** 2
     return {
         "class": ops.sum(ops.where(chosen, of_classes, 0.0)) / count,
-        "objectness": ops.sum(ops.where(judged, of_objects, 0.0)) / count,
+        "objectness": ops.sum(ops.where(counted, of_objects, 0.0)) / count,
         "box": BOX_WEIGHT * ops.sum(ops.where(chosen, of_boxes, 0.0)) / count,
     }
 
 
 def in_crowds(truth: Truth, boxes: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return which cells' centers lie in the box of a crowd (B, A)."""
+    """Return which cells have their centers in the box of a crowd (B, A) bool."""
     centers = cell_centers(size)[0]
     low, high = boxes[:, None, :, :2], boxes[:, None, :, 2:]
     inside = ops.all((centers[None, :, None] > low) & (centers[None, :, None] < high), axis=-1)
@@ -116,7 +116,7 @@ def in_crowds(truth: Truth, boxes: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def paired_iou(boxes: Tensor, others: Tensor) -> Tensor:
-    """Intersection over union of boxes (..., 4) and others (..., 4), one by one -> (...)."""
+    """Return the IoU of boxes (..., 4) and others (..., 4), element by element -> (...)."""
     low = ops.maximum(boxes[..., :2], others[..., :2])
     sides = ops.maximum(ops.minimum(boxes[..., 2:], others[..., 2:]) - low, 0.0)
     shared = sides[..., 0] * sides[..., 1]
@@ -125,7 +125,7 @@ def paired_iou(boxes: Tensor, others: Tensor) -> Tensor:
 
 
 def _cross_entropy(targets: Tensor, logits: Tensor) -> Tensor:
-    """Binary cross-entropy, element by element."""
+    """Return the binary cross-entropy, element by element."""
     return ops.maximum(logits, 0.0) - logits * targets + ops.softplus(-ops.abs(logits))
 
 
@@ -136,7 +136,7 @@ def losses(
     sampling: Sampling,
     seeds: keras.random.SeedGenerator,
 ) -> dict[str, Tensor]:
-    """Run the network on images (B, H, W, 3) whose `truth` is known -> its four losses, scalars."""
+    """Run the network on images (B, H, W, 3) and return its four losses, scalars."""
     fused, maps = model.features(images)
     found = detection_losses(model.dense_outputs(maps), truth, images.shape[1:3])
     boxes, targets, known = mask_examples(truth, sampling.masks, seeds)
@@ -148,9 +148,9 @@ def losses(
 def mask_examples(
     truth: Truth, most: int, seeds: keras.random.SeedGenerator
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Choose at most `most` objects an image whose mask is known, at random, and jitter their boxes.
+    """Sample at most `most` objects with masks per image, and jitter their boxes.
 
-    Returns boxes (B, M, 4), normalized; masks in these boxes (B, M, 28, 28), 0 or 1; which places hold an
+    Returns boxes (B, M, 4), normalized; masks in these boxes (B, M, 28, 28), 0 or 1; which rows hold an
     object (B, M) bool.
     """
     known = truth.masked & (truth.class_ids > 0)

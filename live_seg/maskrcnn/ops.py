@@ -1,4 +1,4 @@
-"""The few operations that have a faster form on one Keras backend, chosen here and nowhere else."""
+"""Operations with a faster form on one Keras backend. Only this module chooses by backend."""
 
 import contextlib
 import functools
@@ -19,11 +19,11 @@ else:
 
 
 def nms(boxes: Tensor, scores: Tensor, limit: int, threshold: float) -> tuple[Tensor, Tensor]:
-    """Greedy non-maximum suppression, image by image.
+    """Apply greedy non-maximum suppression to each image.
 
-    boxes (B, N, 4), scores (B, N), -inf for those that do not take part -> indices (B, limit) int32 of the
-    boxes kept, best first, and which of these count (B, limit) bool; the rest point at box 0. A box goes when
-    its IoU with a better one is over `threshold`.
+    boxes (B, N, 4), scores (B, N), -inf for boxes to ignore. Returns indices (B, limit) int32 of the kept
+    boxes, best first, and which of them are valid (B, limit) bool; the others are 0. A box is suppressed when
+    its IoU with a better one exceeds `threshold`.
     """
     if tf is None:
         return nms_by_overlap(iou(boxes, boxes), scores, limit, threshold)
@@ -35,7 +35,7 @@ def nms(boxes: Tensor, scores: Tensor, limit: int, threshold: float) -> tuple[Te
 
 
 def nms_by_overlap(overlaps: Tensor, scores: Tensor, limit: int, threshold: float) -> tuple[Tensor, Tensor]:
-    """Do the same from a table of overlaps (B, N, N), so that a caller decides which pairs compete."""
+    """Apply `nms` to given overlaps (B, N, N), so that the caller decides which pairs compete."""
     if tf is None:
         return _greedy(overlaps, scores, limit, threshold)
 
@@ -46,11 +46,11 @@ def nms_by_overlap(overlaps: Tensor, scores: Tensor, limit: int, threshold: floa
 
 
 LOWEST = -1e30
-"""Scores below take no part in NMS: TensorFlow's kernels want a finite bound."""
+"""NMS ignores lower scores. Finite, as TensorFlow's kernels require."""
 
 
 def _per_image(keep: Callable[..., Tensor], inputs: tuple[Tensor, ...], limit: int) -> tuple[Tensor, Tensor]:
-    """Run `keep`, which gives the indices kept in one image, on each; fill them up to `limit`."""
+    """Apply `keep`, which returns the kept indices of one image, to each; pad them to `limit`."""
 
     def padded(image: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         kept = keep(*image)
@@ -67,7 +67,7 @@ def _per_image(keep: Callable[..., Tensor], inputs: tuple[Tensor, ...], limit: i
 
 
 def _greedy(overlaps: Tensor, scores: Tensor, limit: int, threshold: float) -> tuple[Tensor, Tensor]:
-    """Take the best box, strike out what overlaps it, `limit` times: static shapes on every backend."""
+    """Take the best box and suppress its overlaps, `limit` times. Shapes are static on all backends."""
     batch = overlaps.shape[0]
 
     def take_best(step: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -97,10 +97,9 @@ def crop(
 ) -> tuple[Tensor, Tensor]:
     """Sample `side` x `side` points, edge to edge, in each box: bilinear, zero outside the map.
 
-    pyramid: maps (B, h, w, C); level, rows (K,) int32: the map and the picture of the batch that a box reads;
-    boxes (K, 4) -> crops (K, side, side, C), ordered by level so that none is moved once it is made, and
-    which box each is of (K,) int32. The sampling of TensorFlow's `crop_and_resize`, which Matterport's
-    RoIAlign is built on.
+    pyramid: maps (B, h, w, C); level, rows (K,) int32: map and image of each box; boxes (K, 4) normalized.
+    Returns crops (K, side, side, C), ordered by level to avoid a copy, and the box of each crop (K,) int32.
+    Samples as TensorFlow's `crop_and_resize`, which Matterport's RoIAlign uses.
     """
     if tf is None:
         return _gathered_crop(pyramid, level, boxes, rows, side)
@@ -118,7 +117,7 @@ def crop(
 
 
 def crop_from(feature_map: Tensor, boxes: Tensor, rows: Tensor, side: int) -> Tensor:
-    """Do the same for one map (B, h, w, C), in the order of the boxes -> (K, side, side, C)."""
+    """Apply `crop` to one map (B, h, w, C) -> (K, side, side, C), in the order of the boxes."""
     feature_map = ops.cast(feature_map, "float32")  # TensorFlow's kernel has no gradient in half precision
     if tf is None:
         return _gathered_crop([feature_map], ops.zeros_like(rows), boxes, rows, side)[0]
@@ -129,7 +128,7 @@ def crop_from(feature_map: Tensor, boxes: Tensor, rows: Tensor, side: int) -> Te
 def _gathered_crop(
     pyramid: Sequence[Tensor], level: Tensor, boxes: Tensor, rows: Tensor, side: int
 ) -> tuple[Tensor, Tensor]:
-    """The same with static shapes: one gather from all maps laid end to end, in the order of the boxes."""
+    """Compute `crop` with static shapes: one gather from the flattened maps, in the order of the boxes."""
     channels = pyramid[0].shape[-1]
     flat = ops.concatenate([ops.reshape(feature_map, (-1, channels)) for feature_map in pyramid])
     starts = np.cumsum([0, *(math.prod(feature_map.shape[:3]) for feature_map in pyramid[:-1])])
@@ -140,12 +139,12 @@ def _gathered_crop(
     y, y_inside = _sample_points(boxes[:, 0], boxes[:, 2], height, side)
     x, x_inside = _sample_points(boxes[:, 1], boxes[:, 3], width, side)
     top, left = ops.cast(ops.floor(y), "int32"), ops.cast(ops.floor(x), "int32")
-    picture = start + rows * height * width
+    first_cell = start + rows * height * width
 
     def at(r: Tensor, c: Tensor) -> Tensor:
         r = ops.clip(r, 0, (height - 1)[:, None])
         c = ops.clip(c, 0, (width - 1)[:, None])
-        cell = picture[:, None, None] + r[:, :, None] * width[:, None, None] + c[:, None, :]
+        cell = first_cell[:, None, None] + r[:, :, None] * width[:, None, None] + c[:, None, :]
         return ops.take(flat, cell, axis=0)
 
     across = (x - ops.floor(x))[:, None, :, None]
@@ -157,9 +156,9 @@ def _gathered_crop(
 
 
 def _sample_points(start: Tensor, end: Tensor, length: Tensor, side: int) -> tuple[Tensor, Tensor]:
-    """Points that crops sample on an axis of `length` (K,) cells, and which lie on it -> (K, side) twice."""
+    """Return sample points (K, side) on an axis of `length` (K,) cells, and which of them are on it."""
     last = ops.cast(length - 1, "float32")[:, None]
-    # In TensorFlow's order: rounding decides whether the last point of a box cut to the picture lies on it.
+    # In TensorFlow's order: rounding decides whether the last point of a clipped box is inside the map.
     step = (end - start)[:, None] * last / (side - 1)
     points = start[:, None] * last + np.arange(side, dtype="float32") * step
     return points, (points >= 0) & (points <= last)
@@ -167,7 +166,7 @@ def _sample_points(start: Tensor, end: Tensor, length: Tensor, side: int) -> tup
 
 @contextlib.contextmanager
 def out_of_memory() -> Iterator[None]:
-    """Turn what the backend raises when its device has too little memory into a MemoryError."""
+    """Raise the backend's out-of-memory errors as MemoryError."""
     try:
         yield
     except Exception as error:
@@ -177,14 +176,14 @@ def out_of_memory() -> Iterator[None]:
 
 
 def devices() -> str:
-    """What the backend computes on: "CPU", "GPU", or several, as in "2 x GPU"."""
+    """Return the type and number of the backend's devices, such as "CPU", "GPU" or "2 x GPU"."""
     names = [name.partition(":")[0].upper() for name in keras.distribution.list_devices()]
     chosen = [name for name in names if name != "CPU"] or ["CPU"]
     return chosen[0] if len(chosen) == 1 else f"{len(chosen)} x {chosen[0]}"
 
 
 def grow_memory() -> None:
-    """Have TensorFlow take the memory of a GPU bit by bit, not whole, where it has not begun yet."""
+    """Let TensorFlow allocate GPU memory as needed. Has no effect on a GPU already in use."""
     for gpu in [] if tf is None else tf.config.list_physical_devices("GPU"):
         with contextlib.suppress(RuntimeError):
             tf.config.experimental.set_memory_growth(gpu, True)
@@ -193,15 +192,15 @@ def grow_memory() -> None:
 def compiled(function: Callable[..., Any], model: keras.Model) -> Callable[..., Any]:
     """Compile `function`, which runs layers of `model` on tensors, into graphs of the backend.
 
-    One graph serves every length of the arguments' first axes: TensorFlow traces them as unknown; for other
-    backends they are padded with zeros to a power of two, and results cut to the length of the last argument.
+    One graph serves all lengths of the arguments' first axes. TensorFlow traces them as unknown. For other
+    backends they are zero-padded to a power of two, and results are cut to the length of the last argument.
     """
     return _traced(function, model) if tf is not None else _jitted(function, model)
 
 
 LARGEST_CONSTANT = 64 * 2**20
-"""Bytes of weights up to which they become constants of each graph, which TensorFlow then simplifies: batch
-norms vanish in their convolutions, a fifth of a small network's time. Each graph holds a copy."""
+"""Weights of up to this many bytes become constants of each graph. TensorFlow then folds batch norms into
+convolutions, which saves a fifth of a small network's time. Each graph holds a copy."""
 
 
 def _traced(function: Callable[..., Any], model: keras.Model) -> Callable[..., Any]:
@@ -215,7 +214,7 @@ def _traced(function: Callable[..., Any], model: keras.Model) -> Callable[..., A
         key = tuple(tuple(tensor.shape[1:]) for tensor in keras.tree.flatten(arguments))
         if key not in graphs:
             signature = keras.tree.map_structure(spec, arguments)
-            # A partial each: TensorFlow would take the graphs of many picture sizes for needless retracing.
+            # A new partial each: TensorFlow would warn of needless retracing for many image sizes.
             one = functools.partial(function)
             graph = tf.function(one, input_signature=signature, autograph=False)
             graphs[key] = _with_constants(graph) if size <= LARGEST_CONSTANT else graph
@@ -225,7 +224,7 @@ def _traced(function: Callable[..., Any], model: keras.Model) -> Callable[..., A
 
 
 def _with_constants(graph: Any) -> Callable[..., Any]:
-    """Freeze the weights, as they are now, into a graph."""
+    """Replace the variables of a graph by constants with their current values."""
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     concrete = graph.get_concrete_function()

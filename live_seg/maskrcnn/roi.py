@@ -20,21 +20,21 @@ CANONICAL_LEVEL, CANONICAL_SIDE = 4, 224.0
 
 
 class Detections(NamedTuple):
-    """What was found in B pictures, D places each."""
+    """Detections in B images, D rows each."""
 
     boxes: Tensor  # (B, D, 4) normalized y1 x1 y2 x2
-    class_ids: Tensor  # (B, D) int32, 0 where there is nothing
+    class_ids: Tensor  # (B, D) int32, 0 for an empty row
     scores: Tensor  # (B, D) 0..1
 
 
 def roi_align(
     pyramid: Sequence[Tensor], boxes: Tensor, rows: Tensor, side: int, first_level: int, image_area: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Sample each box from the level of the pyramid that suits its size.
+    """Sample each box from the pyramid level that suits its size (FPN, equation 1).
 
-    boxes (K, 4) -> regions (K, side, side, C), ordered by level, and which box each is of (K,) int32. `rows`
-    (K,) says which picture of the batch a box lies in; `pyramid[0]` is level `first_level`; `image_area` ()
-    float32 is in pixels. One bilinear sample a cell (Matterport `PyramidROIAlign`).
+    boxes (K, 4) normalized; `rows` (K,) int32: the image of each box; `pyramid[0]` is level `first_level`;
+    `image_area` () float32 in pixels. Returns regions (K, side, side, C), ordered by level, and the box of
+    each region (K,) int32. One bilinear sample per cell (Matterport `PyramidROIAlign`).
     """
     sides = ops.maximum(boxes[:, 2:] - boxes[:, :2], 0.0)
     root = ops.sqrt(sides[:, 0] * sides[:, 1])
@@ -42,13 +42,13 @@ def roi_align(
     steps = ops.round(ops.log(ops.maximum(scaled, 1e-12)) / math.log(2.0))
     last_level = first_level + len(pyramid) - 1
     level = ops.clip(CANONICAL_LEVEL + ops.cast(steps, "int32"), first_level, last_level)
-    # TensorFlow's kernel crops nothing but float32 with a gradient.
+    # TensorFlow's kernel has a gradient for float32 alone.
     maps = [ops.cast(feature_map, "float32") for feature_map in pyramid]
     return crop(maps, level - first_level, boxes, rows, side)
 
 
 class BoxHead(keras.Layer):
-    """What is in a region, and how must its box move? Two fully connected layers on a pooled region."""
+    """Classify regions and refine their boxes: two fully connected layers."""
 
     def __init__(self, units: int, num_classes: int) -> None:
         super().__init__(name="box_head")
@@ -59,7 +59,7 @@ class BoxHead(keras.Layer):
         self.deltas = layers.Dense(4 * num_classes, dtype="float32", name="deltas")
 
     def call(self, regions: Tensor) -> tuple[Tensor, Tensor]:
-        """regions (K, 7, 7, C) -> class logits (K, classes), deltas of each class (K, classes, 4)."""
+        """Return class logits (K, classes) and deltas per class (K, classes, 4) of regions (K, 7, 7, C)."""
         x = ops.reshape(regions, (-1, math.prod(regions.shape[1:])))
         for dense, norm in zip(self.hidden, self.norms, strict=True):
             x = ops.relu(norm(dense(x)))
@@ -67,7 +67,7 @@ class BoxHead(keras.Layer):
 
 
 class MaskHead(keras.Layer):
-    """Which cells of a region belong to the object? A mask for each class, so that classes do not compete."""
+    """Predict one mask per class and region, so that classes do not compete."""
 
     def __init__(self, channels: int, num_classes: int) -> None:
         super().__init__(name="mask_head")
@@ -79,7 +79,7 @@ class MaskHead(keras.Layer):
             layer.build((None, None, None, channels))
 
     def call(self, regions: Tensor, class_ids: Tensor) -> Tensor:
-        """regions (K, 14, 14, C), class_ids (K,) -> mask logits of each region's own class (K, 28, 28)."""
+        """Return mask logits (K, 28, 28) of regions (K, 14, 14, C) for their `class_ids` (K,)."""
         x = regions
         for conv, norm in zip(self.convs, self.norms, strict=True):
             x = ops.relu(norm(conv(x)))
@@ -92,9 +92,9 @@ class MaskHead(keras.Layer):
         return ops.reshape(masks, (-1, 2 * MASK_POOL, 2 * MASK_POOL))
 
     def _upsampled(self, x: Tensor, corner: int) -> Tensor:
-        """One `corner` of the 2 x 2 cells that each cell becomes. x (K, 196, C) -> (K, 196, C).
+        """Compute one `corner` of the 2 x 2 cells that each cell becomes. x (K, 196, C) -> (K, 196, C).
 
-        Windows of a transposed convolution 2x2 of stride 2 do not overlap: each corner is a matrix product.
+        Windows of a 2x2 transposed convolution with stride 2 do not overlap: each corner is a matrix product.
         """
         kernel = ops.transpose(self.upsample.kernel[corner // 2, corner % 2])
         return ops.relu(ops.matmul(x, ops.cast(kernel, x.dtype)) + ops.cast(self.upsample.bias, x.dtype))
@@ -103,11 +103,11 @@ class MaskHead(keras.Layer):
 def refine(
     proposals: Tensor, probabilities: Tensor, deltas: Tensor, window: Tensor, *, every_class: bool = False
 ) -> Detections:
-    """Each proposal's most probable class, its box moved and cut: all that may become a detection.
+    """Apply the deltas of each proposal's most probable class -> candidates for detections.
 
-    proposals (B, R, 4), probabilities (B, R, classes), deltas (B, R, classes, 4),
-    window (B, 4): the part of the canvas that holds the picture; boxes are cut to it. With `every_class` each
-    class of a proposal stands for itself, also the less likely (detectron2 `fast_rcnn_inference`).
+    proposals (B, R, 4), probabilities (B, R, classes), deltas (B, R, classes, 4). Boxes are clipped to
+    window (B, 4), the image on its canvas. With `every_class`, each class of a proposal is a candidate of its
+    own (detectron2 `fast_rcnn_inference`).
     """
     owner, class_ids, scores = (_all_classes if every_class else _most_probable_class)(probabilities)
     own = ops.take_along_axis(deltas, owner[..., None, None], axis=1)
@@ -117,9 +117,9 @@ def refine(
 
 
 def select(refined: Detections, *, keep: int, min_score: float, max_iou: float) -> Detections:
-    """Final detections: NMS within each class, at most `keep`, best first, filled up with zeros.
+    """Apply NMS within each class and keep at most `keep` detections, best first, padded with zeros.
 
-    Background and scores below `min_score` take no part (Matterport `refine_detections_graph`).
+    Background and scores below `min_score` are ignored (Matterport `refine_detections_graph`).
     """
     boxes, class_ids, scores = refined
     taking_part = (class_ids > 0) & (scores >= min_score)
@@ -134,18 +134,18 @@ def select(refined: Detections, *, keep: int, min_score: float, max_iou: float) 
 
 
 def _most_probable_class(probabilities: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(B, R, classes) -> proposal, class and score of each candidate, (B, R)."""
-    scores, class_ids = ops.top_k(probabilities, 1)  # argmax has no form in OpenVINO
+    """Return proposal, class and score of each candidate, (B, R) each. probabilities (B, R, classes)."""
+    scores, class_ids = ops.top_k(probabilities, 1)  # OpenVINO cannot convert argmax
     owner = ops.broadcast_to(ops.arange(probabilities.shape[1])[None], ops.shape(scores)[:2])
     return owner, class_ids[..., 0], scores[..., 0]
 
 
 MOST_CANDIDATES = 400
-"""Pairs of proposal and class that enter the last NMS."""
+"""Pairs of proposal and class that enter the final NMS."""
 
 
 def _all_classes(probabilities: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Do the same for every class but the background: the best MOST_CANDIDATES, or all (B, R x classes)."""
+    """Return the best MOST_CANDIDATES pairs of proposal and class, background excluded: see above."""
     classes = probabilities.shape[2] - 1
     flat = ops.reshape(probabilities[..., 1:], (-1, probabilities.shape[1] * classes))
     scores, order = ops.top_k(flat, min(MOST_CANDIDATES, flat.shape[1]))

@@ -1,4 +1,4 @@
-"""What the network is taught: targets of both stages and the five losses."""
+"""Targets of both stages and the five losses."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -19,7 +19,7 @@ POSITIVE_PROPOSAL_IOU = 0.5
 """Mask R-CNN, section 3.1."""
 
 CROWD_IOU = 0.001
-"""What overlaps a crowd more than this is no example of background (Matterport `build_rpn_targets`)."""
+"""Boxes that overlap a crowd more than this are not used as background (Matterport `build_rpn_targets`)."""
 
 
 LOSSES = ("anchor_class", "anchor_box", "class", "box", "mask")
@@ -27,28 +27,28 @@ LOSSES = ("anchor_class", "anchor_box", "class", "box", "mask")
 
 
 class Truth(NamedTuple):
-    """The objects of B pictures, at most G each, filled up with zeros."""
+    """The ground truth objects of B images, at most G each, padded with zeros."""
 
-    class_ids: Tensor  # (B, G) int32; 0: nothing here; negative: a crowd
+    class_ids: Tensor  # (B, G) int32; 0: empty row; negative: a crowd
     boxes: Tensor  # (B, G, 4) normalized y1 x1 y2 x2
-    masks: Tensor  # (B, G, m, m) 0..1, each in its own box
+    masks: Tensor  # (B, G, m, m) 0..1, each within its box
     masked: Tensor  # (B, G) bool; False: only the box is known, the mask loss skips it
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How many examples each picture gives to each loss. Matterport's `Config` for COCO."""
+    """Number of examples per image for each loss. The defaults are Matterport's `Config` for COCO."""
 
     anchors: int = 256
     positive_anchors: int = 128
     proposals: int = 200
     positive_proposals: int = 66
     masks: int = 66
-    """Of the positive proposals; those whose mask is known come first."""
+    """At most this many of the positive proposals; those with a known mask come first."""
 
 
 def sample(members: Tensor, noise: Tensor, limit: Tensor, most: int) -> Tensor:
-    """Choose at random at most `limit` (B, 1) members, `limit` <= `most`.
+    """Sample at most `limit` (B, 1) members, `limit` <= `most`, by `noise`.
 
     members (B, N) bool, noise (B, N) 0..1 -> (B, N) bool.
     """
@@ -59,9 +59,9 @@ def sample(members: Tensor, noise: Tensor, limit: Tensor, most: int) -> Tensor:
 
 
 def _overlaps(boxes: Tensor, truth: Truth) -> tuple[Tensor, Tensor]:
-    """IoU of boxes (A, 4) or (B, A, 4) with each object (B, A, G), -1 for what is none; which are off crowds.
+    """Return the IoU of boxes (A, 4) or (B, A, 4) with each object, and which boxes avoid crowds.
 
-    The second is bool (B, A).
+    (B, A, G), -1 for empty rows and crowds; (B, A) bool.
     """
     overlaps = iou(boxes, truth.boxes)
     away = ops.max(ops.where(truth.class_ids[:, None] < 0, overlaps, 0.0), axis=2) < CROWD_IOU
@@ -69,10 +69,11 @@ def _overlaps(boxes: Tensor, truth: Truth) -> tuple[Tensor, Tensor]:
 
 
 def anchor_targets(anchors: Tensor, truth: Truth, noise: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
-    """Judge every anchor (A, 4): 1 object, -1 background, 0 neither -> match (B, A) int32, deltas (B, A, 4).
+    """Match anchors (A, 4) with objects -> match (B, A) int32, deltas (B, A, 4).
 
-    An anchor is positive with IoU >= 0.7 to an object or the best IoU any anchor has with it, negative with
-    IoU < 0.3 to all and away from crowds; both are thinned out at random by `noise` (B, A), 0..1.
+    A match is 1 for object, -1 for background, 0 for neither. An anchor is positive with
+    IoU >= 0.7 to an object or the best IoU of all anchors with it, negative with IoU < 0.3 to all objects and
+    away from crowds. Both are subsampled by `noise` (B, A), 0..1.
     """
     with_objects, away = _overlaps(ops.convert_to_tensor(anchors), truth)
     best = ops.max(with_objects, axis=2)
@@ -90,32 +91,32 @@ def anchor_targets(anchors: Tensor, truth: Truth, noise: Tensor, sampling: Sampl
 
 
 def _safe_deltas(boxes: Tensor, targets: Tensor, valid: Tensor) -> Tensor:
-    """Deltas where `valid`, else zero; zero-sized boxes never meet the logarithm."""
+    """Return the deltas where `valid`, else zero: boxes without area would give infinite logarithms."""
     return deltas_between(_whole_unless(valid, boxes), _whole_unless(valid, targets))
 
 
 def _whole_unless(valid: Tensor, boxes: Tensor) -> Tensor:
-    """Put the whole picture where a box (..., 4) is not `valid` (...)."""
+    """Replace boxes (..., 4) that are not `valid` (...) by the box of the whole image."""
     return ops.where(valid[..., None], boxes, WHOLE)
 
 
 class ProposalTargets(NamedTuple):
-    """T proposals a picture to learn from; the first P places are for positives."""
+    """T sampled proposals per image; the first P rows are for positives."""
 
     boxes: Tensor  # (B, T, 4)
-    class_ids: Tensor  # (B, T) int32: 0 background, -1 an empty place
+    class_ids: Tensor  # (B, T) int32: 0 background, -1 an empty row
     deltas: Tensor  # (B, T, 4), zero but for positives
-    mask_places: Tensor  # (B, M) int32: the proposals whose masks are learnt
+    mask_places: Tensor  # (B, M) int32: the proposals that have a mask loss
     masks: Tensor  # (B, M, 28, 28) 0 or 1
-    masked: Tensor  # (B, M) bool: a positive whose mask is known
+    masked: Tensor  # (B, M) bool: a positive with a known mask
 
 
 def proposal_targets(proposals: Tensor, truth: Truth, noise: Tensor, sampling: Sampling) -> ProposalTargets:
-    """Choose proposals (B, R, 4) to learn from, at random by `noise` (B, R), 0..1; say what they should be.
+    """Sample proposals (B, R, 4) by `noise` (B, R), 0..1, and compute their targets.
 
-    Positive with IoU >= 0.5 to an object; the rest of the places go to background away from crowds (Fast
-    R-CNN, arXiv 1504.08083, section 2.3). Unlike Matterport's `DetectionTargetLayer`, pictures without
-    objects teach background too, and places left empty are marked instead of counted as background.
+    A proposal is positive with IoU >= 0.5 to an object; the other rows are filled with background away from
+    crowds (Fast R-CNN, arXiv 1504.08083, section 2.3). Unlike Matterport's `DetectionTargetLayer`, images
+    without objects give background examples, and empty rows are marked instead of counted as background.
     """
     real = ops.any(proposals != 0, axis=2)
     with_objects, away = _overlaps(proposals, truth)
@@ -148,7 +149,7 @@ def proposal_targets(proposals: Tensor, truth: Truth, noise: Tensor, sampling: S
 
 
 def _places(positive: Tensor, negative: Tensor, noise: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
-    """Fill the places: indices (B, T) of proposals, and whether a place is filled (B, T)."""
+    """Return the proposal of each row (B, T), and which rows are filled (B, T) bool."""
     picked, filled = [], []
     counts = (sampling.positive_proposals, sampling.proposals - sampling.positive_proposals)
     for members, count in zip((positive, negative), counts, strict=True):
@@ -163,20 +164,20 @@ def _places(positive: Tensor, negative: Tensor, noise: Tensor, sampling: Samplin
 
 
 def mask_targets(boxes: Tensor, owners: Tensor, masks: Tensor, owner: Tensor, valid: Tensor) -> Tensor:
-    """Cut the owners' masks (B, G, m, m) to the boxes (B, P, 4) they own -> (B, P, 28, 28), 0 or 1.
+    """Crop the masks (B, G, m, m) of the owners to boxes (B, P, 4) -> (B, P, 28, 28), 0 or 1.
 
-    The middles of the cells are sampled, where a mask is drawn again. Matterport's `DetectionTargetLayer`
-    samples from edge to edge, which shrinks each mask by a fiftieth.
+    Cell centers are sampled, as in pasting. Matterport's `DetectionTargetLayer` samples from edge to edge,
+    which shrinks each mask by 2 %.
     """
     boxes, owners = _whole_unless(valid, boxes), _whole_unless(valid, owners)
     corner = ops.concatenate([owners[..., :2], owners[..., :2]], axis=-1)
     sides = owners[..., 2:] - owners[..., :2]
     within = (boxes - corner) / ops.concatenate([sides, sides], axis=-1)
-    pictures, objects = ops.shape(masks)[0], masks.shape[1]
+    images, objects = ops.shape(masks)[0], masks.shape[1]
     flat = ops.reshape(masks, (-1, *masks.shape[2:], 1))
-    rows = ops.reshape(ops.arange(pictures)[:, None] * objects + ops.cast(owner, "int32"), (-1,))
+    rows = ops.reshape(ops.arange(images)[:, None] * objects + ops.cast(owner, "int32"), (-1,))
     side, cells = 2 * MASK_POOL, masks.shape[2]
-    # `crop` samples a box from edge to edge, and takes the middles of the outermost cells for 0 and 1.
+    # `crop` samples a box from edge to edge; for it 0 and 1 are the centers of the outermost cells.
     inset = (within[..., 2:] - within[..., :2]) / (2 * side)
     middles = ops.concatenate([within[..., :2] + inset, within[..., 2:] - inset], axis=-1)
     middles = (middles * cells - 0.5) / (cells - 1)
@@ -185,61 +186,61 @@ def mask_targets(boxes: Tensor, owners: Tensor, masks: Tensor, owner: Tensor, va
 
 
 def _mean_where(values: Tensor, valid: Tensor) -> Tensor:
-    """Mean of `values` where `valid`, 0 where nothing is. Both (...) of one shape."""
+    """Return the mean of `values` (...) where `valid` (...), 0 if nothing is."""
     weights = ops.cast(valid, "float32")
     return ops.sum(ops.where(valid, values, 0.0)) / ops.maximum(ops.sum(weights), 1.0)
 
 
 def smooth_l1(difference: Tensor) -> Tensor:
-    """Fast R-CNN, equation 3: d² / 2 below 1, |d| - 1/2 above. Any shape."""
+    """Return d² / 2 where |d| < 1, else |d| - 1/2, element by element (Fast R-CNN, equation 3)."""
     size = ops.abs(difference)
     return ops.where(size < 1.0, 0.5 * size * size, size - 0.5)
 
 
 def anchor_class_loss(match: Tensor, logits: Tensor) -> Tensor:
-    """Cross-entropy over anchors that are positive or negative. match (B, A), logits (B, A, 2) -> scalar."""
+    """Return the cross-entropy over matched anchors. match (B, A), logits (B, A, 2) -> scalar."""
     labels = ops.cast(match == 1, "int32")
     return _mean_where(ops.sparse_categorical_crossentropy(labels, logits, from_logits=True), match != 0)
 
 
 def anchor_box_loss(match: Tensor, targets: Tensor, deltas: Tensor) -> Tensor:
-    """Smooth L1 over the deltas of positive anchors. match (B, A), targets and deltas (B, A, 4) -> scalar."""
+    """Return smooth L1 over positive anchors. match (B, A), targets and deltas (B, A, 4) -> scalar."""
     return _mean_where(ops.mean(smooth_l1(targets - deltas), axis=-1), match == 1)
 
 
 def class_loss(class_ids: Tensor, logits: Tensor) -> Tensor:
-    """Cross-entropy over proposals. class_ids (B, T), -1: empty place, logits (B, T, classes) -> scalar."""
+    """Return the cross-entropy over proposals. class_ids (B, T), logits (B, T, classes) -> scalar."""
     labels = ops.maximum(class_ids, 0)
     return _mean_where(ops.sparse_categorical_crossentropy(labels, logits, from_logits=True), class_ids >= 0)
 
 
 def box_loss(class_ids: Tensor, targets: Tensor, deltas: Tensor) -> Tensor:
-    """Smooth L1 over positives' deltas for their class. (B, T), (B, T, 4), (B, T, classes, 4) -> scalar."""
+    """Return smooth L1 over positives, for their class. (B, T), (B, T, 4), (B, T, classes, 4) -> scalar."""
     own = ops.take_along_axis(deltas, ops.maximum(class_ids, 0)[..., None, None], axis=2)[:, :, 0]
     return _mean_where(ops.mean(smooth_l1(targets - own), axis=-1), class_ids > 0)
 
 
 def mask_loss(targets: Tensor, masked: Tensor, logits: Tensor) -> Tensor:
-    """Binary cross-entropy over cells. targets and logits (B, P, 28, 28), masked (B, P) bool -> scalar."""
+    """Return the mean cross-entropy. targets and logits (B, P, 28, 28), masked (B, P) bool -> scalar."""
     cells = ops.binary_crossentropy(targets, logits, from_logits=True)
     return _mean_where(ops.mean(cells, axis=(2, 3)), masked)
 
 
 def losses(
-    model: MaskRCNN, pictures: Tensor, truth: Truth, sampling: Sampling, seeds: keras.random.SeedGenerator
+    model: MaskRCNN, images: Tensor, truth: Truth, sampling: Sampling, seeds: keras.random.SeedGenerator
 ) -> dict[str, Tensor]:
-    """Run both stages on pictures (B, H, W, 3) whose `truth` is known -> the five losses, scalars.
+    """Run both stages on images (B, H, W, 3) and return the five losses, scalars.
 
-    The objects' own boxes join the proposals, so that the second stage has something to learn from before the
-    first is any good (detectron2 `add_proposal_append_gt`).
+    Ground truth boxes are added to the proposals, so that the second stage learns before the first proposes
+    well (detectron2 `add_proposal_append_gt`).
     """
-    size = pictures.shape[1:3]
-    pyramid = model.features(pictures)
+    size = images.shape[1:3]
+    pyramid = model.features(images)
     logits, deltas = model.rpn_outputs(pyramid)
     anchors = model.config.anchors(size)
     noise = keras.random.uniform(ops.shape(logits)[:2], seed=seeds)
     match, anchor_deltas = anchor_targets(anchors, truth, noise, sampling)
-    # Not a number in, a number out: crops of such boxes would fail before the loss can tell.
+    # Crops of boxes with NaN would fail before the loss shows the divergence.
     proposals = ops.nan_to_num(ops.stop_gradient(model.propose(logits, deltas, size)))
     own_boxes = ops.where(truth.class_ids[..., None] > 0, truth.boxes, 0.0)
     proposals = ops.concatenate([proposals, own_boxes], axis=1)
@@ -259,10 +260,10 @@ def losses(
 
 
 def _masks_of(model: MaskRCNN, maps: list[Tensor], chosen: ProposalTargets) -> Tensor:
-    """Mask logits (B, M, 28, 28) of the proposals whose masks are learnt."""
+    """Return mask logits (B, M, 28, 28) of the proposals that have a mask loss."""
     boxes = ops.take_along_axis(chosen.boxes, chosen.mask_places[..., None], axis=1)
     class_ids = ops.take_along_axis(ops.maximum(chosen.class_ids, 0), chosen.mask_places, axis=1)
-    pictures, count = ops.shape(boxes)[0], boxes.shape[1]
-    rows = ops.repeat(ops.arange(pictures), count)
+    images, count = ops.shape(boxes)[0], boxes.shape[1]
+    rows = ops.repeat(ops.arange(images), count)
     flat = model.mask_logits(maps, ops.reshape(boxes, (-1, 4)), rows, ops.reshape(class_ids, (-1,)))
     return ops.reshape(flat, ops.shape(chosen.masks))

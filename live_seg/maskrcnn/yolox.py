@@ -1,4 +1,4 @@
-"""YOLOX-Nano's published weights: the layer names of its ONNX file, and nowhere else."""
+"""Published weights of YOLOX-Nano, read from its ONNX file."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,7 +51,7 @@ def read(path: Path) -> dict[str, tuple[NDArray[np.float32], NDArray[np.float32]
     """Read kernels and biases of YOLOX-Nano's ONNX file, by our layer names, in Keras' layout.
 
     Kernels are (h, w, in, out), depthwise ones (h, w, channels, 1); the stem takes RGB instead of BGR. Raises
-    WeightsError when the file is no YOLOX-Nano, UsageError when the `onnx` package is missing.
+    WeightsError when the file is not YOLOX-Nano, UsageError when the `onnx` package is missing.
     """
     import onnx
     from onnx import numpy_helper
@@ -92,12 +92,12 @@ def _unfocused(kernel: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def load(models: list[keras.Model], path: Path) -> None:
-    """Give the layers of `models` the weights of YOLOX-Nano. Raises WeightsError where one does not fit."""
+    """Load YOLOX-Nano's weights into the layers of `models`. Raises WeightsError where one does not fit."""
     layers = {layer.name: layer for model in models for layer in model.layers if layer.weights}
     weights = read(path)
     if set(layers) != set(weights):
         raise WeightsError(f"{path} and the network differ in layers: {sorted(set(layers) ^ set(weights))}.")
     for name, layer in layers.items():
         if [tuple(v.shape) for v in layer.weights] != [array.shape for array in weights[name]]:
-            raise WeightsError(f"{path}: layer {name} has other shapes than the network's.")
+            raise WeightsError(f"{path}: layer {name} has shapes that differ from the network's.")
         layer.set_weights(list(weights[name]))
