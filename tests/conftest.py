@@ -1,5 +1,7 @@
-"""What every test relies on: no thread left behind, no file in the user's cache."""
+"""Fixtures of all tests: default signal handling, no thread left running, a cache folder of their own."""
 
+import signal
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +19,34 @@ def no_thread_left_behind() -> Iterator[None]:
     yield
     left = [thread.name for thread in threading.enumerate() if thread not in before and not thread.daemon]
     assert not left, f"threads still running after the test: {left}"
+
+
+IGNORED_BY_PYTHON = {getattr(signal, name, None) for name in ("SIGPIPE", "SIGXFSZ")}
+"""Signals that the interpreter itself ignores at its start, on the systems that have them."""
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _default_signals() -> Iterator[None]:
+    """Unblock all signals and restore the default handlers, for the tests and the processes they start.
+
+    A background job of a script ignores SIGINT, and so does each process that it starts.
+    """
+    handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
+    ignored = [
+        number
+        for number, handler in handlers.items()
+        if handler is signal.SIG_IGN and number not in IGNORED_BY_PYTHON
+    ]
+    for number in ignored:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    blocked: set[int] = set()
+    if sys.platform != "win32":
+        blocked = signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    yield
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
+    if sys.platform != "win32":
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -46,7 +46,6 @@ PROGRAM = """
     from live_seg.cli.main import main
     from live_seg.cli.options import Options
     from tests.stand_ins import StandIn
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
     {model}
     Options.load = load
     main()

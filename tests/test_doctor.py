@@ -711,11 +711,9 @@ def test_ctrl_c_during_a_probe(fake: Fake, tmp_path: Path) -> None:
     os.mkfifo(ready)
     fake("tensorflow", f"import threading; open({str(ready)!r}, 'w').close(); threading.Event().wait()")
     start = """
-        import signal
         from live_seg.cli.main import main
         from live_seg.doctor import accelerators, checks
         from live_seg.doctor.findings import Check
-        signal.signal(signal.SIGINT, signal.default_int_handler)
         checks.CHECKS = (Check("TensorFlow", accelerators.tensorflow),)
         main()
     """
