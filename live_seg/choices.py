@@ -9,7 +9,7 @@ EngineName = Literal["auto", "keras", "keras-float16", "openvino", "openvino-int
 """The runtime and number format of the network; "auto" picks the fastest that is available."""
 
 Layout = Literal["fit", "square"]
-"""How a frame is placed in the network's input: with little padding, or on a square canvas."""
+"""Placement of a frame in the network's input: with little padding, or on a square canvas."""
 
 Policy = Literal["all", "latest"]
 """Which frames are processed when they arrive faster than they are segmented: all, or the newest."""

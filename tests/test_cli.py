@@ -173,6 +173,25 @@ class TestHelp:
         assert min(spent) < 0.5  # CPU time: the machine may be busy
 
 
+NATIVE_MESSAGES = """
+    import os, sys
+    from live_seg.cli.native_messages import hidden_native_messages, separate_stderr
+    separate_stderr()
+    with hidden_native_messages():
+        os.write(2, b"native ")
+        print("python", file=sys.stderr)
+    os.write(2, b"visible again")
+"""
+
+
+@pytest.mark.parametrize(("debug", "shown"), [("", ""), ("1", "native ")])
+def test_only_native_messages_are_hidden(debug: str, shown: str) -> None:
+    command = [sys.executable, "-c", textwrap.dedent(NATIVE_MESSAGES)]
+    environment = os.environ | {"LIVE_SEG_DEBUG": debug}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    assert done.stderr == f"{shown}python\nvisible again"
+
+
 class TestUsage:
     @pytest.mark.parametrize(
         ("arguments", "message"),

@@ -124,7 +124,7 @@ class Options(ModelOptions):
 
     @property
     def transparent(self) -> bool:
-        """Whether the drawn images have an alpha channel."""
+        """True if the drawn images have an alpha channel."""
         return self.effect == "cutout"
 
     def draw_function(self, *, retain: bool = True) -> "DrawFunction":

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from live_seg.ui.session import Screen
 
 Show = Literal["window", "web", "none"]
-"""Where a session is shown."""
+"""The places where a session can be shown."""
 
 
 @with_options
@@ -53,16 +53,12 @@ def webcam(
     from live_seg.pipeline.run import run
     from live_seg.pipeline.stats import Tally
     from live_seg.sinks.json_lines import JsonLines
-    from live_seg.ui.controls import Controls
     from live_seg.ui.session import Session
 
     tally, written, shown = Tally(), list[Path](), show != "none"
     with final_summary(tally, written, quiet=options.quiet), contextlib.ExitStack() as stack:
         draw, sinks = options.draw_function(), list["Sink"]()
-        threshold = options.score_threshold()
-        # The network also delivers lower scores: a key lowers the threshold.
-        controls = Controls(threshold, minimum=threshold / 2 if shown else threshold)
-        controls.labels, controls.boxes = options.labels, options.boxes
+        controls = _controls(options, shown)
         if options.json is not None:  # checked before the model loads, which takes seconds
             written.append(options.json)
             claim(options.json, overwrite=options.overwrite)
@@ -71,7 +67,6 @@ def webcam(
         screen = stack.enter_context(_screen(show, web_address, source, controls)) if shown else None
         opened = stack.enter_context(options.open(source))
         segment = replace(options, conf=controls.minimum).load()
-        controls.recording = options.record is not None and options.record_on is None
         recorder = options.recorder(opened.fps, segment.class_names) if records else None
         if recorder is not None:
             stack.callback(_add_recordings, recorder, written)
@@ -97,6 +92,18 @@ def _check(options: LiveOptions, show: Show | None) -> None:
             "Live recordings cannot be transparent: use another --effect, or record first and run "
             "live-seg video --effect cutout."
         )
+
+
+def _controls(options: LiveOptions, shown: bool) -> "Controls":
+    """Return the initial state of the session's switches."""
+    from live_seg.ui.controls import Controls
+
+    threshold = options.score_threshold()
+    # The network also delivers lower scores if keys can lower the threshold.
+    controls = Controls(threshold, minimum=threshold / 2 if shown else threshold)
+    controls.labels, controls.boxes = options.labels, options.boxes
+    controls.recording = options.record is not None and options.record_on is None
+    return controls
 
 
 def _screen(show: Show | None, web_address: str, source: str, controls: "Controls") -> "Screen":

@@ -20,7 +20,7 @@ NVIDIA = "0x10de"
 """NVIDIA's vendor id on the PCI bus."""
 
 DISPLAY_CONTROLLER = "0x03"
-"""How the class of a GPU on the PCI bus begins."""
+"""First digits of the PCI class of a GPU."""
 
 PROC, DEV, PCI = Path("/proc"), Path("/dev"), Path("/sys/bus/pci/devices")
 

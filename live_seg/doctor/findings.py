@@ -20,7 +20,7 @@ class Finding:
     state: State
     message: str
     remedy: str = ""
-    """What to do, a command if possible; empty if there is nothing to do."""
+    """The recommended action, a command if possible; empty if none is needed."""
 
 
 @dataclass(frozen=True)
