@@ -15,7 +15,7 @@ import pytest
 
 import live_seg
 from live_seg.sources import cameras
-from live_seg.sources.live import Live
+from live_seg.sources.live import LiveSource
 from live_seg.types import Frame, Image, Instances, Sink
 from live_seg.ui import window
 from tests.clips import clip, decode_frames, probe, variable_clip
@@ -157,11 +157,11 @@ class TestSoak:
         assert int(found[1]) > 0
 
     def test_a_lost_frame_is_reported(self, sample: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        def truncated(self: Live) -> Iterator[Frame]:
+        def truncated(self: LiveSource) -> Iterator[Frame]:
             return itertools.islice(complete(self), 50)
 
-        complete = Live._numbered
-        monkeypatch.setattr(Live, "_numbered", truncated)
+        complete = LiveSource._numbered
+        monkeypatch.setattr(LiveSource, "_numbered", truncated)
         with pytest.raises(SystemExit, match="60 frames sent, 50 came, 10 not accounted for"):
             sample("soak.py", "--frames", "60", "--fps", "200", "--delay", "0.02")
 

@@ -147,25 +147,25 @@ class TestOnAFakedDesktop:
         assert desktop.shown == []
 
     @pytest.mark.parametrize(
-        ("picture", "window"), [((40, 30), (40, 30)), ((3840, 2160), (1280, 720)), ((600, 7200), (60, 720))]
+        ("shape", "window"), [((40, 30), (40, 30)), ((3840, 2160), (1280, 720)), ((600, 7200), (60, 720))]
     )
     def test_a_large_image_gets_a_window_that_fits_and_keeps_its_aspect_ratio(
-        self, desktop: Desktop, picture: tuple[int, int], window: tuple[int, int]
+        self, desktop: Desktop, shape: tuple[int, int], window: tuple[int, int]
     ) -> None:
         with Window() as sink:
-            sink.write(frame(0), frame(0, *picture).image, NOTHING)
+            sink.write(frame(0), frame(0, *shape).image, NOTHING)
         assert desktop.size == window
 
     def test_metrics_and_message_are_drawn_on_a_copy(self, desktop: Desktop) -> None:
-        picture = frame(9, 320, 240).image
+        image = frame(9, 320, 240).image
         metrics = Metrics(30.0, 2.0, 0.1, instances=1, dropped=0)
         with Window() as sink:
-            assert sink.write(frame(9), picture, NOTHING)
-            assert sink.write(frame(9), picture, NOTHING, metrics)
-            assert sink.write(frame(9), picture, NOTHING, metrics, "saved a.png")
+            assert sink.write(frame(9), image, NOTHING)
+            assert sink.write(frame(9), image, NOTHING, metrics)
+            assert sink.write(frame(9), image, NOTHING, metrics, "saved a.png")
         changed = [int((image != 9).any(axis=2).sum()) for image in desktop.shown]
         assert 0 == changed[0] < changed[1] < changed[2]
-        assert (picture == 9).all()
+        assert (image == 9).all()
 
     def test_never_shown_and_closed_twice(self, desktop: Desktop) -> None:
         sink = Window()
@@ -232,10 +232,10 @@ with Window("live-seg under test", controls) as window:
         drawn = dataclasses.replace(controls)
         if not drawn.paused:
             shown = index
-        picture = np.stack([x, y, x + np.uint8(shown % 256)], axis=2)
-        draw_hud(picture, drawn, Metrics(30.0, 2.1, 0.085, 3, 12, 75.0 if drawn.recording else None))
-        frame = Frame(index, index / 30, picture)
-        if not (window.write(frame, picture, Instances.empty()) and window.wait(0.05)):
+        image = np.stack([x, y, x + np.uint8(shown % 256)], axis=2)
+        draw_hud(image, drawn, Metrics(30.0, 2.1, 0.085, 3, 12, 75.0 if drawn.recording else None))
+        frame = Frame(index, index / 30, image)
+        if not (window.write(frame, image, Instances.empty()) and window.wait(0.05)):
             break
         if drawn != printed:
             printed = drawn
@@ -369,7 +369,7 @@ class TestOnAScreen:
         assert shown.press("minus") == {"threshold": 0.45}
         assert shown.press("r") == {"recording": True}
         assert shown.press("s") == {"snapshot": True}
-        shown.screenshot(tmp_path / "figures.png")
+        shown.screenshot(tmp_path / "metrics.png")
         assert shown.press("question") == {"help": True}
         shown.screenshot(tmp_path / "help.png")
         assert shown.press("question") == {"help": False}

@@ -8,7 +8,7 @@ import cv2
 
 from live_seg.errors import SourceError, UsageError
 from live_seg.sources.captures import MAX_FPS, Capture, CaptureInfo, open_capture
-from live_seg.sources.live import DEFAULT_TIMEOUT, Live
+from live_seg.sources.live import DEFAULT_TIMEOUT, LiveSource
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ def parse_size(text: str) -> tuple[int, int]:
     return int(width), int(height)
 
 
-class Camera(Live):
+class Camera(LiveSource):
     """Read a camera of this machine, selected by its number.
 
     The camera may not support all of `settings`; a warning is logged if it delivers something else. Raises

@@ -34,7 +34,7 @@ REMINDER_INTERVAL = 60.0
 """Seconds between repeated warnings that a stream is still unavailable."""
 
 
-class Live(CaptureSource):
+class LiveSource(CaptureSource):
     """Capture that is opened, read and released in a thread of its own, so that a driver cannot block others.
 
     The thread writes frames to the channel given to `feed`; iterating does the same with a channel of one
@@ -117,7 +117,7 @@ class Live(CaptureSource):
 
     @property
     def _retries(self) -> bool:
-        """Whether a failed connection is tried again."""
+        """True if a failed connection is tried again."""
         return self._reconnect and (self._wait or self._delivered)
 
     def _check_timeout(self) -> None:
@@ -195,12 +195,12 @@ class Live(CaptureSource):
     def _read_one(self, capture: Capture) -> RawFrame | None:
         """Wait until a frame is wanted, then read it. Return None at the end, or when closed."""
         if self._frames is None or not self._frames.ready():
-            self._closed = True  # nobody reads the frames any more
+            self._closed = True  # the frames are no longer wanted
             return None
         self._waiting_since = began = time.monotonic()
         raw = read_frame(capture)
         self._waiting_since = None
-        # After a timeout the decoder still returns the frames it held back, as if nothing had happened.
+        # After a timeout the decoder still returns the frames it held back, as if no time had passed.
         self._stalled = self._stalled or time.monotonic() - began >= self._timeout
         return raw
 

@@ -6,7 +6,7 @@ import cv2
 
 from live_seg.errors import SourceError
 from live_seg.sources.captures import Capture, open_capture
-from live_seg.sources.live import DEFAULT_TIMEOUT, Live
+from live_seg.sources.live import DEFAULT_TIMEOUT, LiveSource
 
 DECODER_THREADS = 2
 """Threads that decode a stream. FFmpeg's default is one per core, and each delays the output by a frame: of
@@ -16,7 +16,7 @@ about 100 frames of 4K H.264."""
 SCHEMES = ("http", "https", "rtmp", "rtmps", "rtsp", "rtsps", "tcp", "udp")
 
 
-class Stream(Live):
+class Stream(LiveSource):
     """Read a video from a URL. HTTP with a declared length is read like a file; everything else is live.
 
     With `reconnect`, a live stream that breaks off or sends no frame for `timeout` seconds is reconnected

@@ -31,9 +31,9 @@ class Controls:
     help: bool = False
     paused: bool = False
     recording: bool = False
-    """Whether to record. Reset by the recorder when a recording ends by itself."""
+    """True to record. Reset by the recorder when a recording ends by itself."""
     snapshot: bool = False
-    """Whether a snapshot was requested and not taken yet."""
+    """True while a requested snapshot has not been taken yet."""
     ended: bool = False
 
     def press(self, key: str) -> None:
