@@ -1,9 +1,9 @@
-"""Long live work in short: python benchmarks/soak.py [--frames 100000] [--delay 0.3] [--fps 160].
+"""Soak test of a live session: python benchmarks/soak.py [--frames 100000] [--delay 0.3] [--fps 160].
 
-An ffmpeg sends a small picture over HTTP, faster than any camera; a stand-in for the network answers after
-random delays; every frame is shown with its masks propagated, as by live-seg webcam. Prints memory, losses
-and the delay from capture to display as it goes (memory takes psutil: `pip install live-seg[dev]`). Fails
-when a frame is neither shown nor counted as dropped, when memory grows, or when a thread stays behind.
+ffmpeg sends a small video over HTTP, faster than any camera; a stub of the network responds after random
+delays; every frame is drawn with propagated masks, as by live-seg webcam. Reports memory, dropped frames and
+latency from capture to display (requires psutil: `pip install live-seg[dev]`). Fails if a frame is neither
+shown nor counted as dropped, if memory grows, or if a thread is left running.
 """
 
 import argparse
@@ -26,67 +26,71 @@ from live_seg.sources.streams import Stream
 from live_seg.types import Frame, Image, Instances, Segment
 
 GROWTH = 30.0
-"""Megabytes by which memory may be higher in the second half than in the first."""
+"""Maximum growth of memory in megabytes from the first to the second half."""
 
 SETTLED = 5
-"""Lines until memory is worth comparing: at first everything is new."""
+"""Minimum reports per half before memory is compared: allocations take a while to settle."""
 
 STARTS_WITHIN = 10.0
-"""Seconds the sender may take until it listens."""
+"""Maximum seconds until the sender listens."""
 
 
 def main() -> None:
-    """Send, show and count as many frames as the command line says."""
+    """Send, show and count the frames that the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--frames", type=int, default=100_000, help="how many are sent (100000)")
-    parser.add_argument("--delay", type=float, default=0.3, help="mean seconds for a result (0.3)")
-    parser.add_argument("--fps", type=int, default=160, help="frames sent a second (160)")
-    parser.add_argument("--report", type=int, default=5_000, help="frames from one line to the next (5000)")
+    parser.add_argument("--frames", type=int, default=100_000, help="number of frames (100000)")
+    parser.add_argument("--delay", type=float, default=0.3, help="mean seconds per result (0.3)")
+    parser.add_argument("--fps", type=int, default=160, help="frames sent per second (160)")
+    parser.add_argument("--report", type=int, default=5_000, help="frames per report (5000)")
     options = parser.parse_args()
     threads = threading.active_count()
     tally = Tally()
     with sending(options.frames, options.fps) as url, connected(url) as source:
-        found = run(source, answering(options.delay), tally=tally)
+        found = run(source, responding(options.delay), tally=tally)
         shown = show(found, lambda frame, seen: live_seg.draw(frame.image, seen, ("", "person")), [], tally)
         memory = reported(shown, source, tally, options.report)
     print(tally.summary())
     lost = options.frames - tally.frames - tally.dropped
-    if source.came != options.frames or lost:
-        raise SystemExit(f"{options.frames} frames sent, {source.came} came, {lost} not accounted for")
+    if source.received != options.frames or lost:
+        raise SystemExit(
+            f"{options.frames} frames sent, {source.received} received, {lost} not accounted for"
+        )
     half = len(memory) // 2
     if half >= SETTLED and max(memory[half:]) - max(memory[:half]) > GROWTH:
         raise SystemExit(f"memory grew from {max(memory[:half]):.0f} to {max(memory[half:]):.0f} MB")
     if threading.active_count() > threads:
-        raise SystemExit(f"threads left behind: {threading.enumerate()}")
-    print(f"{source.came} frames came = {tally.frames} shown + {tally.dropped} dropped; no thread is left")
+        raise SystemExit(f"threads left running: {threading.enumerate()}")
+    print(
+        f"{source.received} frames received = {tally.frames} shown + {tally.dropped} dropped; no thread left"
+    )
 
 
 class Counted(Stream):
-    """A stream that counts what it delivers, whatever becomes of it."""
+    """A stream that counts the frames it delivers."""
 
-    came = 0
+    received = 0
 
     def _numbered(self) -> Iterator[Frame]:
         for frame in super()._numbered():
-            self.came += 1
+            self.received += 1
             yield frame
 
 
 @contextlib.contextmanager
 def sending(frames: int, fps: int) -> Iterator[str]:
-    """Let an ffmpeg send so many frames, MPEG-TS over HTTP, to the first caller; gives the address."""
+    """Run an ffmpeg that serves `frames` frames, MPEG-TS over HTTP, to one client; yield the URL."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"http://127.0.0.1:{server.getsockname()[1]}"
-    picture = ("-re", "-f", "lavfi", "-i", f"testsrc2=rate={fps}:size=320x240", "-frames:v", str(frames))
+    video = ("-re", "-f", "lavfi", "-i", f"testsrc2=rate={fps}:size=320x240", "-frames:v", str(frames))
     encode = ("-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-g", str(fps))
-    command = (imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-nostdin", "-threads", "1", *picture)
+    command = (imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-nostdin", "-threads", "1", *video)
     with subprocess.Popen([*command, *encode, "-f", "mpegts", "-listen", "1", url]) as sender:
         yield url
         sender.kill()
 
 
 def connected(url: str) -> Counted:
-    """Connect as soon as the sender listens."""
+    """Connect to `url`, retrying until the sender listens."""
     until = time.monotonic() + STARTS_WITHIN
     while True:
         try:
@@ -97,8 +101,8 @@ def connected(url: str) -> Counted:
             time.sleep(0.1)
 
 
-def answering(delay: float) -> Segment:
-    """A network that finds up to three persons anywhere, after `delay` seconds on average, often far more."""
+def responding(delay: float) -> Segment:
+    """Return a stub that finds up to three persons after `delay` seconds on average (exponential)."""
     rng = random.Random(0)
 
     def segment(images: list[Image]) -> list[Instances]:
@@ -109,7 +113,7 @@ def answering(delay: float) -> Segment:
 
 
 def persons(rng: random.Random, height: int, width: int) -> Instances:
-    """Zero to three persons who fill boxes of random places and sizes."""
+    """Return up to three persons that fill boxes of random position."""
     n = rng.randrange(4)
     corners = [(rng.uniform(0, 0.7) * width, rng.uniform(0, 0.7) * height) for _ in range(n)]
     boxes = [(x, y, x + 0.3 * width, y + 0.3 * height) for x, y in corners]
@@ -122,16 +126,16 @@ def persons(rng: random.Random, height: int, width: int) -> Instances:
 
 
 def reported(shown: Iterator[Frame], source: Counted, tally: Tally, every: int) -> list[float]:
-    """Print a line for `every` so many frames; gives the memory of each in megabytes."""
+    """Print a report after every `every` frames; return the memory at each in megabytes."""
     process, window, memory, due = psutil.Process(), Latency(), list[float](), every
-    print("    came    shown  dropped  network fps  ms mean    p95  RSS, MB")
+    print("received    shown  dropped  network fps  ms mean    p95  RSS, MB")
     for frame in shown:
         window.add(tally.latency.last)
         if frame.index + 1 < due:
             continue
         memory.append(process.memory_info().rss / 1e6)
         delays = f"{1000 * window.mean:8.1f} {1000 * window.percentile(95):6.0f}"
-        counts = f"{source.came:8d} {tally.frames:8d} {tally.dropped:8d} {tally.network_fps:12.1f}"
+        counts = f"{source.received:8d} {tally.frames:8d} {tally.dropped:8d} {tally.network_fps:12.1f}"
         print(f"{counts} {delays} {memory[-1]:8.1f}", flush=True)
         window, due = Latency(), due + every
     return memory

@@ -151,7 +151,7 @@ class TestSoak:
         *lines, summary, verdict = capsys.readouterr().out.splitlines()
         assert len(lines) == 1 + 3
         assert summary.startswith(verdict.split()[4])  # as many as were shown
-        found = re.fullmatch(r"300 frames came = (\d+) shown \+ (\d+) dropped; no thread is left", verdict)
+        found = re.fullmatch(r"300 frames received = (\d+) shown \+ (\d+) dropped; no thread left", verdict)
         assert found
         assert int(found[1]) + int(found[2]) == 300
         assert int(found[1]) > 0
@@ -162,7 +162,7 @@ class TestSoak:
 
         complete = LiveSource._numbered
         monkeypatch.setattr(LiveSource, "_numbered", truncated)
-        with pytest.raises(SystemExit, match="60 frames sent, 50 came, 10 not accounted for"):
+        with pytest.raises(SystemExit, match="60 frames sent, 50 received, 10 not accounted for"):
             sample("soak.py", "--frames", "60", "--fps", "200", "--delay", "0.02")
 
 
@@ -197,10 +197,10 @@ class TestMeasuring:
     def test_flicker(self, sample: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         sample("measure_flicker.py", clip(tmp_path / "in.mp4", rate="10"), "--seconds", "0.5")
         _, before, after = capsys.readouterr().out.splitlines()
-        change, edges, comings, lasting = (float(word) for word in before.split()[1:5])
+        change, edges, changes, lasting = (float(word) for word in before.split()[1:5])
         assert change == pytest.approx(1 - 58 / 62, abs=0.02)
         assert edges == pytest.approx(1.0)  # two of four edges, by 2 pixels
-        assert (comings, lasting) == (0, 1)
+        assert (changes, lasting) == (0, 1)
         assert after.split()[0] == "smoothed"
 
 

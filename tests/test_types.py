@@ -222,7 +222,7 @@ def test_a_mask_of_ones_fills_its_box_except_the_corners(height: int, width: int
     box = np.array([[0, 0, width, height]], np.float32)
     ones = Instances(**{**columns(1), "boxes": box, "masks": np.ones((1, side, side), np.float32)})
     [(_, bits)] = ones.pasted((height, width))
-    # A pixel's centre lies this many cells inside the nearest border; the mask fades to 0 from half a cell
+    # A pixel's centre is this many cells inside the nearest border; the mask fades to 0 from half a cell
     # within to half a cell beyond, so along one border it is at least half, and at a corner half of a half.
     rows, columns_ = (
         np.minimum(1, 0.5 + (np.minimum(np.arange(n), np.arange(n)[::-1]) + 0.5) * side / n)

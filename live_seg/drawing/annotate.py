@@ -49,7 +49,7 @@ TEXT = 0.00065
 """OpenCV's font scale per pixel of the frame's shorter side: 16 pixels of text height at 720."""
 
 LEAST_TEXT = 0.4
-"""Smallest font scale, 11 pixels of text height: smaller digits are hard to tell apart."""
+"""Smallest font scale, 11 pixels of text height: smaller digits are hard to distinguish."""
 
 
 def colour(key: int) -> Colour:
