@@ -160,6 +160,18 @@ class TestThePage:
             assert controls != Controls(0.5)
             assert switch is None or getattr(controls, switch) != getattr(Controls(), switch)
 
+    def test_its_script_uses_existing_paths_and_fields(self, page: WebPage) -> None:
+        script = PAGE.read_text(encoding="utf-8")
+        paths = re.findall(r'(?:EventSource|fetch)\("(\w+)"', script) + re.findall(r'"(\w+)\?"', script)
+        assert sorted(paths) == ["images", "key", "states"]
+        for path in paths:
+            with ask(page.url, path) as response:
+                assert response.status == (405 if path == "key" else 200)
+        show(page, 0)
+        with ask(page.url, "states") as response:
+            fields = re.findall(r"function show\(\{ (.*) \}\)", script)[0].split(", ")
+            assert set(fields) == set(next_state(response))
+
     def test_it_streams_images_as_they_are_shown(self, page: WebPage) -> None:
         show(page, 50)
         with ask(page.url, "images?12345") as response:
