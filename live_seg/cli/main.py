@@ -35,7 +35,7 @@ app = typer.Typer(
     name="live-seg",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 weights_app = typer.Typer(help="List, download and verify the known weights.", no_args_is_help=True)

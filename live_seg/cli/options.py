@@ -113,14 +113,14 @@ class Options(ModelOptions):
         str,
         option(
             OUTPUT,
-            "mask, blur, pixelate, blur-background, replace-background=IMAGE, grey-background or cutout. "
+            "mask, blur, pixelate, blur-background, replace-background=FILE, grey-background or cutout. "
             "cutout needs .mov, .webm, .png or a folder. Labels, boxes and alpha apply to mask only.",
         ),
     ] = "mask"
     json: Annotated[Path | None, option(OUTPUT, "Write one JSON object per frame to this file.")] = None
-    labels: Annotated[bool, option(OUTPUT, "Draw class, score and track id.")] = True
-    boxes: Annotated[bool, option(OUTPUT, "Draw boxes.")] = True
-    alpha: Annotated[float, option(OUTPUT, "Opacity of the mask colours.", min=0, max=1)] = 0.45
+    labels: Annotated[bool, option(ADVANCED, "Draw class, score and track id.")] = True
+    boxes: Annotated[bool, option(ADVANCED, "Draw boxes.")] = True
+    alpha: Annotated[float, option(ADVANCED, "Opacity of the mask colours.", min=0, max=1)] = 0.45
 
     @property
     def transparent(self) -> bool:
@@ -166,7 +166,7 @@ class StreamOptions(Options):
             LIVE,
             "Show every frame, with masks propagated from the latest segmented one.",
             "--propagate/--no-propagate",
-            show_default="propagate for live sources",
+            show_default="when live",
         ),
     ] = None
     policy: Annotated[
@@ -174,12 +174,14 @@ class StreamOptions(Options):
         option(
             LIVE,
             "Process all frames, or only the latest when frames arrive too fast.",
-            show_default="latest for live sources, else all",
+            show_default="latest when live, else all",
         ),
     ] = None
-    reconnect: Annotated[bool, option(LIVE, "Wait for a stream that is lost or not available yet.")] = True
+    reconnect: Annotated[bool, option(ADVANCED, "Wait for a stream that is lost or not available yet.")] = (
+        True
+    )
     timeout: Annotated[
-        float, option(LIVE, "Seconds without a frame after which a stream counts as lost.", min=0.1)
+        float, option(ADVANCED, "Seconds without a frame after which a stream counts as lost.", min=0.1)
     ] = 10.0
 
     def open(self, spec: str, **arguments: Any) -> "Source":
@@ -220,9 +222,9 @@ class LiveOptions(StreamOptions):
     record_on: Annotated[
         str | None, option(OUTPUT, "Record only while one of these classes is visible: person,dog.")
     ] = None
-    pre: Annotated[float, option(OUTPUT, "Seconds recorded from before the class appeared.", min=0)] = 3.0
-    post: Annotated[float, option(OUTPUT, "Seconds recorded after the class was last seen.", min=0)] = 5.0
-    segment: Annotated[str | None, option(OUTPUT, "Start a new file after this duration: 10m.")] = None
+    pre: Annotated[float, option(ADVANCED, "Seconds recorded from before the class appeared.", min=0)] = 3.0
+    post: Annotated[float, option(ADVANCED, "Seconds recorded after the class was last seen.", min=0)] = 5.0
+    segment: Annotated[str | None, option(ADVANCED, "Start a new file after this duration: 10m.")] = None
 
     def open(self, spec: str, **arguments: Any) -> "Source":
         """Open the source `spec`, a camera with the requested settings. Raises SourceError and UsageError."""

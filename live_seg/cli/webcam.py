@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from live_seg.cli.expand import with_options
 from live_seg.cli.options import LiveOptions
-from live_seg.cli.panels import INPUT, LIVE, option
+from live_seg.cli.panels import ADVANCED, INPUT, LIVE, option
 from live_seg.cli.process import final_summary
 from live_seg.errors import SinkError, UsageError
 
@@ -35,10 +35,12 @@ def webcam(
             show_default="window, or web without a display",
         ),
     ] = None,
-    seconds: Annotated[float, option(LIVE, "Stop after this many seconds.", min=0)] = float("inf"),
+    seconds: Annotated[
+        float, option(LIVE, "Stop after this many seconds.", min=0, show_default="no limit")
+    ] = float("inf"),
     web_address: Annotated[
         str,
-        option(LIVE, "HOST:PORT of the web page. With 0.0.0.0 everyone who knows its URL can watch."),
+        option(ADVANCED, "HOST:PORT of the web page. With 0.0.0.0 everyone who knows its URL can watch."),
     ] = "127.0.0.1:8460",
 ) -> None:
     """Segment a camera live. Every frame is shown; masks are propagated until the next result.
