@@ -426,7 +426,7 @@ def test_window_without_a_display(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DISPLAY", raising=False)
     finding = video.window()
     assert finding.state == "note"
-    assert finding.message.startswith("There is no display")
+    assert finding.message.startswith("Cannot show a window: there is no display")
 
 
 def test_window_that_can_be_shown(monkeypatch: pytest.MonkeyPatch) -> None:
