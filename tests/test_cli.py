@@ -330,9 +330,8 @@ class TestVideo:
             assert line["size"] == [160, 120]
             (person,) = line["instances"]
             assert (person["class"], person["score"]) == ("person", 0.9)
-            assert person.get("track_id") == (
-                1 if line["index"] else None
-            )  # confirmed from the second frame on
+            confirmed = line["index"] >= 1
+            assert person.get("track_id") == (1 if confirmed else None)
             bitmap = coco_mask.decode(person["mask"])
             assert bitmap.shape == (120, 160)
             assert bitmap[10:110, 10:70].all()

@@ -41,10 +41,10 @@ class Clock:
 
 
 class Camera(FakeCapture):
-    """Ten images a second, `frames` of them, by a clock of its own; then it is unplugged."""
+    """Delivers `frames` frames at 10 per second of its clock, then behaves as if unplugged."""
 
     READ_SECONDS = 0.001
-    """Real time of a read: a camera that takes none would be over before the network has seen a frame."""
+    """Seconds of real time per read, so that the network processes frames before the camera ends."""
 
     def __init__(self, clock: Clock, frames: int) -> None:
         super().__init__(frames, fps=10)
