@@ -57,6 +57,9 @@ class Camera(LiveSource):
 
     The camera may not support all of `settings`; a warning is logged if it delivers something else. Raises
     SourceError if it cannot be opened, stops, or sends no frame for `timeout` seconds.
+
+    On Linux, OpenCV ends a read after 10 s without a frame. For a longer `timeout`, set the environment
+    variable OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT (whole seconds) before the first camera is opened.
     """
 
     def __init__(
