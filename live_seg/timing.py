@@ -37,9 +37,9 @@ class StageTimer(Timer):
     @contextmanager
     def __call__(self, stage: Stage) -> Iterator[None]:
         """Return a context manager that adds its duration to `stage`, unless an exception is raised in it."""
-        begun = time.perf_counter()
+        start = time.perf_counter()
         yield
-        self._seconds[stage] = self._seconds.get(stage, 0.0) + time.perf_counter() - begun
+        self._seconds[stage] = self._seconds.get(stage, 0.0) + time.perf_counter() - start
 
     def lap(self) -> dict[str, float]:
         """Return the seconds of each stage since the last call, and reset them."""

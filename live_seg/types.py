@@ -162,7 +162,7 @@ class Source(Protocol):
     """(width, height) of the frames, after rotation; of the first one where still images differ."""
     live: bool = False
     """True if frames arrive in real time and are lost when not read in time."""
-    begun: float | None = None
+    started_at: float | None = None
     """`time.monotonic()` when a live source captured its first frame; None before, and for others."""
     frames: int | None = None
     """Declared number of frames, often off by a few; None when unknown or endless."""

@@ -97,9 +97,9 @@ def test_frame_times_of_a_camera_are_capture_times(monkeypatch: pytest.MonkeyPat
     ticks = iter([100.0, 100.5, 102.0, 110.0])
     monkeypatch.setattr(captures, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
     with Camera(0) as source:
-        assert source.begun is None
+        assert source.started_at is None
         assert [frame.seconds for frame in itertools.islice(source, 3)] == [0.0, 0.5, 2.0]
-        assert source.begun == 100.0
+        assert source.started_at == 100.0
 
 
 def test_frames_are_read_on_demand_and_one_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -281,7 +281,7 @@ def test_a_camera_feeds_the_pipeline_from_its_own_thread(
         names = {thread.name for thread in threading.enumerate()}
         assert names >= {"live_seg camera 0", "live_seg worker"}
         assert "live_seg reader" not in names
-        assert tally.begun == camera.begun
+        assert tally.started_at == camera.started_at
     assert capture.released
 
 

@@ -424,18 +424,18 @@ class TestTally:
 
     def test_latency_is_measured_from_the_capture(self) -> None:
         source, tally = Row(3, live=True), Tally()
-        source.begun = time.monotonic() - 60
+        source.started_at = time.monotonic() - 60
         results = run(source, StandIn(), policy="all", tally=tally)
         assert len(list(show(results, lambda f, _: f.image, [], tally))) == tally.latency.count == 3
-        assert tally.begun == source.begun
+        assert tally.started_at == source.started_at
         assert 59 < tally.latency.mean < 120
         assert tally.latency.percentile(95) == Latency.LONGEST
 
     def test_latency_of_a_source_that_does_not_report_its_start(self) -> None:
         before, tally = time.monotonic(), Tally()
         list(run(Row(3, live=True), StandIn(), tally=tally))
-        assert tally.begun is not None
-        assert before <= tally.begun <= time.monotonic()
+        assert tally.started_at is not None
+        assert before <= tally.started_at <= time.monotonic()
 
     def test_the_summary_of_a_file(self) -> None:
         source, tally = Row(3), Tally()
@@ -445,7 +445,7 @@ class TestTally:
         assert tally.latency.count == 0
 
     def test_the_summary_of_a_live_source(self) -> None:
-        tally = Tally(frames=90, instances=180, seconds=3.0, dropped=2, segmented=15, begun=7.0)
+        tally = Tally(frames=90, instances=180, seconds=3.0, dropped=2, segmented=15, started_at=7.0)
         for _ in range(90):
             tally.latency.add(0.04)
         assert tally.summary() == (
@@ -455,4 +455,4 @@ class TestTally:
 
     def test_the_summary_before_the_first_frame(self) -> None:
         assert Tally().summary() == "0 frames in 0.0 s (0.0 fps), 0 instances"
-        assert "latency 0 ms" in Tally(begun=1.0).summary()
+        assert "latency 0 ms" in Tally(started_at=1.0).summary()

@@ -119,14 +119,14 @@ def show(
     Ends when `results` end, when a sink requests a stop, or before the first frame at or past `limit` seconds
     of source time. Raises SinkError.
     """
-    begun = time.monotonic()
+    started_at = time.monotonic()
     for frame, instances in results:
         if frame.seconds >= limit:
             return
         image = draw(frame, instances)
         # A list, so that every sink gets the frame even if an earlier one requests a stop.
         wanted = [sink.write(frame, image, instances) for sink in sinks]
-        tally.shown(frame, instances, time.monotonic() - begun)
+        tally.shown(frame, instances, time.monotonic() - started_at)
         yield frame
         if not all(wanted):
             return

@@ -58,7 +58,7 @@ class Tally:
     """Frames not shown because newer ones arrived first."""
     segmented: int = 0
     """Frames segmented by the network, shown yet or not."""
-    begun: float | None = None
+    started_at: float | None = None
     """`time.monotonic()` when a live source captured its first frame; None before that, and for files."""
     latency: Latency = field(default_factory=Latency)
     """Delay of each frame shown, from capture until every sink had it. Live sources only."""
@@ -78,7 +78,7 @@ class Tally:
         text = (
             f"{self.frames} frames in {self.seconds:.1f} s ({self.fps:.1f} fps), {self.instances} instances"
         )
-        if self.begun is None:
+        if self.started_at is None:
             return text
         mean, p95 = 1000 * self.latency.mean, 1000 * self.latency.percentile(95)
         return (
@@ -94,8 +94,8 @@ class Tally:
 
     def begin(self, source: Source, arrived: float | None = None) -> None:
         """Record, once, when `source` captured its first frame, by default at `arrived`."""
-        if source.live and self.begun is None:
-            self.begun = arrived if source.begun is None else source.begun
+        if source.live and self.started_at is None:
+            self.started_at = arrived if source.started_at is None else source.started_at
 
     def counting(self, segment: Segment) -> Segment:
         """Wrap `segment` to count the images passed to it."""
@@ -113,5 +113,5 @@ class Tally:
         self.instances += len(instances)
         self.seconds = seconds
         self.dropped = frame.index + 1 - self.frames
-        if self.begun is not None:
-            self.latency.add(time.monotonic() - self.begun - frame.seconds)
+        if self.started_at is not None:
+            self.latency.add(time.monotonic() - self.started_at - frame.seconds)

@@ -51,7 +51,7 @@ class LiveSource(CaptureSource):
     """
 
     live = True
-    begun: float | None = None
+    started_at: float | None = None
     """`time.monotonic()` when the first frame was captured, the origin of Frame.seconds. None before that."""
 
     def __init__(self, name: str, timeout: float, *, reconnect: bool = False, wait: bool = True) -> None:
@@ -137,8 +137,8 @@ class LiveSource(CaptureSource):
     def _seconds(self, raw: RawFrame) -> float:
         if not self.live:
             return super()._seconds(raw)
-        self.begun = raw.arrived if self.begun is None else self.begun
-        return raw.arrived - self.begun
+        self.started_at = raw.arrived if self.started_at is None else self.started_at
+        return raw.arrived - self.started_at
 
     def _check_end(self, count: int, seconds: float) -> None:
         if self._stalled:

@@ -27,7 +27,7 @@ class Recording:
         self._wanted = False
         self._requests = self._handled = 0  # start and stop requests sent, and handled by the recorder
         self._failures = 0
-        self.begun: float | None = None
+        self.started_at: float | None = None
         """Time of the recording's first frame in seconds, plus later pauses. None when not recording."""
 
     def write(self, frame: Frame, image: Image, instances: Instances) -> None:
@@ -47,9 +47,9 @@ class Recording:
             self._failures = len(self._recorder.failures)
             self._message.show("recording failed", time.monotonic())
         if not self._wanted:
-            self.begun = None
-        elif self.begun is None:
-            self.begun = frame.seconds
+            self.started_at = None
+        elif self.started_at is None:
+            self.started_at = frame.seconds
 
     def _switch(self, wanted: bool) -> None:
         """Start or stop the recorder. Runs in its thread."""
@@ -63,8 +63,8 @@ class Recording:
     def resume(self, after: float) -> None:
         """Resume the recorder after a pause of `after` seconds."""
         self._thread.call(self._recorder.resume)
-        if self.begun is not None:
-            self.begun += after
+        if self.started_at is not None:
+            self.started_at += after
 
     def close(self) -> None:
         """Complete the file. Raises SinkError when this or an earlier recording failed."""

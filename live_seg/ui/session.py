@@ -145,8 +145,10 @@ class Session(Sink):
         if self._controls.take_snapshot():
             self._message.show(_save_snapshot(frame, image), now)
         if self._screen is not None:
-            begun = self._recording.begun if self._recording else None
-            metrics = self._meter.metrics(len(instances), None if begun is None else frame.seconds - begun)
+            started_at = self._recording.started_at if self._recording else None
+            metrics = self._meter.metrics(
+                len(instances), None if started_at is None else frame.seconds - started_at
+            )
             message = self._message.at(now) or default_message
             self._screen.write(frame, _opaque(image), instances, metrics, message)
 
