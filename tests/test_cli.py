@@ -1,6 +1,7 @@
 """The command line: exit codes, messages and files, with a stand-in for the model."""
 
 import json
+import logging
 import os
 import pty
 import re
@@ -190,6 +191,26 @@ def test_only_native_messages_are_hidden(debug: str, shown: str) -> None:
     environment = os.environ | {"LIVE_SEG_DEBUG": debug}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     assert done.stderr == f"{shown}python\nvisible again"
+
+
+@pytest.mark.parametrize(("flags", "shown"), [((), ["warning", "info"]), (("--quiet",), ["warning"])])
+def test_log_messages_of_the_library_depend_on_quiet(
+    source: Path, out: Path, monkeypatch: pytest.MonkeyPatch, flags: tuple[str, ...], shown: list[str]
+) -> None:
+    logger, messages = logging.getLogger("live_seg.anything"), list[str]()
+    handler = logging.Handler()
+    handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
+
+    def load(_: Options) -> StandIn:
+        logger.warning("warning")
+        logger.info("info")
+        return StandIn()
+
+    monkeypatch.setattr(Options, "load", load)
+    monkeypatch.setattr(logger, "handlers", [handler])
+    assert invoke("video", source, "-o", out / "a.mp4", *flags).exit_code == 0
+    assert messages == shown
+    assert logging.getLogger("live_seg").level == logging.NOTSET
 
 
 class TestUsage:

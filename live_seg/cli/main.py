@@ -1,10 +1,11 @@
 """The command line: maps arguments to calls and errors to exit codes. Only `live_seg.cli` prints."""
 
+import contextlib
 import functools
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
 import typer
@@ -67,7 +68,7 @@ def _print_version(requested: bool) -> None:
 
 
 @app.callback()
-def options_of_the_program(
+def root(
     version: Annotated[
         bool,
         typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True),
@@ -76,15 +77,27 @@ def options_of_the_program(
     """Instance segmentation of webcams and video files with Mask R-CNN."""
 
 
+@contextlib.contextmanager
+def _messages_on_stderr(*, quiet: bool) -> Iterator[None]:
+    """Print what the library logs on stderr; with `quiet`, warnings only."""
+    logging.basicConfig(level=logging.WARNING, format="live-seg: %(message)s", stream=sys.stderr)
+    logger = logging.getLogger("live_seg")
+    previous = logger.level
+    logger.setLevel(logging.WARNING if quiet else logging.INFO)
+    try:
+        yield
+    finally:
+        logger.setLevel(previous)
+
+
 def _reporting_errors(command: Callable[..., None]) -> Callable[..., None]:
     """Wrap `command` so that an exception becomes a message on stderr and an exit code."""
 
     @functools.wraps(command)
     def wrapper(**arguments: Any) -> None:
-        logging.basicConfig(level=logging.WARNING, format="live-seg: %(message)s", stream=sys.stderr)
-        logging.getLogger("live_seg").setLevel(logging.WARNING if arguments.get("quiet") else logging.INFO)
         try:
-            command(**arguments)
+            with _messages_on_stderr(quiet=arguments.get("quiet", False)):
+                command(**arguments)
         except KeyboardInterrupt:
             raise typer.Exit(INTERRUPTED) from None
         except LiveSegError as error:
