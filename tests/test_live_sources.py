@@ -285,6 +285,14 @@ def test_a_camera_feeds_the_pipeline_from_its_own_thread(
     assert capture.released
 
 
+@pytest.mark.timeout(30, method="thread")
+def test_a_closed_camera_delivers_no_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    put_captures(monkeypatch, FakeCapture(frames=10**9))
+    camera = Camera(0)
+    camera.close()
+    assert list(camera) == []
+
+
 def test_a_pipeline_that_ends_releases_its_camera(monkeypatch: pytest.MonkeyPatch) -> None:
     capture = FakeCapture(frames=10**9)
     put_captures(monkeypatch, capture)
