@@ -10,8 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from live_seg.training.augment import LEAST_SIDE, NONE, Augmentation, Canvas, Placed, compose, recoloured
-from live_seg.training.photos import Annotated
+from live_seg.training.augment import (
+    MIN_SIDE,
+    NO_AUGMENTATION,
+    Augmentation,
+    Canvas,
+    CanvasObject,
+    compose,
+    jitter_colour,
+)
+from live_seg.training.photos import AnnotatedPhoto
 
 SIDE = 96
 
@@ -22,66 +30,70 @@ def ring(x1: float, y1: float, x2: float, y2: float) -> np.ndarray:
 
 def photo(
     path: Path, *objects: tuple[int, int, int, int], level: int = 200, size: tuple[int, int] = (SIDE, SIDE)
-) -> Annotated:
+) -> AnnotatedPhoto:
     """A dark photo of `size` (height, width) with bright rectangles, all of class 1."""
     pixels = np.full((*size, 3), 20, np.uint8)
     for x1, y1, x2, y2 in objects:
         pixels[y1:y2, x1:x2] = level
     cv2.imwrite(str(path), pixels)
     boxes = np.array(objects, np.float32).reshape(-1, 4)
-    return Annotated(path, boxes, np.ones(len(objects), np.int32), [[ring(*box)] for box in objects])
+    return AnnotatedPhoto(path, boxes, np.ones(len(objects), np.int32), [[ring(*box)] for box in objects])
 
 
-def placed(*box: float, outline: bool = True, hidden_by: list[np.ndarray] | None = None) -> Placed:
+def placed(*box: float, outline: bool = True, occluders: list[np.ndarray] | None = None) -> CanvasObject:
     corners = np.array(box, np.float32)
-    return Placed(
-        1, corners, corners.copy(), [ring(*box)] if outline else [], [hidden_by] if hidden_by else []
+    return CanvasObject(
+        1, corners, corners.copy(), [ring(*box)] if outline else [], [occluders] if occluders else []
     )
 
 
 class TestSettle:
     def test_what_nothing_hides_stays(self) -> None:
         one = placed(10, 20, 40, 60)
-        one.settle()
+        one.update_visibility()
         assert (one.class_id, one.box.tolist()) == (1, [10, 20, 40, 60])
 
     @pytest.mark.parametrize("outline", [True, False])
     @pytest.mark.parametrize(("share", "class_id"), [(0.6, 1), (0.9, -1)])
     def test_too_much_hidden_makes_a_crowd(self, outline: bool, share: float, class_id: int) -> None:
-        one = placed(0, 0, 40, 40, outline=outline, hidden_by=[ring(0, 0, 40 * share, 40)])
-        one.settle()
+        one = placed(0, 0, 40, 40, outline=outline, occluders=[ring(0, 0, 40 * share, 40)])
+        one.update_visibility()
         assert one.class_id == class_id
 
     def test_the_box_shrinks_to_what_is_seen(self) -> None:
-        one = placed(0, 0, 56, 56, hidden_by=[ring(-5, -5, 28, 70)])
+        one = placed(0, 0, 56, 56, occluders=[ring(-5, -5, 28, 70)])
         assert one.mask()[:, 30:].all()
         assert not one.mask()[:, :27].any()
-        one.settle()
+        one.update_visibility()
         assert one.box.tolist() == pytest.approx([28, 0, 56, 56], abs=1)
         assert one.mask()[:, 3:].all()
 
     def test_a_little_of_a_large_one_makes_a_crowd(self) -> None:
-        one = Placed(2, np.array([-300, 0, 40, 40], np.float32), np.array([0, 0, 40, 40], np.float32), [])
-        one.settle()
+        one = CanvasObject(
+            2, np.array([-300, 0, 40, 40], np.float32), np.array([0, 0, 40, 40], np.float32), []
+        )
+        one.update_visibility()
         assert one.class_id == -2
 
     def test_tiny_ones_and_crowds(self) -> None:
-        tiny, empty = placed(5, 5, 5 + LEAST_SIDE - 1, 50), placed(5, 5, 5, 5)
+        tiny, empty = placed(5, 5, 5 + MIN_SIDE - 1, 50), placed(5, 5, 5, 5)
         crowd = placed(0, 0, 50, 50)
         crowd.class_id = -1
         for one in (tiny, empty, crowd):
-            one.settle()
+            one.update_visibility()
             assert one.class_id == -1
 
 
-def with_pasted(donor: Annotated, times: int, *, seed: int, on: Annotated | None = None) -> Iterator[Canvas]:
+def with_pasted(
+    donor: AnnotatedPhoto, times: int, *, seed: int, on: AnnotatedPhoto | None = None
+) -> Iterator[Canvas]:
     """Canvases, empty or with the photo `on`, onto which the first object of `donor` was to be pasted."""
     rng = np.random.default_rng(seed)
     for _ in range(times):
         canvas = Canvas(SIDE)
         if on is not None:
-            canvas.lay(on, (0, 0, SIDE, SIDE), NONE, rng)
-        canvas.paste(donor, 0, NONE, rng)
+            canvas.place(on, (0, 0, SIDE, SIDE), NO_AUGMENTATION, rng)
+        canvas.paste(donor, 0, NO_AUGMENTATION, rng)
         yield canvas
 
 
@@ -105,7 +117,7 @@ class TestPaste:
         below = 0
         for canvas in with_pasted(donor, 20, seed=1, on=behind):
             back = canvas.objects[0]
-            if len(canvas.objects) == 2 and back.hidden_by:
+            if len(canvas.objects) == 2 and back.occluders:
                 seen = (canvas.pixels[20:70, 20:70, 0] == 90).mean()
                 assert back.mask().mean() == pytest.approx(seen, abs=0.06)
                 below += seen < 0.9
@@ -138,14 +150,14 @@ def test_pictures_of_any_seed_hold_their_objects(seed: int, tmp_path_factory: py
         if one.class_id > 0:
             assert (one.box >= -1e-3).all()
             assert (one.box <= SIDE + 1e-3).all()
-            assert (one.box[2:] - one.box[:2]).min() >= LEAST_SIDE
+            assert (one.box[2:] - one.box[:2]).min() >= MIN_SIDE
             assert one.mask().any()
 
 
 def test_a_mosaic_has_four_photos(tmp_path: Path) -> None:
     levels = (60, 120, 180, 240)
     photos = [photo(tmp_path / f"{n}.png", (0, 0, SIDE, SIDE), level=n) for n in levels]
-    how = replace(NONE, mosaic=1.0)
+    how = replace(NO_AUGMENTATION, mosaic=1.0)
     canvas = compose(photos[0], photos, SIDE, how, np.random.default_rng(0))
     assert len(canvas.objects) == 4
     assert set(np.unique(canvas.pixels)) <= {0, *levels}
@@ -156,7 +168,7 @@ def test_a_mosaic_has_four_photos(tmp_path: Path) -> None:
 
 def test_without_augmentation_a_photo_is_as_it_is(tmp_path: Path) -> None:
     one = photo(tmp_path / "a.png", (10, 20, 50, 60))
-    canvas = compose(one, [one], SIDE, NONE, np.random.default_rng(0))
+    canvas = compose(one, [one], SIDE, NO_AUGMENTATION, np.random.default_rng(0))
     np.testing.assert_array_equal(canvas.pixels, cv2.imread(str(one.path)))
     assert canvas.objects[0].box.tolist() == [10, 20, 50, 60]
 
@@ -164,7 +176,7 @@ def test_without_augmentation_a_photo_is_as_it_is(tmp_path: Path) -> None:
 def test_colours_change_and_stay_in_range() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3)).astype(np.uint8)
     rng = np.random.default_rng(1)
-    np.testing.assert_array_equal(recoloured(pixels, 0.0, rng), pixels)
-    changed = recoloured(pixels, 0.5, rng)
+    np.testing.assert_array_equal(jitter_colour(pixels, 0.0, rng), pixels)
+    changed = jitter_colour(pixels, 0.5, rng)
     assert (changed.shape, changed.dtype.name) == (pixels.shape, "uint8")
     assert (changed != pixels).mean() > 0.5

@@ -88,9 +88,9 @@ class TestOutput:
         assert lines[0] == "Average precision all IoU .50 IoU .75 small medium large"
         assert lines[1:3] == [f"{kind} 1.000 1.000 1.000 - 1.000 -" for kind in ("box", "mask")]
         assert "Person 3 1.000 1.000" in lines
-        assert "Left out, as the model does not know them: dog" in lines
+        assert "Not evaluated, unknown to the model: dog" in lines
         assert lines[-1].startswith("3 photos, ")
-        assert "compiling left out" in lines[-1]
+        assert "without compilation" in lines[-1]
 
     def test_metrics_and_results_files(self, data: SimpleNamespace, out: Path) -> None:
         result = invoke(data, "--json", out / "m.json", "--results", out / "r.json")
@@ -197,7 +197,7 @@ class TestMistakes:
         model.class_names = ("background", "zebra")
         result = invoke(data)
         assert (result.exit_code, result.stdout, model.batches) == (2, "", [])
-        assert "looks for no class of" in result.stderr
+        assert "knows no class of" in result.stderr
         assert "(person, dog). Known: zebra." in result.stderr
 
     def test_ctrl_c_leaves_no_file(
@@ -223,7 +223,7 @@ def test_eval_with_a_real_network(data: SimpleNamespace, out: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "Person" in result.stdout
     assert "dog" in result.stdout
-    assert "Left out" not in result.stdout
+    assert "Not evaluated" not in result.stdout
     rows = json.loads((out / "r.json").read_text())
     assert {row["image_id"] for row in rows} == {1, 2, 3}
     assert {row["category_id"] for row in rows} <= {7, 9}

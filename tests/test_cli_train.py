@@ -38,7 +38,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
     def resume(folder: Path, *, report: Any, quiet: bool) -> None:
         seen.append((folder, quiet))
-        report("Going on after epoch 1 of 2.")
+        report("Resuming after epoch 1 of 2.")
 
     monkeypatch.setattr("live_seg.training.train.train", train)
     monkeypatch.setattr("live_seg.training.train.resume", resume)
@@ -77,7 +77,7 @@ def test_every_option_reaches_the_settings(data: list[str], tmp_path: Path, seen
 
 def test_resume(tmp_path: Path, seen: list[Any]) -> None:
     result = invoke("--resume", tmp_path)
-    assert result.stdout == f"Going on after epoch 1 of 2.\n-> {tmp_path / 'model.weights.h5'}\n"
+    assert result.stdout == f"Resuming after epoch 1 of 2.\n-> {tmp_path / 'model.weights.h5'}\n"
     assert seen == [(tmp_path, False)]
 
 
@@ -119,7 +119,10 @@ class TestMistakes:
             (["--images", "a", "--annotations", "b", "-o", "r", "--val-images", "v"], "belong together"),
             (["--resume", "run", "--epochs", "3"], "uses the settings of the run"),
             (["--images", "a", "--annotations", "b", "-o", "r", "--size", "100"], "multiple of 64. Got 100"),
-            (["--images", "a", "--annotations", "b", "-o", "r", "--lr", "0"], "learning rate is above 0"),
+            (
+                ["--images", "a", "--annotations", "b", "-o", "r", "--lr", "0"],
+                "learning rate must be above 0",
+            ),
         ],
     )
     def test_usage_errors(self, words: list[str], message: str) -> None:
@@ -134,7 +137,7 @@ class TestMistakes:
         for images, file, message in (
             (tmp_path / "nowhere", data[3], f"There is no folder {tmp_path / 'nowhere'}."),
             (data[1], tmp_path / "nothing.json", "No such file or directory"),
-            (data[1], tmp_path / "bare.json", "There is no object to learn in"),
+            (data[1], tmp_path / "bare.json", "There are no objects to train on in"),
             (data[1], tmp_path / "odd.json", "is a list, like COCO's results: detections, not annotations"),
         ):
             result = invoke("--images", images, "--annotations", file, "-o", tmp_path / "run")
@@ -145,10 +148,10 @@ class TestMistakes:
     def test_unusable_run_folders(self, data: list[str], tmp_path: Path) -> None:
         result = invoke(*data, "-o", tmp_path)
         assert result.exit_code == 3
-        assert f"is not empty. Choose another folder, or go on with --resume {tmp_path}" in result.stderr
+        assert f"is not empty. Choose another folder, or pass --resume {tmp_path}" in result.stderr
         result = invoke("--resume", tmp_path / "nowhere")
         assert result.exit_code == 3
-        assert "holds no training to go on with" in result.stderr
+        assert "holds no training to resume" in result.stderr
 
     def test_unusable_initial_weights(
         self, data: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture

@@ -36,7 +36,7 @@ Found = Sequence[tuple[int, Box, float]]
 
 
 class Knows:
-    """Recognises a photo by its grey and finds in it what it was told."""
+    """Recognises a photo by its grey and finds in it what it was message."""
 
     def __init__(
         self, found: dict[int, Found], class_names: Sequence[str] = ("background", "person")
@@ -117,8 +117,8 @@ ALL_THREE: dict[int, Found] = {1: [(1, MEDIUM, 0.9), (1, SMALL, 0.8)], 2: [(1, L
 
 
 def test_who_finds_everything_gets_one(write: Write) -> None:
-    figures = evaluated(Knows(ALL_THREE), write(*THREE))
-    for kind in (figures.box, figures.mask):
+    metrics = evaluated(Knows(ALL_THREE), write(*THREE))
+    for kind in (metrics.box, metrics.mask):
         assert tuple(kind) == METRICS
         several = {"ar1"}  # of the two in the first photo, one
         assert all(kind[name] == pytest.approx(1.0) for name in set(METRICS) - several), kind
@@ -126,8 +126,8 @@ def test_who_finds_everything_gets_one(write: Write) -> None:
 
 
 def test_who_finds_nothing_gets_zero_where_there_is_something(write: Write) -> None:
-    figures = evaluated(Knows({}), write(annotation(1, PERSON, SMALL), annotation(2, PERSON, LARGE)))
-    for kind in (figures.box, figures.mask):
+    metrics = evaluated(Knows({}), write(annotation(1, PERSON, SMALL), annotation(2, PERSON, LARGE)))
+    for kind in (metrics.box, metrics.mask):
         medium = {name for name in METRICS if name.endswith("medium")}
         assert all(kind[name] == 0.0 for name in set(METRICS) - medium), kind
         assert all(kind[name] == -1.0 for name in medium), kind
@@ -135,30 +135,30 @@ def test_who_finds_nothing_gets_zero_where_there_is_something(write: Write) -> N
 
 def test_a_file_without_objects_measures_nothing(write: Write) -> None:
     for found in ({}, ALL_THREE):
-        figures = evaluated(Knows(found), write())
-        assert set(figures.box.values()) == set(figures.mask.values()) == {-1.0}
+        metrics = evaluated(Knows(found), write())
+        assert set(metrics.box.values()) == set(metrics.mask.values()) == {-1.0}
 
 
 def test_a_false_alarm_in_a_photo_without_objects_counts(write: Write) -> None:
-    figures = evaluated(Knows(ALL_THREE | {3: [(1, LARGE, 0.99)]}), write(*THREE))
-    assert 0.5 < figures.box["ap"] < 0.9
-    assert figures.mask["ap"] == pytest.approx(figures.box["ap"])
+    metrics = evaluated(Knows(ALL_THREE | {3: [(1, LARGE, 0.99)]}), write(*THREE))
+    assert 0.5 < metrics.box["ap"] < 0.9
+    assert metrics.mask["ap"] == pytest.approx(metrics.box["ap"])
 
 
 @pytest.mark.parametrize(("alarm", "same"), [((90, 40, 120, 80), True), ((5, 100, 60, 150), False)])
 def test_what_is_found_in_a_crowd_does_not_count(write: Write, alarm: Box, same: bool) -> None:
     truth = write(annotation(1, PERSON, MEDIUM), crowd(1, PERSON, LARGE))
-    figures = evaluated(Knows({1: [(1, alarm, 0.99), (1, MEDIUM, 0.9)]}), truth)
-    for kind in (figures.box, figures.mask):
+    metrics = evaluated(Knows({1: [(1, alarm, 0.99), (1, MEDIUM, 0.9)]}), truth)
+    for kind in (metrics.box, metrics.mask):
         assert (kind["ap"] == pytest.approx(1.0)) == same
 
 
 def test_boxes_and_masks_are_judged_apart(write: Write) -> None:
     x1, y1, x2, y2 = LARGE
     triangle = annotation(2, PERSON, LARGE) | {"segmentation": [[x1, y1, x2, y1, x1, y2]]}
-    figures = evaluated(Knows({2: [(1, LARGE, 0.9)]}), write(triangle))
-    assert figures.box["ap"] == pytest.approx(1.0)
-    assert figures.mask["ap50"] == 0.0  # half of the box: IoU just below 0.5
+    metrics = evaluated(Knows({2: [(1, LARGE, 0.9)]}), write(triangle))
+    assert metrics.box["ap"] == pytest.approx(1.0)
+    assert metrics.mask["ap50"] == 0.0  # half of the box: IoU just below 0.5
 
 
 def test_masks_are_small_or_large_by_their_own_area(write: Write) -> None:
@@ -171,9 +171,9 @@ def test_masks_are_small_or_large_by_their_own_area(write: Write) -> None:
             return [found]
 
     model = Quarter({1: [(1, MEDIUM, 0.5), (1, (100, 100, 140, 140), 0.9)]})
-    figures = evaluated(model, write(annotation(1, PERSON, MEDIUM)))
-    assert figures.mask["ap_medium"] == pytest.approx(1.0)
-    assert figures.box["ap_medium"] == pytest.approx(0.5)
+    metrics = evaluated(model, write(annotation(1, PERSON, MEDIUM)))
+    assert metrics.mask["ap_medium"] == pytest.approx(1.0)
+    assert metrics.box["ap_medium"] == pytest.approx(0.5)
 
 
 class TestClasses:
@@ -182,65 +182,65 @@ class TestClasses:
     def test_are_matched_by_name(self, write: Write) -> None:
         truth = write(annotation(1, PERSON, SMALL), annotation(1, DOG, LARGE), categories=self.categories)
         model = Knows({1: [(1, LARGE, 0.9), (2, SMALL, 0.9)]}, ("background", "dog", "Person"))
-        figures = evaluated(model, truth)
-        assert figures.box["ap"] == figures.mask["ap"] == pytest.approx(1.0)
+        metrics = evaluated(model, truth)
+        assert metrics.box["ap"] == metrics.mask["ap"] == pytest.approx(1.0)
         model.found = {1: [(1, LARGE, 0.9)]}
         assert evaluated(model, truth).box["ap"] == pytest.approx(0.5)
 
     def test_those_that_only_one_side_has_are_left_out(self, write: Write) -> None:
         truth = write(annotation(1, PERSON, SMALL), annotation(1, CAT, LARGE), categories=self.categories)
         model = Knows({1: [(1, SMALL, 0.8), (2, LARGE, 0.9)]}, ("background", "person", "zebra"))
-        figures = evaluated(model, truth)
-        assert figures.box["ap"] == figures.mask["ap"] == pytest.approx(1.0)
+        metrics = evaluated(model, truth)
+        assert metrics.box["ap"] == metrics.mask["ap"] == pytest.approx(1.0)
 
     def test_none_in_common(self, write: Write) -> None:
         truth = write(*THREE, categories=((PERSON, "persn"),))
-        told = r"looks for no class of .*instances\.json \(persn\)\. Did you mean person\?"
-        with pytest.raises(UsageError, match=told):
+        message = r"knows no class of .*instances\.json \(persn\)\. Did you mean person\?"
+        with pytest.raises(UsageError, match=message):
             evaluated(Knows({}), truth)
 
     def test_are_counted_and_judged_one_by_one(self, write: Write) -> None:
         truth = write(*THREE, annotation(3, DOG, LARGE), crowd(3, PERSON, SMALL), categories=self.categories)
         found: dict[int, Found] = {1: [(1, (28, 12, 80, 60), 0.9), (2, LARGE, 0.6)], 3: [(2, LARGE, 0.5)]}
-        figures = evaluated(Knows(found, ("background", "person", "dog", "zebra")), truth)
-        assert list(figures.classes) == ["person", "Dog"]
-        assert figures.unknown == ("cat",)
+        metrics = evaluated(Knows(found, ("background", "person", "dog", "zebra")), truth)
+        assert list(metrics.classes) == ["person", "Dog"]
+        assert metrics.unknown == ("cat",)
         for name, category, objects in (("person", PERSON, 3), ("Dog", DOG, 1)):
-            own = figures.classes[name]
+            own = metrics.classes[name]
             assert own.objects == objects
             assert own.box_ap == pytest.approx(by_hand(truth, found, "bbox", [category])[0])
             assert own.mask_ap == pytest.approx(by_hand(truth, found, "segm", [category])[0])
             assert 0 < own.box_ap < 1
-        mean = sum(own.box_ap for own in figures.classes.values()) / 2
-        assert figures.box["ap"] == pytest.approx(mean)
+        mean = sum(own.box_ap for own in metrics.classes.values()) / 2
+        assert metrics.box["ap"] == pytest.approx(mean)
 
     def test_without_objects_have_nothing_to_measure(self, write: Write) -> None:
         truth = write(*THREE, categories=self.categories)
-        figures = evaluated(Knows(ALL_THREE, ("background", "person", "dog")), truth)
-        assert figures.classes["Dog"] == ClassMetrics(0, -1.0, -1.0)
-        assert figures.box["ap"] == pytest.approx(1.0)
+        metrics = evaluated(Knows(ALL_THREE, ("background", "person", "dog")), truth)
+        assert metrics.classes["Dog"] == ClassMetrics(0, -1.0, -1.0)
+        assert metrics.box["ap"] == pytest.approx(1.0)
 
     def test_some_of_them(self, write: Write) -> None:
         truth = write(*THREE, annotation(3, DOG, LARGE), categories=self.categories)
         model = Knows(ALL_THREE | {3: [(2, SMALL, 0.9)]}, ("background", "person", "dog"))
-        figures = evaluated(model, truth, classes=["Person"])
-        assert list(figures.classes) == ["person"]
-        assert figures.unknown == ("cat",)
-        assert figures.mask["ap"] == pytest.approx(1.0)
-        assert {row["category_id"] for row in figures.detections} == {PERSON}
+        metrics = evaluated(model, truth, classes=["Person"])
+        assert list(metrics.classes) == ["person"]
+        assert metrics.unknown == ("cat",)
+        assert metrics.mask["ap"] == pytest.approx(1.0)
+        assert {row["category_id"] for row in metrics.detections} == {PERSON}
         with pytest.raises(UsageError, match="no class 'horse'"):
             evaluated(model, truth, classes=["horse"])
 
 
-def test_figures_are_pycocotools_own(write: Write) -> None:
+def test_metrics_are_pycocotools_own(write: Write) -> None:
     rng = np.random.default_rng(0)
     found: dict[int, Found] = {}
     for photo, known in ALL_THREE.items():
         shaken = [(box + rng.integers(-4, 5, 4)).tolist() for _, box, _ in known for _ in range(3)]
         found[photo] = [(1, (a, b, c, d), float(rng.uniform(0.1, 1))) for a, b, c, d in shaken]
     truth = write(*THREE)
-    figures = evaluated(Knows(found), truth)
-    for own, kind in ((figures.box, "bbox"), (figures.mask, "segm")):
+    metrics = evaluated(Knows(found), truth)
+    for own, kind in ((metrics.box, "bbox"), (metrics.mask, "segm")):
         assert list(own.values()) == pytest.approx(by_hand(truth, found, kind))
         assert 0.1 < own["ap"] < 0.95
 
@@ -273,27 +273,27 @@ class TestWithoutMasks:
         return write(annotation(1, PERSON, MEDIUM), annotation(2, PERSON, LARGE) | without)
 
     @pytest.mark.parametrize("nothing", [None, []])
-    def test_count_in_the_box_figures_alone(self, write: Write, nothing: Any) -> None:
+    def test_count_in_the_box_metrics_alone(self, write: Write, nothing: Any) -> None:
         truth = self.truth(write, segmentation=nothing)
-        figures = evaluated(Knows({1: [(1, MEDIUM, 0.9)]}), truth)
-        assert figures.box["ar100"] == pytest.approx(0.5)
-        assert figures.box["ap"] == pytest.approx(0.5, abs=0.01)  # 51 of COCO's 101 recalls
-        assert (figures.mask["ap"], figures.mask["ar100"]) == pytest.approx((1.0, 1.0))
-        assert figures.classes["person"].objects == 2
+        metrics = evaluated(Knows({1: [(1, MEDIUM, 0.9)]}), truth)
+        assert metrics.box["ar100"] == pytest.approx(0.5)
+        assert metrics.box["ap"] == pytest.approx(0.5, abs=0.01)  # 51 of COCO's 101 recalls
+        assert (metrics.mask["ap"], metrics.mask["ar100"]) == pytest.approx((1.0, 1.0))
+        assert metrics.classes["person"].objects == 2
 
     def test_what_is_found_in_them_is_no_false_alarm(self, write: Write) -> None:
         found: dict[int, Found] = {1: [(1, MEDIUM, 0.8)], 2: [(1, LARGE, 0.9)]}
-        figures = evaluated(Knows(found), self.truth(write, segmentation=None))
-        assert (figures.box["ap"], figures.mask["ap"]) == pytest.approx((1.0, 1.0))
+        metrics = evaluated(Knows(found), self.truth(write, segmentation=None))
+        assert (metrics.box["ap"], metrics.mask["ap"]) == pytest.approx((1.0, 1.0))
         found[2] = [(1, (5, 5, 60, 140), 0.9)]
-        figures = evaluated(Knows(found), self.truth(write, segmentation=None))
-        assert figures.mask["ap"] == pytest.approx(0.5)
+        metrics = evaluated(Knows(found), self.truth(write, segmentation=None))
+        assert metrics.mask["ap"] == pytest.approx(0.5)
 
     def test_and_nothing_else(self, write: Write, caplog: pytest.LogCaptureFixture) -> None:
         boxes = [{k: v for k, v in a.items() if k != "segmentation"} for a in THREE]
-        figures = evaluated(Knows(ALL_THREE), write(*boxes))
-        assert figures.box["ap"] == pytest.approx(1.0)
-        assert set(figures.mask.values()) == {-1.0}
+        metrics = evaluated(Knows(ALL_THREE), write(*boxes))
+        assert metrics.box["ap"] == pytest.approx(1.0)
+        assert set(metrics.mask.values()) == {-1.0}
         assert "3 of 3 objects" in caplog.text
 
 
@@ -305,8 +305,8 @@ def test_what_other_tools_leave_out(write: Write) -> None:
     for entry in data["annotations"]:
         entry["id"] -= 1
     path.write_text(json.dumps(data))
-    figures = evaluated(Knows(ALL_THREE), path)
-    for kind in (figures.box, figures.mask):
+    metrics = evaluated(Knows(ALL_THREE), path)
+    for kind in (metrics.box, metrics.mask):
         assert all(kind[name] == pytest.approx(1.0) for name in set(METRICS) - {"ar1"}), kind
 
 
@@ -321,8 +321,8 @@ def test_detections_are_cocos_results(write: Write, tmp_path: Path) -> None:
     """Saved, read and scored by pycocotools alone, they give the same average precision."""
     path = write(*THREE)
     found = ALL_THREE | {3: [(1, LARGE, 0.85)]}
-    figures = evaluated(Knows(found), path)
-    save(figures.detections, tmp_path / "results.json")
+    metrics = evaluated(Knows(found), path)
+    save(metrics.detections, tmp_path / "results.json")
     rows = json.loads((tmp_path / "results.json").read_text())
     assert len(rows) == 4
     first = next(row for row in rows if row["score"] > 0.89)
@@ -330,10 +330,10 @@ def test_detections_are_cocos_results(write: Write, tmp_path: Path) -> None:
     assert first.pop("segmentation")["size"] == [HEIGHT, WIDTH]
     assert first.pop("score") == pytest.approx(0.9)
     assert first == {"image_id": 1, "category_id": PERSON, "bbox": [x1, y1, x2 - x1, y2 - y1]}
-    assert all(isinstance(row["segmentation"]["counts"], str) for row in figures.detections)
+    assert all(isinstance(row["segmentation"]["counts"], str) for row in metrics.detections)
     with contextlib.redirect_stdout(io.StringIO()):
         reference = COCO(str(path))
-        for kind, own in (("bbox", figures.box), ("segm", figures.mask)):
+        for kind, own in (("bbox", metrics.box), ("segm", metrics.mask)):
             coco_eval = COCOeval(reference, reference.loadRes(str(tmp_path / "results.json")), kind)
             coco_eval.evaluate()
             coco_eval.accumulate()
@@ -347,10 +347,10 @@ class TestCalls:
         truth = write(*THREE)
         for batch, calls in ((1, [[1], [2], [3]]), (2, [[1, 2], [3]]), (4, [[1, 2, 3], [1, 2, 3]])):
             model = Knows(ALL_THREE)
-            figures = evaluated(model, truth, batch=batch)
+            metrics = evaluated(model, truth, batch=batch)
             assert model.calls == calls  # the last one again, where none was without a new size
-            assert figures.box["ap"] == pytest.approx(1.0)
-            assert figures.photos == 3
+            assert metrics.box["ap"] == pytest.approx(1.0)
+            assert metrics.photos == 3
 
     def test_that_compile_are_not_timed(self, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
         clock = [0.0]
@@ -368,7 +368,7 @@ class TestCalls:
 
 class TestUnreadable:
     @pytest.mark.parametrize(
-        ("text", "told"),
+        ("text", "message"),
         [
             (None, "No such file"),
             ("{broken", "as JSON.*Expected a COCO instances file, with images, categories, annotations"),
@@ -382,11 +382,11 @@ class TestUnreadable:
             ),
         ],
     )
-    def test_annotations(self, tmp_path: Path, text: str | None, told: str) -> None:
+    def test_annotations(self, tmp_path: Path, text: str | None, message: str) -> None:
         path = tmp_path / "instances.json"
         if text is not None:
             path.write_text(text)
-        with pytest.raises(SourceError, match=rf"instances\.json.*{told}"):
+        with pytest.raises(SourceError, match=rf"instances\.json.*{message}"):
             evaluated(Knows({}), path)
 
     def test_no_categories(self, write: Write) -> None:
@@ -394,9 +394,9 @@ class TestUnreadable:
             evaluated(Knows({}), write(*THREE, categories=()))
 
     @pytest.mark.parametrize(
-        ("shape", "told"),
+        ("shape", "message"),
         [
-            ([[1, 2, 3, 4]], "annotation 1 of image 1 is not as COCO's are"),
+            ([[1, 2, 3, 4]], "annotation 1 of image 1 is not in COCO's format"),
             (
                 {"size": [5, 5], "counts": [25]},
                 r"its mask is for \[5, 5\] pixels, its photo has \[160, 200\]",
@@ -404,9 +404,9 @@ class TestUnreadable:
             ("outline", "annotation 1 of image 1"),
         ],
     )
-    def test_a_mask(self, write: Write, shape: Any, told: str) -> None:
+    def test_a_mask(self, write: Write, shape: Any, message: str) -> None:
         path = write(annotation(1, PERSON, LARGE) | {"segmentation": shape})
-        with pytest.raises(SourceError, match=told):
+        with pytest.raises(SourceError, match=message):
             evaluated(Knows({}), path)
 
     def test_missing_photos(self, write: Write) -> None:
@@ -433,18 +433,18 @@ class TestUnreadable:
 class TestReport:
     def test_tells_all(self, write: Write) -> None:
         truth = write(*THREE, categories=((PERSON, "person"), (DOG, "dog"), (CAT, "cat")))
-        told = evaluated(Knows(ALL_THREE, ("background", "person", "dog")), truth).report()
-        lines = [" ".join(line.split()) for line in told.splitlines()]
+        message = evaluated(Knows(ALL_THREE, ("background", "person", "dog")), truth).report()
+        lines = [" ".join(line.split()) for line in message.splitlines()]
         assert lines[1] == "box 1.000 1.000 1.000 1.000 1.000 1.000"
         assert lines[6] == "mask 0.667 1.000 1.000 1.000 1.000 1.000"
         assert lines[9:11] == ["person 3 1.000 1.000", "dog 0 - -"]
-        assert lines[12] == "Left out, as the model does not know them: cat"
+        assert lines[12] == "Not evaluated, unknown to the model: cat"
         assert lines[13].startswith("3 photos, ")
-        assert max(map(len, told.splitlines())) < 80
+        assert max(map(len, message.splitlines())) < 80
 
     def test_metrics_are_json(self, write: Write) -> None:
-        figures = evaluated(Knows(ALL_THREE), write(*THREE))
-        metrics = json.loads(json.dumps(figures.metrics()))
+        metrics = evaluated(Knows(ALL_THREE), write(*THREE))
+        metrics = json.loads(json.dumps(metrics.metrics()))
         assert list(metrics["mask"]) == list(METRICS)
         assert metrics["classes"] == {"person": {"objects": 3, "box_ap": 1.0, "mask_ap": 1.0}}
         assert (metrics["unknown"], metrics["photos"]) == ([], 3)

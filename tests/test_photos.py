@@ -9,8 +9,8 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from live_seg.errors import SourceError
-from live_seg.training.augment import Placed
-from live_seg.training.photos import Annotated, read_all, read_coco
+from live_seg.training.augment import CanvasObject
+from live_seg.training.photos import AnnotatedPhoto, read_all, read_coco
 from tests.tiny_world import draw_shapes
 
 
@@ -20,7 +20,7 @@ def rectangle(box: tuple[float, float, float, float]) -> list[float]:
 
 
 @pytest.fixture
-def photos(tmp_path: Path) -> list[Annotated]:
+def photos(tmp_path: Path) -> list[AnnotatedPhoto]:
     """A photo with objects of each kind, and one without."""
     base = {"iscrowd": 0, "category_id": 18, "image_id": 7}
     counts = {"counts": [0, 5], "size": [1, 5]}
@@ -47,31 +47,31 @@ def photos(tmp_path: Path) -> list[Annotated]:
     return found
 
 
-def test_photos_in_the_files_order(photos: list[Annotated], tmp_path: Path) -> None:
+def test_photos_in_the_files_order(photos: list[AnnotatedPhoto], tmp_path: Path) -> None:
     assert [photo.path for photo in photos] == [tmp_path / "photos" / name for name in ("a.jpg", "b.jpg")]
 
 
-def test_boxes_as_corners(photos: list[Annotated]) -> None:
+def test_boxes_as_corners(photos: list[AnnotatedPhoto]) -> None:
     expected = [[1, 2, 9, 8], [10, 20, 40, 60], [0, 0, 5, 1], [2, 2, 6, 6]]
     assert photos[0].boxes.tolist() == expected
     assert photos[0].boxes.dtype == np.float32
 
 
-def test_classes_by_their_place_in_the_file_negative_for_crowds(photos: list[Annotated]) -> None:
+def test_classes_by_their_place_in_the_file_negative_for_crowds(photos: list[AnnotatedPhoto]) -> None:
     assert photos[0].class_ids.tolist() == [2, 1, -1, 2]
 
 
-def test_polygons_where_there_are_any(photos: list[Annotated]) -> None:
+def test_polygons_where_there_are_any(photos: list[AnnotatedPhoto]) -> None:
     assert [len(rings) for rings in photos[0].outlines] == [2, 0, 0, 0]
     assert photos[0].outlines[0][1].tolist() == [[5, 5], [9, 5], [9, 8]]
 
 
-def test_a_photo_without_objects(photos: list[Annotated]) -> None:
+def test_a_photo_without_objects(photos: list[AnnotatedPhoto]) -> None:
     assert photos[1].boxes.shape == (0, 4)
     assert (len(photos[1].class_ids), photos[1].outlines) == (0, [])
 
 
-def with_shape(folder: Path, shape: Any) -> Annotated:
+def with_shape(folder: Path, shape: Any) -> AnnotatedPhoto:
     """A photo with one object of that `segmentation`, 20 x 20 pixels at 10, 10 of 40 x 50."""
     content = {
         "images": [{"id": 1, "file_name": "a.png", "height": 40, "width": 50}],
@@ -93,7 +93,7 @@ def test_the_outline_of_run_lengths_holds_the_same_cells(tmp_path: Path, packed:
         runs = np.flatnonzero(np.diff(np.concatenate([[0], bitmap.ravel(order="F"), [2]])))
         shape["counts"] = np.diff(np.concatenate([[0], runs])).tolist()
     photo = with_shape(tmp_path, shape)
-    mask = Placed(1, photo.boxes[0], photo.boxes[0], photo.outlines[0]).mask()
+    mask = CanvasObject(1, photo.boxes[0], photo.boxes[0], photo.outlines[0]).mask()
     expected = bitmap[10:30, 10:30][np.arange(56) * 20 // 56][:, np.arange(56) * 20 // 56]
     assert (mask != expected).mean() < 0.05
 
@@ -125,7 +125,7 @@ class TestSeveralFiles:
     def test_without_objects(self, tmp_path: Path) -> None:
         photos, file = draw_shapes(tmp_path / "a", 1)
         file.write_text(json.dumps(json.loads(file.read_text()) | {"annotations": []}))
-        with pytest.raises(SourceError, match=r"no object to learn in .*instances.json"):
+        with pytest.raises(SourceError, match=r"no objects to train on in .*instances.json"):
             read_all([(photos, file)])
 
 
@@ -159,7 +159,7 @@ def test_objects_of_another_form(tmp_path: Path, change: dict[str, Any], reason:
     content = json.loads(file.read_text())
     content["annotations"][0] |= change
     file.write_text(json.dumps(content))
-    with pytest.raises(SourceError, match=f"an annotation of image 1 is not as COCO's are: {reason}"):
+    with pytest.raises(SourceError, match=f"an annotation of image 1 is not in COCO's format: {reason}"):
         read_coco(photos, file)
 
 

@@ -24,7 +24,7 @@ from live_seg.maskrcnn.backbone import RESNET_BLOCKS, build_backbone
 from live_seg.maskrcnn.model import MaskRCNN
 from live_seg.training.batches import Batches, Columns
 from live_seg.training.checkpoint import State, read_state, write_state
-from live_seg.training.initial_weights import begin, build, set_trainable, take_over
+from live_seg.training.initial_weights import build, initial_network, set_trainable, transfer_weights
 from live_seg.training.progress import read_table
 from live_seg.training.settings import Settings, read_settings
 from live_seg.training.train import resume, train
@@ -81,7 +81,7 @@ def assert_same_end(one: Path, other: Path) -> None:
 def test_shapes_are_learnt_and_the_model_is_as_good_once_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("live_seg.training.train.PICTURE_ROUNDS", 1)
+    monkeypatch.setattr("live_seg.training.train.SAMPLE_ROUNDS", 1)
     data, val = draw_shapes(tmp_path / "data", 96), draw_shapes(tmp_path / "val", 12, seed=5)
     settings = Settings(
         data=(data,),
@@ -95,7 +95,7 @@ def test_shapes_are_learnt_and_the_model_is_as_good_once_loaded(
     )
     run, lines = tmp_path / "run", list[str]()
     train(settings, run, report=lines.append, quiet=True)
-    assert lines[0].endswith("fresh: box_head/logits, box_head/deltas, mask_head/logits for block.")
+    assert lines[0].endswith("random: box_head/logits, box_head/deltas, mask_head/logits for block.")
     assert lines[-1].startswith("epoch 6/6: loss ")
     assert "mask AP 0." in lines[-1]
     rows = read_table(run / "log.csv", 99)
@@ -147,7 +147,7 @@ class TestResume:
         monkeypatch.setattr(Batches, "make", make)
         lines: list[str] = []
         resume(broken, report=lines.append, quiet=True)
-        assert lines[0] == "Going on after epoch 1 of 2."
+        assert lines[0] == "Resuming after epoch 1 of 2."
         assert_same_end(whole, broken)
         assert not list(broken.glob("*partial*"))
 
@@ -199,27 +199,27 @@ class TestResume:
             np.testing.assert_array_equal(one, other)
             assert one.dtype == other.dtype
         path.write_bytes(path.read_bytes()[:100])
-        with pytest.raises(SourceError, match="Cannot go on from"):
+        with pytest.raises(SourceError, match="Cannot resume from"):
             read_state(path)
 
     def test_without_a_run(self, tmp_path: Path) -> None:
-        with pytest.raises(SourceError, match="holds no training to go on with"):
+        with pytest.raises(SourceError, match="holds no training to resume"):
             resume(tmp_path)
 
 
 @pytest.mark.usefixtures("eager")
 def test_a_loss_that_is_no_number_stops_at_once(short: Settings, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    with pytest.raises(LiveSegError, match=r"epoch 1, step \d of 2 is no finite number"):
+    with pytest.raises(LiveSegError, match=r"epoch 1, step \d of 2 is not finite"):
         train(replace(short, learning_rate=1e25), run, quiet=True)
     assert sorted(path.name for path in run.iterdir()) == ["bad_batch.npz", "settings.json"]
     with np.load(run / "bad_batch.npz") as file:
-        assert sorted(file.files) == ["boxes", "class_ids", "masked", "masks", "pictures"]
-        assert file["pictures"].shape == (4, 64, 64, 3)
+        assert sorted(file.files) == ["boxes", "class_ids", "images", "masked", "masks"]
+        assert file["images"].shape == (4, 64, 64, 3)
 
 
 def test_a_folder_in_use(short: Settings, tmp_path: Path) -> None:
-    with pytest.raises(SinkError, match=r"is not empty. Choose another folder, or go on with --resume"):
+    with pytest.raises(SinkError, match=r"is not empty. Choose another folder, or pass --resume"):
         train(short, tmp_path)
     with pytest.raises(SinkError, match="is a file"):
         train(short, tmp_path / "untrained.json")
@@ -228,25 +228,25 @@ def test_a_folder_in_use(short: Settings, tmp_path: Path) -> None:
 def test_val_photos_of_something_else(short: Settings, tmp_path: Path) -> None:
     photos, file = draw_shapes(tmp_path / "val", 1)
     file.write_text(file.read_text().replace('"disc"', '"zebra"').replace('"block"', '"giraffe"'))
-    with pytest.raises(UsageError, match="none of the classes that are learnt: disc, block"):
+    with pytest.raises(UsageError, match="none of the classes in the training data: disc, block"):
         train(replace(short, val=(photos, file)), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"size": 100}, "multiple of 64. Got 100"),
         ({"size": 0}, "multiple of 64. Got 0"),
-        ({"learning_rate": float("nan")}, "above 0"),
-        ({"epochs": 0}, "epochs is 0"),
+        ({"learning_rate": float("nan")}, "must be above 0"),
+        ({"epochs": 0}, "epochs must be at least 1. Got 0"),
         ({"layers": "some"}, "Unknown layers 'some'"),
-        ({"data": ()}, "nothing to learn from"),
+        ({"data": ()}, "no training data"),
     ],
 )
-def test_settings_that_cannot_be_used(change: dict[str, Any], told: str) -> None:
+def test_settings_that_cannot_be_used(change: dict[str, Any], message: str) -> None:
     given: dict[str, Any] = {"data": ((Path("photos"), Path("file")),)}
-    with pytest.raises(UsageError, match=told):
+    with pytest.raises(UsageError, match=message):
         Settings(**given | change)
 
 
@@ -262,8 +262,8 @@ class TestStarts:
     def test_last_layers_keep_the_classes_both_know(self) -> None:
         old, new = (build(replace(CONFIG, num_classes=3), "float32") for _ in range(2))
         fresh = [np.array(v) for v in new.box_head.deltas.weights]
-        told = take_over(old, ("background", "disc", "ring"), new, ("background", "Cube", "Disc"))
-        assert told == "box_head/logits, box_head/deltas, mask_head/logits for Cube"
+        message = transfer_weights(old, ("background", "disc", "ring"), new, ("background", "Cube", "Disc"))
+        assert message == "box_head/logits, box_head/deltas, mask_head/logits for Cube"
         for one, other in (
             (old.box_head.logits, new.box_head.logits),
             (old.mask_head.logits, new.mask_head.logits),
@@ -279,7 +279,7 @@ class TestStarts:
 
     def test_nothing_starts_fresh_with_the_same_classes_in_any_order(self) -> None:
         old, new = (build(replace(CONFIG, num_classes=3), "float32") for _ in range(2))
-        assert take_over(old, ("background", "a", "b"), new, ("background", "b", "a")) == ""
+        assert transfer_weights(old, ("background", "a", "b"), new, ("background", "b", "a")) == ""
         kernel, taken = np.array(old.box_head.logits.kernel), np.array(new.box_head.logits.kernel)
         np.testing.assert_array_equal(taken, kernel[:, [0, 2, 1]])
 
@@ -303,7 +303,7 @@ class TestStarts:
         for blocks in (RESNET_BLOCKS, matterport_weights.BLOCKS):
             monkeypatch.setitem(blocks, "resnet50", (1, 1, 1, 1))
         path = matterport_weights.write(tmp_path / "theirs.h5", seed=0, classes=81, backbone="resnet50")
-        model, fresh = begin(str(path), ("background", "disc", "person"), 128, "float32")
+        model, fresh = initial_network(str(path), ("background", "disc", "person"), 128, "float32")
         assert fresh == "box_head/logits, box_head/deltas, mask_head/logits for disc"
         config = model.config
         assert (config.backbone, config.size, config.num_classes) == ("resnet50", 128, 3)
@@ -319,8 +319,8 @@ class TestStarts:
 
     def test_a_size_of_its_own(self, tmp_path: Path) -> None:
         path = untrained(tmp_path, "disc")
-        assert begin(str(path), ("background", "disc"), None, "float32").model.config.size == 64
-        config = begin(str(path), ("background", "disc"), 128, "float32").model.config
+        assert initial_network(str(path), ("background", "disc"), None, "float32").model.config.size == 64
+        config = initial_network(str(path), ("background", "disc"), 128, "float32").model.config
         assert (config.size, config.min_side, config.min_score) == (128, 64, 0.05)
 
 
@@ -336,13 +336,13 @@ def test_mixed_precision_keeps_weights_and_outputs_in_float32(short: Settings) -
         model = build(replace(CONFIG, num_classes=3), precision)
         assert isinstance(model, MaskRCNN)
         assert keras.config.dtype_policy().name == "float32"
-        pyramid = model.features(columns["pictures"])
+        pyramid = model.features(columns["images"])
         outputs = [*model.rpn_outputs(pyramid), *model.box_outputs(pyramid[:-1], columns["boxes"])]
         assert {keras.backend.standardize_dtype(output.dtype) for output in outputs} == {"float32"}
         assert {variable.dtype for variable in model.variables if "seed" not in variable.path} == {"float32"}
         trainer = Trainer(model, short.sampling, seed=0)
         trainer.prepare(10, 1e-3)
-        found.append([trainer.learn(columns)["loss"] for _ in range(3)])
+        found.append([trainer.step(columns)["loss"] for _ in range(3)])
     assert keras.backend.standardize_dtype(pyramid[0].dtype) == "bfloat16"
     assert found[1] == pytest.approx(found[0], rel=0.05)
     assert found[1] != found[0]
@@ -364,13 +364,13 @@ class TestStep:
         environment = os.environ | {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"} | quick
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-        told = json.loads(done.stdout.splitlines()[-1])
-        assert told["backend"] == "jax"
-        self.check(told)
+        message = json.loads(done.stdout.splitlines()[-1])
+        assert message["backend"] == "jax"
+        self.check(message)
 
-    def check(self, told: dict[str, Any]) -> None:
-        assert np.isfinite(told["losses"]).all()
-        assert told["losses"][-1] < 0.7 * told["losses"][0]
-        assert told["finite"]
-        assert told["empty"]["box"] == told["empty"]["mask"] == told["empty"]["anchor_box"] == 0
-        assert 0 < told["empty"]["loss"] < 100
+    def check(self, message: dict[str, Any]) -> None:
+        assert np.isfinite(message["losses"]).all()
+        assert message["losses"][-1] < 0.7 * message["losses"][0]
+        assert message["finite"]
+        assert message["empty"]["box"] == message["empty"]["mask"] == message["empty"]["anchor_box"] == 0
+        assert 0 < message["empty"]["loss"] < 100

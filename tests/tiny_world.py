@@ -12,7 +12,7 @@ from keras import layers
 
 from live_seg.maskrcnn.model import MaskRCNN
 from live_seg.maskrcnn.training import Sampling
-from live_seg.training.augment import NONE
+from live_seg.training.augment import NO_AUGMENTATION
 from live_seg.training.checkpoint import save
 from tests.stand_ins import TINY
 
@@ -68,7 +68,7 @@ CONFIG = replace(
 
 EASY: dict[str, Any] = {
     "sampling": Sampling(anchors=64, positive_anchors=32, proposals=24, positive_proposals=12, masks=8),
-    "augmentation": replace(NONE, flip=0.5, scale=(0.85, 1.15)),
+    "augmentation": replace(NO_AUGMENTATION, flip=0.5, scale=(0.85, 1.15)),
 }
 """Settings under which the shapes are learnt soon."""
 

@@ -10,18 +10,18 @@ from unittest.mock import patch
 import keras
 import numpy as np
 
-from live_seg.training.augment import NONE
+from live_seg.training.augment import NO_AUGMENTATION
 from live_seg.training.batches import Batches
 from live_seg.training.initial_weights import build
-from live_seg.training.photos import Annotated, read_all
+from live_seg.training.photos import AnnotatedPhoto, read_all
 from live_seg.training.trainer import Trainer
 from tests.tiny_world import CONFIG, EASY, draw_shapes, small_backbone
 
 STEPS = 15
 
 
-def batches_of(photos: list[Annotated]) -> Batches:
-    return Batches(photos, CONFIG.mean_pixel, side=CONFIG.size, batch=4, seed=0, augmentation=NONE)
+def batches_of(photos: list[AnnotatedPhoto]) -> Batches:
+    return Batches(photos, CONFIG.mean_pixel, side=CONFIG.size, batch=4, seed=0, augmentation=NO_AUGMENTATION)
 
 
 def steps(folder: Path) -> dict[str, Any]:
@@ -31,16 +31,16 @@ def steps(folder: Path) -> dict[str, Any]:
     model = build(replace(CONFIG, num_classes=3), "float32")
     trainer = Trainer(model, EASY["sampling"], seed=0)
     trainer.prepare(STEPS, 3e-3)
-    found = [trainer.learn(columns)["loss"] for _ in range(STEPS)]
+    found = [trainer.step(columns)["loss"] for _ in range(STEPS)]
     finite = all(np.isfinite(keras.ops.convert_to_numpy(variable)).all() for variable in model.variables)
     nothing = {
-        name: values if name == "pictures" else np.zeros_like(values) for name, values in columns.items()
+        name: values if name == "images" else np.zeros_like(values) for name, values in columns.items()
     }
     return {
         "backend": keras.backend.backend(),
         "losses": found,
         "finite": bool(finite),
-        "empty": trainer.learn(nothing),
+        "empty": trainer.step(nothing),
     }
 
 

@@ -1,4 +1,4 @@
-"""Picture where a model fails, without the photos: outlines of persons there, found, missed and imagined.
+"""Draw the failures of a model without the photos: detected persons, missed persons, false positives.
 
 python weights/failures.py DATA OUT.png    (DATA as in train_person.py)
 """
@@ -16,12 +16,12 @@ from live_seg.evaluation.ground_truth import GroundTruth
 from live_seg.types import Image
 
 PANEL, COLUMNS, ROWS = 240, 5, 3
-FOUND, MISSED, IMAGINED = (190, 190, 190), (70, 70, 220), (200, 110, 0)  # BGR
-"""Grey: a person who was found; red: one who was missed; blue outline: a detection where nobody is."""
+FOUND, MISSED, FALSE_POSITIVE = (190, 190, 190), (70, 70, 220), (200, 110, 0)  # BGR
+"""Grey: detected person; red: missed person; blue outline: false positive."""
 
 
 def matches(found: list[dict[str, Any]], persons: list[dict[str, Any]]) -> tuple[list[bool], list[bool]]:
-    """Pair masks greedily, best first, at an IoU of at least 0.5 -> which detections, which persons match."""
+    """Match masks greedily by score at an IoU of at least 0.5 -> matched detections, matched persons."""
     overlaps = np.array(rle.iou(found, persons, [0] * len(persons))).reshape(len(found), len(persons))
     right, seen = [False] * len(found), [False] * len(persons)
     for position, row in enumerate(overlaps):
@@ -31,14 +31,14 @@ def matches(found: list[dict[str, Any]], persons: list[dict[str, Any]]) -> tuple
     return right, seen
 
 
-def panel(size: tuple[int, int], persons: list[Any], seen: list[bool], imagined: list[Any]) -> Image:
-    """Draw one photo's persons and mistakes on white -> (PANEL, PANEL, 3)."""
+def panel(size: tuple[int, int], persons: list[Any], seen: list[bool], false: list[Any]) -> Image:
+    """Draw the persons and errors of one photo on white -> (PANEL, PANEL, 3) uint8 BGR."""
     canvas = np.full((*size, 3), 255, np.uint8)
     for person, was_seen in zip(persons, seen, strict=True):
         canvas[rle.decode(person) > 0] = FOUND if was_seen else MISSED
-    for detection in imagined:
+    for detection in false:
         outline, _ = cv2.findContours(rle.decode(detection), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(canvas, outline, -1, IMAGINED, 3)
+        cv2.drawContours(canvas, outline, -1, FALSE_POSITIVE, 3)
     scale = (PANEL - 8) / max(size)
     small = cv2.resize(canvas, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     height, width = small.shape[:2]
@@ -47,8 +47,8 @@ def panel(size: tuple[int, int], persons: list[Any], seen: list[bool], imagined:
     return framed
 
 
-def main(data: Path, goal: Path) -> None:
-    """Draw the photos with most mistakes at the model's own threshold."""
+def main(data: Path, output: Path) -> None:
+    """Draw the photos with most errors at the model's score threshold and write them to `output`."""
     segment = live_seg.load("person")
     truth = GroundTruth(data / "val", data / "instances_val.json")
     annotations = truth.masks().imgToAnns
@@ -59,12 +59,12 @@ def main(data: Path, goal: Path) -> None:
         found = list(segment([pixels])[0].rles(size))
         persons = [entry["segmentation"] for entry in annotations[photo["id"]] if not entry["iscrowd"]]
         right, seen = matches(found, persons)
-        imagined = [detection for detection, was_right in zip(found, right, strict=True) if not was_right]
-        panels.append((seen.count(False) + len(imagined), panel(size, persons, seen, imagined)))
+        false = [detection for detection, is_right in zip(found, right, strict=True) if not is_right]
+        panels.append((seen.count(False) + len(false), panel(size, persons, seen, false)))
     panels.sort(key=lambda one: -one[0])
-    chosen = [picture for _, picture in panels[: COLUMNS * ROWS]]
+    chosen = [image for _, image in panels[: COLUMNS * ROWS]]
     rows = [np.hstack(chosen[i : i + COLUMNS]) for i in range(0, len(chosen), COLUMNS)]
-    cv2.imwrite(str(goal), np.vstack(rows))
+    cv2.imwrite(str(output), np.vstack(rows))
 
 
 if __name__ == "__main__":

@@ -23,9 +23,9 @@ PERSON = 1
 """COCO's category id."""
 
 SAME_OBJECT = 0.7
-"""IoU from which on two boxes of one class describe one object. Boxes of crowds' members overlap less."""
+"""Smallest IoU of two boxes of one class that are the same object. Members of a crowd overlap less."""
 
-LEAST_GRADE = 1
+MIN_GRADE = 1
 """Pseudo masks of lower grades are left out: their mean IoU with true masks is 0.81."""
 
 Entry = dict[str, Any]
@@ -80,13 +80,13 @@ def _attach_pseudo(objects: dict[int, list[Entry]], data: Path, sizes: dict[int,
         target = _same(objects[originals[key]["image_id"]], originals[key])
         if target is not None:
             target["iscrowd"] = 1
-    graded = [mask for mask in pseudo["masks"] if mask["grade"] >= LEAST_GRADE]
+    graded = [mask for mask in pseudo["masks"] if mask["grade"] >= MIN_GRADE]
     masks = [{**originals[mask["annotation_id"]], "segmentation": mask["segmentation"]} for mask in graded]
     _attach(objects, masks, sizes, source)
 
 
 def _same(candidates: list[Entry], entry: Entry) -> Entry | None:
-    """Return the candidate of the same class whose box overlaps that of `entry` most, if it is the same."""
+    """Return the candidate of the same class that overlaps `entry` most, None if below SAME_OBJECT."""
     own = [one for one in candidates if one["category_id"] == entry["category_id"]]
     if not own:
         return None

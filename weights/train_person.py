@@ -1,4 +1,4 @@
-"""Train the bundled person model anew: how person.weights.h5 and person.json beside this file were made.
+"""Reproduce the bundled person model: person.weights.h5 and person.json beside this file.
 
 python weights/train_person.py DATA BACKBONE RUN
 
@@ -31,21 +31,21 @@ from live_seg.training.settings import Settings
 from live_seg.training.train import train
 
 FOLDERS = {"train": "instances_train", "boxes": "boxes"}
-"""Of photos to learn from, with the names of their annotations."""
+"""Folders of training photos, with the names of their annotation files."""
 
 SIDE = 384
-"""Of training pictures. The network then sees more (`MOBILE.size`): small people gain, large ones keep."""
+"""Side of training images. Inference uses `MOBILE.size`: small people improve, large ones are unaffected."""
 
 STAGES = (
     (22, 4e-4, Augmentation()),
     (3, 1.2e-4, Augmentation(scale=(0.7, 1.4), mosaic=0.0, pasted=1)),
     (2, 1.5e-4, Augmentation(scale=(0.6, 1.5), mosaic=0.4, pasted=3)),
 )
-"""Epochs, learning rate and augmentation, each with a warm-up and a cosine of its own."""
+"""Epochs, learning rate and augmentation of each stage. Each has its own learning rate schedule."""
 
 
 def learn(data: Path, backbone: Path, run: Path) -> tuple[Path, Path]:
-    """Train on the photos in `data`, stage after stage. Returns the models of the last two."""
+    """Train all stages on the photos in `data`. Return the models of the last two."""
     run.mkdir()
     photos = tuple((data / name, data / f"{file}.json") for name, file in FOLDERS.items())
     start = f"backbone:{backbone}"
@@ -66,7 +66,7 @@ def learn(data: Path, backbone: Path, run: Path) -> tuple[Path, Path]:
 
 
 def averaged(one: Path, other: Path) -> MaskRCNN:
-    """Read two models and go half-way between their weights (Wortsman et al., arXiv 2203.05482)."""
+    """Read two models and average their weights (Wortsman et al., arXiv 2203.05482)."""
     networks = [read_network(path, {"size": MOBILE.size, "min_score": 0.05}) for path in (one, other)]
     for variables in zip(*(network.weights for network in networks), strict=True):
         variables[0].assign((variables[0] + variables[1]) / 2)
@@ -74,14 +74,14 @@ def averaged(one: Path, other: Path) -> MaskRCNN:
 
 
 MIN_SCORE = 0.75
-"""At the best F1 on val, 1 frame in 7 of a motorway without people had a false alarm; here, 1 in 110."""
+"""On a motorway without people, 1 frame in 110 has a false positive; at the best F1 on val, 1 in 7."""
 
 
 PERSON = Path(__file__).parent / "person.weights.h5"
 
 
 def publish(network: MaskRCNN, data: Path) -> None:
-    """Measure a network on the val photos, choose its threshold, and write it here with its card."""
+    """Evaluate a network on the validation photos, and write it with its card beside this file."""
     truth = GroundTruth(data / "val", data / "instances_val.json")
     segment = Segmenter(KerasEngine(network), (BACKGROUND, "person"))
     found = evaluate(segment, truth)
@@ -93,7 +93,7 @@ def publish(network: MaskRCNN, data: Path) -> None:
         "mask": {name: round(value, 3) for name, value in found.mask.items()},
         "threshold": (
             f"F1 of masks at IoU 0.5 is best at {best:.2f} ({f1:.3f}) and flat up to 0.85; "
-            f"min_score {MIN_SCORE} is surer, for fewer false alarms"
+            f"min_score {MIN_SCORE} is higher, for fewer false positives"
         ),
     }
     facts = {**FACTS, "measured": measured}
@@ -103,18 +103,18 @@ def publish(network: MaskRCNN, data: Path) -> None:
 
 
 CALIBRATED_WITH = 128
-"""Training photos that show the quantization what values occur."""
+"""Number of training photos for calibration."""
 
 
 def publish_int8(data: Path) -> None:
-    """Write the int8 form of the published model beside it, and measure that, too."""
+    """Quantize the published model, write its int8 form beside it, and evaluate that form."""
     source = converted(PERSON)
     segment = Segmenter(OpenVINOEngine(source.folder, source.config), (BACKGROUND, "person"))
     photos = sorted((data / "train").glob("*.jpg"))
-    pictures = [segment.prepared(read_image(path)) for path in photos[:: len(photos) // CALIBRATED_WITH]]
+    images = [segment.prepared(read_image(path)) for path in photos[:: len(photos) // CALIBRATED_WITH]]
 
     def write(folder: Path) -> None:
-        quantize(source.folder, source.config, pictures[:CALIBRATED_WITH], folder)
+        quantize(source.folder, source.config, images[:CALIBRATED_WITH], folder)
 
     keep(PERSON, "int8", {}, source.config, write, beside=True)
     truth = GroundTruth(data / "val", data / "instances_val.json")

@@ -1,1 +1,1 @@
-"""Models measured on annotated photos."""
+"""Evaluation of models on annotated photos."""

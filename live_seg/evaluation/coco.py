@@ -1,4 +1,4 @@
-"""COCO instances files: read, and checked for what training and measuring both rely on."""
+"""Reading and validation of COCO instances files."""
 
 import contextlib
 import json
@@ -14,14 +14,14 @@ LISTS = {
     "categories": ("id", "name"),
     "annotations": ("image_id", "category_id", "bbox"),
 }
-"""The lists of a COCO instances file, and what each of their entries must have."""
+"""Lists of a COCO instances file, and the keys that their entries must have."""
 
 
 def read_instances(images: Path, annotations: Path) -> dict[str, Any]:
-    """Read the COCO instances file `annotations` about the photos in the folder `images` -> all of LISTS.
+    """Read the COCO instances file `annotations` for the photos in the folder `images` -> all of LISTS.
 
-    Objects of photos that the file does not list are left out. Raises SourceError when the file cannot be
-    read or is no instances file, or when photos are missing.
+    Objects of photos that the file does not list are skipped. Raises SourceError if the file is unreadable or
+    in another format, or if photos are missing.
     """
     data = _read(annotations)
     _check_photos(images, annotations, [photo["file_name"] for photo in data["images"]])
@@ -30,34 +30,34 @@ def read_instances(images: Path, annotations: Path) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def as_cocos(where: str) -> Iterator[None]:
-    """Turn what an annotation of another form brings about into a SourceError that names `where` it is."""
+def checking_entry(where: str) -> Iterator[None]:
+    """Turn any error about an annotation into a SourceError that names its place `where`."""
     try:
         yield
-    except Exception as error:  # pycocotools raises just that
+    except Exception as error:  # pycocotools raises bare Exception
         reason = f"{type(error).__name__}: {error}"
-        raise SourceError(f"{where} is not as COCO's are: {reason}. Correct or remove it.") from error
+        raise SourceError(f"{where} is not in COCO's format: {reason}. Correct or remove it.") from error
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """The content of an instances file, with all of LISTS."""
-    wanted = f"Expected a COCO instances file, with {', '.join(LISTS)}."
+    """Return the content of an instances file, with all of LISTS."""
+    expected = f"Expected a COCO instances file, with {', '.join(LISTS)}."
     with reading(path):
         text = path.read_bytes()
     try:
         data: Any = json.loads(text)
     except ValueError as error:
-        raise SourceError(f"Cannot read the annotations {path} as JSON: {error}. {wanted}") from error
+        raise SourceError(f"Cannot read the annotations {path} as JSON: {error}. {expected}") from error
     if isinstance(data, list):
-        raise SourceError(f"{path} is a list, like COCO's results: detections, not annotations. {wanted}")
+        raise SourceError(f"{path} is a list, like COCO's results: detections, not annotations. {expected}")
     for name, keys in LISTS.items():
         entries = data.get(name) if isinstance(data, dict) else None
         if not isinstance(entries, list) or (not entries and name != "annotations"):
-            raise SourceError(f"{path} has no {name}. {wanted}")
+            raise SourceError(f"{path} has no {name}. {expected}")
         for entry in entries:
-            lacking = [key for key in keys if not isinstance(entry, dict) or entry.get(key) is None]
-            if lacking:
-                raise SourceError(f"{path}: one of the {name} has no {lacking[0]!r}. {wanted}")
+            missing = [key for key in keys if not isinstance(entry, dict) or entry.get(key) is None]
+            if missing:
+                raise SourceError(f"{path}: one of the {name} has no {missing[0]!r}. {expected}")
     return dict(data)
 
 

@@ -1,4 +1,4 @@
-"""Photos and what is known to be on them, as pycocotools wants it to judge what a model finds."""
+"""Annotated photos in the form that pycocotools evaluates against."""
 
 import contextlib
 import io
@@ -14,7 +14,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from live_seg.errors import SourceError
-from live_seg.evaluation.coco import as_cocos, read_instances
+from live_seg.evaluation.coco import checking_entry, read_instances
 from live_seg.files import read_image
 from live_seg.types import Image
 
@@ -22,11 +22,11 @@ logger = logging.getLogger(__name__)
 
 
 class GroundTruth:
-    """The photos in the folder `images` and what the COCO instances file `annotations` says is on them.
+    """Photos in the folder `images` with their objects from the COCO instances file `annotations`.
 
-    Read and checked at once, so that long work fails before it begins; to be used any number of times.
-    Objects of photos that the file does not list are left out.
-    Raises SourceError when the file cannot be read or is no instances file, or when photos are missing.
+    Everything is checked in the constructor, before any long work. Objects of photos that the file does not
+    list are skipped. Raises SourceError if the file is unreadable or in another format, or if photos are
+    missing.
     """
 
     def __init__(self, images: Path, annotations: Path) -> None:
@@ -42,18 +42,18 @@ class GroundTruth:
         if without:
             every = len(self._objects)
             logger.warning(
-                "%d of %d objects in %s have no mask: no mask figure counts them.", without, every, self.path
+                "%d of %d objects in %s have no mask. Mask metrics ignore them.", without, every, self.path
             )
 
     def boxes(self) -> COCO:
-        """What boxes are judged against."""
+        """Return the ground truth of boxes."""
         return self._coco(self._objects)
 
     def masks(self) -> COCO:
-        """What masks are judged against.
+        """Return the ground truth of masks.
 
-        An object without a mask is like a crowd that fills its box: it need not be found, and what is found
-        in it is no false alarm.
+        An object without a mask counts as a crowd that fills its box: it is not expected to be detected, and
+        a detection in it is not a false positive.
         """
         return self._coco(
             entry
@@ -62,15 +62,15 @@ class GroundTruth:
             for entry in self._objects
         )
 
-    def found(self, detections: Iterable[dict[str, Any]], *, boxes: bool) -> COCO:
-        """Detections to judge, each as large as its box or as its mask (`COCO.loadRes`)."""
+    def results(self, detections: Iterable[dict[str, Any]], *, boxes: bool) -> COCO:
+        """Return detections to evaluate, with the area of the box or else of the mask (`COCO.loadRes`)."""
         areas = _box_area if boxes else _mask_area
         return self._coco(row | {"area": areas(row), "iscrowd": 0} for row in detections)
 
     def _coco(self, objects: Iterable[dict[str, Any]]) -> COCO:
-        """These photos and classes with the given `objects`: annotations or detections."""
+        """Join the photos and classes with `objects`, annotations or detections."""
         coco = COCO()
-        # Ids from 1: to pycocotools a match with object 0 is no match.
+        # Ids start at 1, as pycocotools takes a match with object 0 for none.
         numbered = [entry | {"id": i} for i, entry in enumerate(objects, start=1)]
         categories = [{"id": key, "name": name} for key, name in self.categories.items()]
         coco.dataset = {"images": self.photos, "categories": categories, "annotations": numbered}
@@ -79,11 +79,11 @@ class GroundTruth:
         return coco
 
     def counts(self) -> Counter[int]:
-        """How many objects of each category, crowds left out."""
+        """Count the objects of each category, without crowds."""
         return Counter(entry["category_id"] for entry in self._objects if not entry["iscrowd"])
 
     def read(self, photo: dict[str, Any]) -> Image:
-        """The pixels of one photo. Raises SourceError when they cannot be read or have another size."""
+        """Read a photo, BGR. Raises SourceError if it is unreadable or has another size than annotated."""
         pixels = read_image(self.folder / photo["file_name"])
         height, width = pixels.shape[:2]
         if (height, width) != (photo["height"], photo["width"]):
@@ -94,8 +94,8 @@ class GroundTruth:
         return pixels
 
     def _checked(self, entry: dict[str, Any], size: tuple[int, int]) -> dict[str, Any]:
-        """One object with all that pycocotools needs; `segmentation` as RLE, or None."""
-        with as_cocos(f"{self.path}: annotation {entry.get('id')} of image {entry['image_id']}"):
+        """Return an object with all keys that pycocotools needs; `segmentation` is RLE or None."""
+        with checking_entry(f"{self.path}: annotation {entry.get('id')} of image {entry['image_id']}"):
             box = [float(edge) for edge in entry["bbox"]]
             (region,) = coco_mask.frPyObjects(np.array([box]), *size)
             mask = _rle(entry.get("segmentation"), size)
@@ -107,7 +107,7 @@ class GroundTruth:
 
 @contextlib.contextmanager
 def silenced() -> Iterator[None]:
-    """Keep pycocotools, which prints what it does, off stdout."""
+    """Discard what pycocotools prints to stdout."""
     with contextlib.redirect_stdout(io.StringIO()):
         yield
 
@@ -122,7 +122,7 @@ def _mask_area(row: dict[str, Any]) -> float:
 
 
 def _rle(shape: Any, size: tuple[int, int]) -> Any:
-    """Polygons or any RLE as compressed RLE; None for no shape, which some tools write as []."""
+    """Convert polygons or RLE to compressed RLE; None or [], which some tools write, to None."""
     if not shape:
         return None
     if isinstance(shape, list):

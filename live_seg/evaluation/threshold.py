@@ -1,4 +1,4 @@
-"""The least score at which a model's detections are worth showing."""
+"""Choice of the score threshold of a model."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,15 +7,15 @@ from pycocotools.cocoeval import COCOeval
 from live_seg.evaluation.evaluate import Evaluation
 from live_seg.evaluation.ground_truth import GroundTruth, silenced
 
-SAME_OBJECT = 0.5
-"""IoU of masks from which a detection counts as right."""
+MATCH_IOU = 0.5
+"""Smallest IoU of masks at which a detection is a true positive."""
 
 
 def best_threshold(truth: GroundTruth, found: Evaluation) -> tuple[float, float] | None:
-    """Find the least score with the best F1 of masks at SAME_OBJECT, all classes together.
+    """Return the score threshold with the best F1 of masks at MATCH_IOU, over all classes, and that F1.
 
-    Matches are COCO's: crowds and objects without a mask neither help nor harm. Returns (score, F1), both
-    0..1, the score rounded down to a thousandth; None where nothing was found that is right.
+    Detections are matched by COCO's rules: crowds and objects without a mask are ignored. Both values are
+    0..1; the threshold is rounded down to a thousandth. Returns None if there is no true positive.
     """
     right, scores, objects = _matches(truth, found)
     order = np.argsort(-scores, kind="stable")
@@ -29,13 +29,13 @@ def best_threshold(truth: GroundTruth, found: Evaluation) -> tuple[float, float]
 
 
 def _matches(truth: GroundTruth, found: Evaluation) -> tuple[NDArray[np.bool_], NDArray[np.float64], int]:
-    """Whether each detection is right, its score; and how many objects there are to find."""
+    """Return which detections are true positives, their scores, and the number of objects."""
     with silenced():
-        coco_eval = COCOeval(truth.masks(), truth.found(found.detections, boxes=False), "segm")
+        coco_eval = COCOeval(truth.masks(), truth.results(found.detections, boxes=False), "segm")
         coco_eval.params.catIds = sorted(
             key for key, name in truth.categories.items() if name in found.classes
         )
-        coco_eval.params.iouThrs = np.array([SAME_OBJECT])
+        coco_eval.params.iouThrs = np.array([MATCH_IOU])
         coco_eval.params.areaRng, coco_eval.params.areaRngLbl = [[0, 1e10]], ["all"]
         coco_eval.evaluate()
     evaluated = [one for one in coco_eval.evalImgs if one is not None]

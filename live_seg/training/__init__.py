@@ -1,1 +1,1 @@
-"""Networks fitted to annotated photos."""
+"""Training of networks on annotated photos."""

@@ -1,4 +1,4 @@
-"""Batches to learn from: augmented pictures with their Truth, made ahead by threads."""
+"""Training batches: augmented images with their ground truth, prepared by threads."""
 
 from collections import deque
 from collections.abc import Generator, Sequence
@@ -10,28 +10,29 @@ from numpy.typing import NDArray
 
 from live_seg.maskrcnn.anchors import to_normalized
 from live_seg.training.augment import MASK_GRID, Augmentation, Canvas, compose
-from live_seg.training.photos import Annotated
+from live_seg.training.photos import AnnotatedPhoto
 
 Columns = dict[str, NDArray[Any]]
-"""What `Trainer` takes: pictures (B, S, S, 3) float32, RGB less the mean, and the columns of a Truth."""
+"""Input of `Trainer`: images (B, S, S, 3) float32, RGB less the mean pixel, and the fields of a Truth."""
 
-MOST_OBJECTS = 60
-"""Places for objects on a picture; of more, the largest stay."""
+MAX_OBJECTS = 60
+"""Largest number of objects in an image; the largest objects are kept."""
 
-AHEAD = 2
-"""Batches kept ready for each thread: one being made, one waiting."""
+BATCHES_PER_THREAD = 2
+"""Batches in memory for each thread: one in the making, one ready."""
 
 
 class Batches:
-    """Batches of augmented pictures, `side` pixels square: each photo once an epoch, in a new order.
+    """Batches of augmented images, `side` pixels square, in a new order each epoch.
 
-    A batch depends on the seed, the epoch and its index alone. What does not fill a batch waits for another
-    epoch; with fewer photos than a batch has places, the batches are smaller.
+    Each photo is the base of one image an epoch. The last photos are dropped if they do not fill a batch;
+    with fewer photos than `batch`, the batches are smaller. A batch depends only on the seed, the epoch and
+    its index.
     """
 
     def __init__(
         self,
-        photos: Sequence[Annotated],
+        photos: Sequence[AnnotatedPhoto],
         mean_pixel: Sequence[float],
         *,
         side: int,
@@ -44,11 +45,11 @@ class Batches:
         self.seed = seed
 
     def __len__(self) -> int:
-        """Batches in an epoch."""
+        """Return the number of batches in an epoch."""
         return len(self.photos) // self.batch
 
     def make(self, epoch: int, index: int) -> Columns:
-        """Make batch number `index` of an epoch, both from 0. Raises SourceError for an unreadable photo."""
+        """Make batch `index` of `epoch`, both from 0. Raises SourceError for an unreadable photo."""
         order = np.random.default_rng([self.seed, epoch]).permutation(len(self.photos))
         rng = np.random.default_rng([self.seed, epoch, index])
         chosen = order[index * self.batch : (index + 1) * self.batch]
@@ -56,39 +57,39 @@ class Batches:
         return {key: np.stack([example[key] for example in examples]) for key in examples[0]}
 
     def epoch(self, number: int, threads: int = 1) -> Generator[Columns]:
-        """Make all batches of an epoch in their order, ahead of need. Close the iterator to end early."""
+        """Yield the batches of an epoch in order, prepared by `threads`. May be closed early."""
         pool = ThreadPoolExecutor(threads, "batches")
         waiting: deque[Future[Columns]] = deque()
         try:
             for index in range(len(self)):
                 waiting.append(pool.submit(self.make, number, index))
-                if len(waiting) > AHEAD * threads:
+                if len(waiting) > BATCHES_PER_THREAD * threads:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _example(self, photo: Annotated, rng: np.random.Generator) -> Columns:
+    def _example(self, photo: AnnotatedPhoto, rng: np.random.Generator) -> Columns:
         canvas = compose(photo, self.photos, self.side, self.augmentation, rng)
-        picture = canvas.pixels[..., ::-1].astype(np.float32)
-        picture -= self.mean_pixel
-        return {"pictures": picture, **self._truth(canvas)}
+        image = canvas.pixels[..., ::-1].astype(np.float32)
+        image -= self.mean_pixel
+        return {"images": image, **self._truth(canvas)}
 
     def _truth(self, canvas: Canvas) -> Columns:
-        """The objects on a canvas, largest first, crowds last."""
-        seen = [placed for placed in canvas.objects if (placed.box[2:] > placed.box[:2]).all()]
-        seen.sort(key=lambda placed: (placed.class_id < 0, -(placed.box[2:] - placed.box[:2]).prod()))
+        """Return the objects of a canvas as fields of a Truth, largest first, crowds last."""
+        visible = [one for one in canvas.objects if (one.box[2:] > one.box[:2]).all()]
+        visible.sort(key=lambda one: (one.class_id < 0, -(one.box[2:] - one.box[:2]).prod()))
         truth = {
-            "class_ids": np.zeros(MOST_OBJECTS, np.int32),
-            "boxes": np.zeros((MOST_OBJECTS, 4), np.float32),
-            "masks": np.zeros((MOST_OBJECTS, MASK_GRID, MASK_GRID), np.float32),
-            "masked": np.zeros(MOST_OBJECTS, bool),
+            "class_ids": np.zeros(MAX_OBJECTS, np.int32),
+            "boxes": np.zeros((MAX_OBJECTS, 4), np.float32),
+            "masks": np.zeros((MAX_OBJECTS, MASK_GRID, MASK_GRID), np.float32),
+            "masked": np.zeros(MAX_OBJECTS, bool),
         }
-        for place, placed in enumerate(seen[:MOST_OBJECTS]):
-            truth["class_ids"][place] = placed.class_id
-            truth["boxes"][place] = to_normalized(placed.box[[1, 0, 3, 2]], (self.side, self.side))
-            if placed.outline and placed.class_id > 0:
-                truth["masks"][place] = placed.mask()
-                truth["masked"][place] = True
+        for row, one in enumerate(visible[:MAX_OBJECTS]):
+            truth["class_ids"][row] = one.class_id
+            truth["boxes"][row] = to_normalized(one.box[[1, 0, 3, 2]], (self.side, self.side))
+            if one.outline and one.class_id > 0:
+                truth["masks"][row] = one.mask()
+                truth["masked"][row] = True
         return truth

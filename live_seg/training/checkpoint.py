@@ -1,4 +1,4 @@
-"""What a training leaves on disk: the state to go on from, and the model with its card."""
+"""Files of a training run: the state to resume from, and the model with its card."""
 
 import hashlib
 import json
@@ -21,17 +21,17 @@ Arrays = list[NDArray[Any]]
 
 
 class State(NamedTuple):
-    """All that a training needs to go on as if it had never stopped."""
+    """State of a training run after an epoch, complete enough to resume with the same result."""
 
-    epoch: int  # epochs done
+    epoch: int  # number of finished epochs
     config: MaskRCNNConfig
     class_names: tuple[str, ...]
     network: Arrays
-    trainer: Arrays  # of optimizer, averages and sampling; none where a stage of the training begins
+    trainer: Arrays  # optimizer, averages and random seeds; empty at the start of a stage
 
 
 def write_state(state: State, path: Path) -> None:
-    """Write a state to the `.npz` file `path`, whole or not at all. Raises SinkError."""
+    """Write a state to the `.npz` file `path`, atomically. Raises SinkError."""
     about = {"epoch": state.epoch, "config": asdict(state.config), "class_names": state.class_names}
     named: dict[str, Any] = {
         f"{kind}{i}": array
@@ -43,9 +43,9 @@ def write_state(state: State, path: Path) -> None:
 
 
 def read_state(path: Path) -> State:
-    """Read what `write_state` wrote. Raises SourceError."""
+    """Read a state written by `write_state`. Raises SourceError if the file is missing or damaged."""
     try:
-        # Opened here: NumPy leaves a damaged file open.
+        # Opened here because NumPy leaves a damaged file open.
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             about = json.loads(str(file["about"]))
             arrays = [
@@ -55,7 +55,9 @@ def read_state(path: Path) -> State:
         config = MaskRCNNConfig.from_json(about["config"])
         return State(about["epoch"], config, tuple(about["class_names"]), *arrays)
     except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
-        raise SourceError(f"Cannot go on from {path}: {error}. Begin anew in another folder.") from error
+        raise SourceError(
+            f"Cannot resume from {path}: {error}. Start a new training in another folder."
+        ) from error
 
 
 def save(
@@ -65,10 +67,10 @@ def save(
     facts: dict[str, Any],
     min_score: float | None = None,
 ) -> None:
-    """Write `path`, NAME.weights.h5, and its card NAME.json beside it, as `live_seg.load` takes them.
+    """Write the weights to `path`, NAME.weights.h5, and the card NAME.json beside it, for `live_seg.load`.
 
-    `facts` (origin, licence, measured AP, ...) go into the card as they are, `min_score`, 0..1, in place of
-    the config's own. Neither file is ever half-written under its name. Raises SinkError.
+    `facts` (origin, licence, measured AP, ...) are added to the card. `min_score`, 0..1, replaces the
+    config's score threshold. Both files are written atomically. Raises SinkError.
     """
     with replacing(path) as partial:
         model.save_weights(partial)

@@ -1,4 +1,4 @@
-"""What a training starts from: a model, Matterport's weights, or a backbone alone."""
+"""Initial weights of a training: a model, Matterport's weights, a backbone, or YOLOX-Nano."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,7 +13,7 @@ from live_seg.errors import WeightsError
 from live_seg.maskrcnn import yolox
 from live_seg.maskrcnn.config import MOBILE, SMALL, MaskRCNNConfig
 from live_seg.maskrcnn.family import Network, build_network
-from live_seg.maskrcnn.model import MaskRCNN, computing_in
+from live_seg.maskrcnn.model import computing_in
 from live_seg.maskrcnn.one_stage import OneStageMaskRCNN
 from live_seg.models.card import class_names as names_of
 from live_seg.models.checkpoint import read_network
@@ -22,27 +22,26 @@ from live_seg.models.download import find
 LAYERS: tuple[str, ...] = get_args(Layers)
 
 MOBILENET_STAGES = {"3+": "block_3_expand", "4+": "block_6_expand", "5+": "block_13_expand"}
-"""The first layer of each stage: the stride of 8, 16 or 32 begins in its block."""
+"""First layer of each trainable stage: its block has the first map of stride 8, 16 or 32."""
 
-UNSURE = 0.05
-"""Least score of a detection while training: COCO's figures want unsure ones, too."""
+TRAINING_MIN_SCORE = 0.05
+"""Score threshold while training: COCO's average precision counts detections of low scores, too."""
 
 STRIDE = 64
-"""Of the coarsest pyramid level: training pictures are multiples of it."""
+"""Stride of the coarsest pyramid level. Sides of training images are multiples of it."""
 
-BACKBONE = "backbone:"
-"""Says that what follows names a file of ImageNet weights."""
+BACKBONE_PREFIX = "backbone:"
+"""Prefix of the path of a file of ImageNet weights."""
+
+YOLOX_PREFIX = "yolox:"
+"""Prefix of the path of an ONNX file of YOLOX-Nano."""
 
 
-YOLOX = "yolox:"
-"""Says that what follows names an ONNX file of YOLOX-Nano."""
+class InitialNetwork(NamedTuple):
+    """A network to train, and which of its layers have random weights."""
 
-
-class Start(NamedTuple):
-    """A network ready to learn, and what it brings along."""
-
-    model: MaskRCNN
-    fresh: str  # which layers start from nothing, "" for none
+    model: Network
+    untrained: str  # names of the layers with random weights, "" for none
 
 
 def build(config: MaskRCNNConfig, precision: str) -> Network:
@@ -51,41 +50,54 @@ def build(config: MaskRCNNConfig, precision: str) -> Network:
         return build_network(config)
 
 
-def begin(start: str, class_names: Sequence[str], size: int | None, precision: str) -> Start:
-    """Build a network for `class_names`, background first, and pictures of `size`, with weights of `start`.
+def initial_network(
+    start: str, class_names: Sequence[str], size: int | None, precision: str
+) -> InitialNetwork:
+    """Build a network for `class_names` (background first) and give it the initial weights `start`.
 
-    `start` is a model as `load` takes it, by name or file, or "backbone:" and a file of MobileNetV2 without
-    top. `size` None keeps its own, rounded up to a multiple of STRIDE.
+    `start` is one of:
 
-    Raises WeightsError when the weights are unknown, missing, or do not fit.
+    - a model as `live_seg.load` takes it, by name or file,
+    - "backbone:FILE", weights of `keras.applications.MobileNetV2(include_top=False)`,
+    - "yolox:FILE", YOLOX-Nano as ONNX, for the one-stage network; reading it needs the `onnx` package.
+
+    `size` is the side of training images in pixels; None keeps that of `start`, rounded up to a multiple of
+    STRIDE. Raises WeightsError if the weights are unknown, missing or do not fit.
     """
     count = len(class_names)
-    if start.startswith(BACKBONE):
+    if start.startswith(BACKBONE_PREFIX):
         config = _resized(replace(MOBILE, num_classes=count), size)
         model = build(config, precision)
-        load_backbone(model, Path(start.removeprefix(BACKBONE)).expanduser())
-        return Start(model, "pyramid, rpn, box_head, mask_head")
-    if start.startswith(YOLOX):
+        load_backbone(model, Path(start.removeprefix(BACKBONE_PREFIX)).expanduser())
+        return InitialNetwork(model, "pyramid, rpn, box_head, mask_head")
+    if start.startswith(YOLOX_PREFIX):
         model = build(_resized(replace(SMALL, num_classes=count), size), precision)
         yolox.load(
-            [model.backbone, model.neck, model.dense_head], Path(start.removeprefix(YOLOX)).expanduser()
+            [model.backbone, model.neck, model.dense_head],
+            Path(start.removeprefix(YOLOX_PREFIX)).expanduser(),
         )
-        return Start(model, "mask_fusion, mask_head")
+        return InitialNetwork(model, "mask_fusion, mask_head")
     path = find(start)
     old = read_network(path, {})
     model = build(_resized(replace(old.config, num_classes=count), size), precision)
-    return Start(model, take_over(old, names_of(path, old.config.num_classes), model, class_names))
+    return InitialNetwork(
+        model, transfer_weights(old, names_of(path, old.config.num_classes), model, class_names)
+    )
 
 
 def _resized(config: MaskRCNNConfig, size: int | None) -> MaskRCNNConfig:
     side = size or -(-config.size // STRIDE) * STRIDE
-    return replace(config, size=side, min_side=min(config.min_side, side), min_score=UNSURE)
+    return replace(config, size=side, min_side=min(config.min_side, side), min_score=TRAINING_MIN_SCORE)
 
 
-def take_over(old: MaskRCNN, old_names: Sequence[str], model: MaskRCNN, class_names: Sequence[str]) -> str:
-    """Give `model` the weights of `old`, a network that may know other classes. Tells what starts fresh.
+def transfer_weights(
+    old: Network, old_names: Sequence[str], model: Network, class_names: Sequence[str]
+) -> str:
+    """Copy the weights of `old` to `model`, whose classes may differ.
 
-    The last layers have outputs for each class: those of a class that both know by name are taken over.
+    The last layers have outputs for each class. Those of classes that both networks know are copied, matched
+    by name regardless of case; the background always is class 0. Returns which layers keep random weights
+    for which classes, "" for none.
     """
     theirs, ours = _last_layers(old), _last_layers(model)
     special = {id(variable) for layer in ours.values() for variable in layer.weights}
@@ -108,18 +120,18 @@ def take_over(old: MaskRCNN, old_names: Sequence[str], model: MaskRCNN, class_na
     return f"{', '.join(ours)} for {', '.join(unknown)}" if unknown else ""
 
 
-def _last_layers(model: MaskRCNN) -> dict[str, keras.Layer]:
-    """The layers with outputs for each class."""
+def _last_layers(model: Network) -> dict[str, keras.Layer]:
+    """Return the layers with outputs for each class, by name."""
     if isinstance(model, OneStageMaskRCNN):
         return {layer.name: layer for layer in model.dense_head.layers if layer.name.endswith("_classes")}
     box, mask = model.box_head, model.mask_head
     return {"box_head/logits": box.logits, "box_head/deltas": box.deltas, "mask_head/logits": mask.logits}
 
 
-def load_backbone(model: MaskRCNN, path: Path) -> None:
-    """Start from ImageNet weights of `keras.applications.MobileNetV2(include_top=False)`.
+def load_backbone(model: Network, path: Path) -> None:
+    """Load ImageNet weights of `keras.applications.MobileNetV2(include_top=False)` into the backbone.
 
-    Raises WeightsError when `path` is no such file.
+    Raises WeightsError if `path` is missing or another kind of file.
     """
     whole = keras.applications.MobileNetV2(include_top=False, weights=None, input_shape=(None, None, 3))
     try:
@@ -133,8 +145,12 @@ def load_backbone(model: MaskRCNN, path: Path) -> None:
             layer.set_weights(whole.get_layer(layer.name).get_weights())
 
 
-def set_trainable(model: MaskRCNN, layers: Layers) -> None:
-    """Say what of `model` learns. Batch norms never do: batches are too small for statistics of their own."""
+def set_trainable(model: Network, layers: Layers) -> None:
+    """Make `layers` of `model` trainable and freeze the rest.
+
+    Batch norms stay frozen: batches are too small for statistics of their own. In a one-stage network,
+    "heads" is the mask head with its map, and every other value is "all".
+    """
     if isinstance(model, OneStageMaskRCNN):
         for part in (model.backbone, model.neck, model.dense_head):
             part.trainable = layers != "heads"
@@ -142,13 +158,13 @@ def set_trainable(model: MaskRCNN, layers: Layers) -> None:
     stages = {f"{i}+": f"stage{i}_block0_conv1" for i in (3, 4, 5)}
     if model.config.backbone == "mobilenetv2":
         stages = MOBILENET_STAGES
-    learns = layers == "all"
+    trainable = layers == "all"
     for layer in _trunk(model).layers:
-        learns = learns or layer.name == stages.get(layers)
-        layer.trainable = learns and not isinstance(layer, keras.layers.BatchNormalization)
+        trainable = trainable or layer.name == stages.get(layers)
+        layer.trainable = trainable and not isinstance(layer, keras.layers.BatchNormalization)
 
 
-def _trunk(model: MaskRCNN) -> keras.Model:
-    """The backbone's own layers, which MobileNetV2's has inside, behind the scaling of pictures."""
+def _trunk(model: Network) -> keras.Model:
+    """Return the backbone without the scaling of pixel values that precedes MobileNetV2."""
     backbone = model.backbone
     return backbone.layers[-1] if model.config.backbone == "mobilenetv2" else backbone

@@ -1,4 +1,4 @@
-"""Annotated photos to learn from, in COCO's format."""
+"""Annotated photos for training, read from COCO instances files."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,30 +11,30 @@ from numpy.typing import NDArray
 from pycocotools import mask as rle
 
 from live_seg.errors import SourceError
-from live_seg.evaluation.coco import as_cocos, read_instances
+from live_seg.evaluation.coco import checking_entry, read_instances
 from live_seg.models.classes import BACKGROUND
 
 Ring = NDArray[np.float32]
-"""The outline of a part of an object: (P, 2), x y in pixels."""
+"""Outline of a part of an object: (P, 2), x y in pixels."""
 
 
 @dataclass(frozen=True)
-class Annotated:
-    """A photo and its objects: boxes x1 y1 x2 y2 in pixels, outlines where they are known."""
+class AnnotatedPhoto:
+    """A photo and its N objects. Boxes are x1 y1 x2 y2 in pixels."""
 
     path: Path
     boxes: NDArray[np.float32]  # (N, 4)
     class_ids: NDArray[np.int32]  # (N,), negative for a crowd
-    outlines: list[list[Ring]]  # of each object; empty: only its box is known
+    outlines: list[list[Ring]]  # the rings of each object; empty if only its box is known
 
 
-def read_coco(images: Path, annotations: Path) -> tuple[list[Annotated], list[str]]:
-    """Read COCO instances: photos in the folder `images`, their objects from the file `annotations`.
+def read_coco(images: Path, annotations: Path) -> tuple[list[AnnotatedPhoto], list[str]]:
+    """Read the COCO instances file `annotations` for the photos in the folder `images`.
 
-    Returns the photos and the names of the classes, background first; class ids are 1.. in the order of the
-    file's categories. Crowds keep their box alone; objects may come without `segmentation`.
+    Returns the photos, and the class names with the background first; class ids count from 1 in the order of
+    the file's categories. Crowds have a box but no outline; objects may lack `segmentation`.
 
-    Raises SourceError for a file that is not of this kind, or photos that are missing.
+    Raises SourceError if the file is not in COCO's format or photos are missing.
     """
     data = read_instances(images, annotations)
     ids = {category["id"]: i for i, category in enumerate(data["categories"], start=1)}
@@ -43,18 +43,18 @@ def read_coco(images: Path, annotations: Path) -> tuple[list[Annotated], list[st
         objects[annotation["image_id"]].append(annotation)
     photos = []
     for photo in data["images"]:
-        with as_cocos(f"{annotations}: an annotation of image {photo['id']}"):
+        with checking_entry(f"{annotations}: an annotation of image {photo['id']}"):
             photos.append(_annotated(images / photo["file_name"], objects[photo["id"]], ids))
     return photos, [BACKGROUND, *(str(category["name"]) for category in data["categories"])]
 
 
-def read_all(data: Sequence[tuple[Path, Path]]) -> tuple[list[Annotated], list[str]]:
-    """Read several folders of photos, each with its annotations, as `read_coco` does.
+def read_all(data: Sequence[tuple[Path, Path]]) -> tuple[list[AnnotatedPhoto], list[str]]:
+    """Read several pairs of a photo folder and its annotations with `read_coco`.
 
-    All name the same classes; their order may differ: class ids are those of the first file. Raises
-    SourceError, also when there is nothing to learn from.
+    All files must name the same classes, in any order; class ids are those of the first file. Raises
+    SourceError if they do not, or if there are no objects at all.
     """
-    photos: list[Annotated] = []
+    photos: list[AnnotatedPhoto] = []
     names: list[str] = []
     for images, annotations in data:
         more, own = read_coco(images, annotations)
@@ -68,20 +68,20 @@ def read_all(data: Sequence[tuple[Path, Path]]) -> tuple[list[Annotated], list[s
         photos += [replace(one, class_ids=np.sign(one.class_ids) * ids[abs(one.class_ids)]) for one in more]
     if not any((photo.class_ids > 0).any() for photo in photos):
         listed = ", ".join(str(annotations) for _, annotations in data)
-        raise SourceError(f"There is no object to learn in {listed}. Give files with annotations.")
+        raise SourceError(f"There are no objects to train on in {listed}. Give files with annotations.")
     return photos, names
 
 
-def _annotated(path: Path, objects: list[dict[str, Any]], ids: dict[int, int]) -> Annotated:
+def _annotated(path: Path, objects: list[dict[str, Any]], ids: dict[int, int]) -> AnnotatedPhoto:
     boxes = np.array([o["bbox"] for o in objects], np.float32).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
     signs = [-1 if o.get("iscrowd") else 1 for o in objects]
     class_ids = np.array([s * ids[o["category_id"]] for s, o in zip(signs, objects, strict=True)], np.int32)
-    return Annotated(path, boxes, class_ids, [_outline(o) for o in objects])
+    return AnnotatedPhoto(path, boxes, class_ids, [_outline(o) for o in objects])
 
 
 def _outline(annotation: dict[str, Any]) -> list[Ring]:
-    """The rings of one object: COCO gives polygons, or run lengths, whose outline is followed."""
+    """Return the rings of an object from polygons or run lengths; none for a crowd."""
     shape = annotation.get("segmentation")
     if annotation.get("iscrowd") or not shape:
         return []
@@ -89,7 +89,7 @@ def _outline(annotation: dict[str, Any]) -> list[Ring]:
         return [np.array(ring, np.float32).reshape(-1, 2) for ring in shape if len(ring) >= 6]
     coded = shape if isinstance(shape["counts"], str) else rle.frPyObjects(shape, *shape["size"])
     bitmap = np.asarray(rle.decode(coded), np.uint8)
-    # Doubled, an outline runs along the edges of the pixels' halves instead of through their middles.
+    # OpenCV's contours pass through pixel centers. At twice the size these are close to the pixels' edges.
     doubled = bitmap.repeat(2, axis=0).repeat(2, axis=1)
     found, _ = cv2.findContours(doubled, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     half = np.float32(0.5)

@@ -1,21 +1,21 @@
-"""Which numbers a network learns with on the machine at hand."""
+"""Choice of the dtype policy for training."""
 
 import keras
 
-WITH_BFLOAT16 = (8, 0)
-"""The first compute capability of NVIDIA GPUs whose tensor cores take bfloat16 (Ampere)."""
+BFLOAT16_CAPABILITY = (8, 0)
+"""Lowest compute capability of NVIDIA GPUs whose tensor cores support bfloat16 (Ampere)."""
 
 
 def best_precision() -> str:
-    """Name a Keras dtype policy: mixed_bfloat16 on GPUs that are fast at it, else float32.
+    """Return a Keras dtype policy: mixed_bfloat16 on GPUs that support it in hardware, else float32.
 
-    It has the range of float32, so that losses need no scaling.
+    bfloat16 has the range of float32, so losses need no scaling.
     """
-    return "mixed_bfloat16" if _capability() >= WITH_BFLOAT16 else "float32"
+    return "mixed_bfloat16" if _capability() >= BFLOAT16_CAPABILITY else "float32"
 
 
 def _capability() -> tuple[int, ...]:
-    """The compute capability of the first GPU, () without one."""
+    """Return the compute capability of the first GPU, () without one."""
     if keras.backend.backend() == "jax":
         import jax
 

@@ -1,4 +1,4 @@
-"""What a person sees of a training: a table, curves, and pictures with what the network finds."""
+"""Progress of a training run: a table, curves, and validation photos with detections."""
 
 import csv
 from collections.abc import Sequence
@@ -16,20 +16,20 @@ from live_seg.types import Segment
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-LOSSES = ("loss", "anchor_class", "anchor_box", "objectness", "class", "box", "mask")
-METRICS = ("box_ap", "mask_ap")
-COLUMNS = ("epoch", *LOSSES, "learning_rate", "seconds", *METRICS)
-"""Of the table: the mean losses of an epoch, the rate at its end, its time, and AP where it was measured."""
+LOSS_COLUMNS = ("loss", "anchor_class", "anchor_box", "objectness", "class", "box", "mask")
+AP_COLUMNS = ("box_ap", "mask_ap")
+COLUMNS = ("epoch", *LOSS_COLUMNS, "learning_rate", "seconds", *AP_COLUMNS)
+"""Columns of the table: mean losses of an epoch, learning rate at its end, duration, and AP if measured."""
 
 Row = dict[str, float]
-"""An epoch by COLUMNS; what was not measured is left out."""
+"""Values of an epoch by COLUMNS; values that were not measured are missing."""
 
-PHOTOS = 6
-"""Photos whose pictures show the progress."""
+SAMPLE_PHOTOS = 6
+"""Number of validation photos that `draw_samples` draws."""
 
 
 def write_table(rows: Sequence[Row], path: Path) -> None:
-    """Write the rows as CSV. Raises SinkError."""
+    """Write `rows` as CSV. Raises SinkError."""
     with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
@@ -37,7 +37,7 @@ def write_table(rows: Sequence[Row], path: Path) -> None:
 
 
 def read_table(path: Path, epochs: int) -> list[Row]:
-    """Read the rows of the first `epochs` epochs; none where there is no table. Raises SourceError."""
+    """Read the rows of the first `epochs` epochs; none if `path` does not exist. Raises SourceError."""
     if not path.exists():
         return []
     try:
@@ -45,18 +45,23 @@ def read_table(path: Path, epochs: int) -> list[Row]:
             rows = [{key: float(text) for key, text in row.items() if text} for row in csv.DictReader(file)]
         return [row for row in rows if row["epoch"] <= epochs]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SourceError(f"Cannot read the table {path}: {error}. Delete it to go on without.") from error
+        raise SourceError(
+            f"Cannot read the table {path}: {error}. Delete it to resume without it."
+        ) from error
 
 
 def draw_curves(rows: Sequence[Row], path: Path) -> None:
-    """Draw losses and AP over the epochs as a PNG. Raises SinkError."""
+    """Plot losses and AP over epochs as a PNG. Raises SinkError."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4), layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
-    for axes, names, title in ((left, LOSSES, "losses"), (right, METRICS, "average precision on val")):
+    for axes, names, title in (
+        (left, LOSS_COLUMNS, "losses"),
+        (right, AP_COLUMNS, "average precision on val"),
+    ):
         _plot(axes, rows, names)
         axes.set(xlabel="epoch", title=title)
     left.set_ylim(bottom=0)
@@ -74,7 +79,7 @@ def _plot(axes: "Axes", rows: Sequence[Row], names: Sequence[str]) -> None:
         axes.legend()
 
 
-def draw_pictures(
+def draw_samples(
     segment: Segment,
     class_names: Sequence[str],
     truth: GroundTruth,
@@ -82,13 +87,15 @@ def draw_pictures(
     folder: Path,
     epoch: int,
 ) -> None:
-    """Draw what is found on PHOTOS photos of `truth`, always the same, as EPOCH_NAME.jpg in `folder`.
+    """Draw the detections on SAMPLE_PHOTOS photos of `truth` and write them as EPOCH_NAME.jpg to `folder`.
 
-    Raises SinkError, and SourceError for an unreadable photo.
+    The photos are the same in every call. Raises SinkError, and SourceError for an unreadable photo.
     """
-    for i in np.linspace(0, len(truth.photos) - 1, min(PHOTOS, len(truth.photos))).astype(int).tolist():
+    for i in (
+        np.linspace(0, len(truth.photos) - 1, min(SAMPLE_PHOTOS, len(truth.photos))).astype(int).tolist()
+    ):
         photo = truth.photos[i]
         pixels = truth.read(photo)
         (found,) = segment([pixels])
-        picture = draw(pixels, found[found.scores >= min_score], class_names)
-        write_image(picture, folder / f"{epoch:03d}_{Path(photo['file_name']).stem}.jpg")
+        image = draw(pixels, found[found.scores >= min_score], class_names)
+        write_image(image, folder / f"{epoch:03d}_{Path(photo['file_name']).stem}.jpg")

@@ -1,4 +1,4 @@
-"""How to train, as the user chose it; kept beside what comes of it."""
+"""Settings of a training run, stored as JSON in its folder."""
 
 import json
 import math
@@ -14,60 +14,61 @@ from live_seg.training.augment import Augmentation
 from live_seg.training.initial_weights import LAYERS, STRIDE
 
 SAMPLING = Sampling(anchors=128, positive_anchors=64, proposals=64, positive_proposals=24, masks=12)
-"""Fewer than Matterport's: several pictures in a step make up for it."""
+"""Fewer examples an image than Matterport's, as a step has several images."""
 
 AUGMENTATION = Augmentation()
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How to train. Raises UsageError for what cannot be used."""
+    """Settings of a training run. Raises UsageError for an invalid value."""
 
     data: tuple[tuple[Path, Path], ...]
-    """Folders of photos, each with its COCO instances file."""
+    """Folders of photos, each with its COCO instances file. At least one."""
     val: tuple[Path, Path] | None = None
-    """Folder and file to measure on."""
+    """Folder of validation photos and its COCO instances file."""
     start: str = "person"
-    """What to start from, as `starts.begin` takes it."""
+    """Initial weights, as `initial_weights.initial_network` takes them."""
     epochs: int = 30
     size: int | None = None
-    """Side of training pictures, longest side later, in pixels; None: that of the start."""
+    """Side of training images in pixels, later the longest side of the input; None: that of the initial
+    weights."""
     batch: int = 8
     learning_rate: float = 3e-4
     layers: Layers = "all"
-    """What learns, as `starts.set_trainable` takes it."""
+    """Trainable layers, as `initial_weights.set_trainable` takes them."""
     heads_first: int | None = None
-    """Epochs in which the heads learn alone; None: a sixth of all where something starts fresh."""
+    """Epochs in which only the heads are trained; None: a sixth of all if some layers have random weights."""
     seed: int = 0
     val_every: int = 1
-    """Epochs from one measurement to the next; the last is always measured."""
+    """Epochs between evaluations; the last epoch is always evaluated."""
     precision: str | None = None
-    """Keras dtype policy; None: mixed_bfloat16 on GPUs that compute in it, else float32."""
+    """Keras dtype policy; None: that of `best_precision`."""
     sampling: Sampling = SAMPLING
     augmentation: Augmentation = AUGMENTATION
 
     def __post_init__(self) -> None:
         if not self.data:
-            raise UsageError("There is nothing to learn from: give photos and their annotations.")
+            raise UsageError("There is no training data: give photos and their annotations.")
         for name in ("epochs", "batch", "val_every"):
             if getattr(self, name) < 1:
-                raise UsageError(f"{name} is {getattr(self, name)}: at least 1 is needed.")
+                raise UsageError(f"{name} must be at least 1. Got {getattr(self, name)}.")
         if self.size is not None and (self.size < STRIDE or self.size % STRIDE):
-            raise UsageError(f"The size of training pictures is a multiple of {STRIDE}. Got {self.size}.")
+            raise UsageError(f"The size of training images must be a multiple of {STRIDE}. Got {self.size}.")
         if not 0 < self.learning_rate < math.inf:
-            raise UsageError(f"A learning rate is above 0, such as 3e-4. Got {self.learning_rate}.")
+            raise UsageError(f"The learning rate must be above 0, such as 3e-4. Got {self.learning_rate}.")
         if self.layers not in LAYERS:
             raise UsageError(f"Unknown layers {self.layers!r}: expected {', '.join(LAYERS)}.")
 
     def stages(self) -> "list[Stage]":
-        """The heads alone, if so, then the rest of the epochs."""
+        """Return the stages of the run: first the heads alone, if `heads_first`, then `layers`."""
         split = min(self.heads_first or 0, self.epochs)
         both = Stage(0, split, "heads"), Stage(split, self.epochs, self.layers)
         return [stage for stage in both if stage.end > stage.first]
 
 
 class Stage(NamedTuple):
-    """Epochs `first` to `end`, which it excludes, in which `layers` learn, with a schedule of their own."""
+    """Epochs `first` to `end` (exclusive) that train `layers` with a learning rate schedule of their own."""
 
     first: int
     end: int
@@ -75,14 +76,14 @@ class Stage(NamedTuple):
 
 
 def write_settings(settings: Settings, path: Path) -> None:
-    """Write settings as JSON, with absolute paths. Raises SinkError."""
+    """Write settings as JSON with absolute paths. Raises SinkError."""
     text = json.dumps(asdict(settings), indent=2, default=lambda file: str(file.absolute())) + "\n"
     with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
 def read_settings(path: Path) -> Settings:
-    """Read what `write_settings` wrote. Raises SourceError."""
+    """Read settings written by `write_settings`. Raises SourceError if they are missing or invalid."""
     try:
         values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         values["data"] = tuple((Path(images), Path(file)) for images, file in values["data"])
@@ -93,6 +94,6 @@ def read_settings(path: Path) -> Settings:
         return Settings(**values)
     except (OSError, ValueError, KeyError, TypeError, UsageError) as error:
         raise SourceError(
-            f"{path.parent} holds no training to go on with: {error}. Expected a folder that "
-            "`live-seg train` has begun to fill."
+            f"{path.parent} holds no training to resume: {error}. Expected a folder that `live-seg train` "
+            "created."
         ) from error

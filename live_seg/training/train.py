@@ -1,4 +1,4 @@
-"""Fitting a Mask R-CNN to photos annotated in COCO's format."""
+"""Training of a Mask R-CNN on photos annotated in COCO's format."""
 
 import contextlib
 import logging
@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import keras
 import numpy as np
@@ -20,83 +20,86 @@ from live_seg.evaluation.ground_truth import GroundTruth
 from live_seg.evaluation.threshold import best_threshold
 from live_seg.files import replacing
 from live_seg.maskrcnn.config import USUAL_THRESHOLD
-from live_seg.maskrcnn.model import MaskRCNN
+from live_seg.maskrcnn.family import Network
 from live_seg.segmenter import Segmenter
 from live_seg.training.batches import Batches, Columns
 from live_seg.training.checkpoint import State, read_state, save, write_state
-from live_seg.training.initial_weights import begin, build, set_trainable
-from live_seg.training.photos import Annotated, read_all
+from live_seg.training.initial_weights import InitialNetwork, build, initial_network, set_trainable
+from live_seg.training.photos import AnnotatedPhoto, read_all
 from live_seg.training.precision import best_precision
-from live_seg.training.progress import LOSSES, Row, draw_curves, draw_pictures, read_table, write_table
+from live_seg.training.progress import LOSS_COLUMNS, Row, draw_curves, draw_samples, read_table, write_table
 from live_seg.training.settings import Settings, Stage, read_settings, write_settings
 from live_seg.training.trainer import Trainer, arrays_of, assign
 
 logger = logging.getLogger(__name__)
 
-MOST_THREADS = 6
-"""Threads that make batches: more would wait for each other, and each keeps batches in memory."""
+MAX_THREADS = 6
+"""Largest number of threads that make batches. Each keeps batches in memory."""
 
-PICTURE_ROUNDS = 10
-"""How often in a run pictures are drawn, at most."""
+SAMPLE_ROUNDS = 10
+"""Largest number of epochs of a run after which validation photos are drawn."""
 
 Report = Callable[[str], None]
-"""Takes lines of text for the user: what starts fresh, one line an epoch."""
+"""Callback for messages to the user: the initial weights, then one line an epoch."""
 
 
 def train(settings: Settings, folder: Path, *, report: Report = logger.info, quiet: bool = False) -> None:
-    """Train a model; all that comes of it lies in `folder`, which is new or empty.
+    """Train a model and write the results to `folder`, which must be new or empty.
 
-    After each epoch: model.weights.h5 and its card model.json, of averaged weights, ready for
-    `live_seg.load`; log.csv, curves.png, now and then pictures in val/; settings.json and state.npz, for
-    `resume`. `report` gets lines for the user, `quiet` shows no progress bars. Fresh layers draw on Keras'
-    global seed, which is set.
+    Each epoch updates the model with averaged weights for `live_seg.load` (model.weights.h5 and its card
+    model.json), its progress (log.csv, curves.png, at times images in val/) and the state for `resume`
+    (settings.json, state.npz). `report` receives messages to the user; `quiet` hides progress bars. Sets
+    Keras' global random seed, from which random weights are drawn.
 
-    Raises UsageError, SourceError, SinkError, WeightsError, and LiveSegError when a loss is no finite number.
+    Raises UsageError, SourceError, SinkError, WeightsError, and LiveSegError if a loss is not finite.
     """
-    _check_free(folder)
+    _check_folder(folder)
     data = _read(settings)
     settings = replace(settings, precision=settings.precision or best_precision())
-    model, fresh = _begin(settings, data)
-    if fresh:
-        report(f"From {settings.start}; fresh: {fresh}.")
-    alone = settings.epochs // 6 if fresh and settings.layers != "heads" else 0
-    heads_first = alone if settings.heads_first is None else settings.heads_first
+    model, untrained = _initial_network(settings, data)
+    if untrained:
+        report(f"Initial weights from {settings.start}; random: {untrained}.")
+    usual = settings.epochs // 6 if untrained and settings.layers != "heads" else 0
+    heads_first = usual if settings.heads_first is None else settings.heads_first
     settings = replace(settings, size=model.config.size, heads_first=heads_first)
-    _make(folder)
+    _create(folder)
     write_settings(settings, folder / "settings.json")
-    _Run(settings, folder, data, model, report, quiet).go()
+    _Run(settings, folder, data, model, report, quiet).run()
 
 
 def resume(folder: Path, *, report: Report = logger.info, quiet: bool = False) -> None:
-    """Go on with the training in `folder`: the outcome is as if it had never stopped.
+    """Resume the training in `folder` after its last finished epoch, as if it had not stopped.
 
-    Raises as `train` does.
+    Raises what `train` raises.
     """
     settings = read_settings(folder / "settings.json")
     data = _read(settings)
     path = folder / "state.npz"
     if not path.exists():
-        model, _ = _begin(settings, data)
-        _Run(settings, folder, data, model, report, quiet).go()
+        model, _ = _initial_network(settings, data)
+        _Run(settings, folder, data, model, report, quiet).run()
         return
     state = read_state(path)
     if state.class_names != data.class_names:
-        raise SourceError(f"The annotations name other classes than when {folder} began. Begin a new run.")
+        raise SourceError(
+            f"The annotations name other classes than when the training in {folder} started. Train in a new "
+            "folder."
+        )
     model = build(state.config, str(settings.precision))
     assign(model.variables, state.network)
-    report(f"Going on after epoch {state.epoch} of {settings.epochs}.")
-    _Run(settings, folder, data, model, report, quiet).go(state)
+    report(f"Resuming after epoch {state.epoch} of {settings.epochs}.")
+    _Run(settings, folder, data, model, report, quiet).run(state)
 
 
-def _check_free(folder: Path) -> None:
-    """A run has a folder of its own; asked before the weights load, which takes seconds."""
+def _check_folder(folder: Path) -> None:
+    """Raise SinkError unless `folder` is new or empty. Called before the slow loading of weights."""
     if folder.exists() and not folder.is_dir():
         raise SinkError(f"{folder} is a file; a folder was expected.")
     if folder.exists() and any(folder.iterdir()):
-        raise SinkError(f"{folder} is not empty. Choose another folder, or go on with --resume {folder}.")
+        raise SinkError(f"{folder} is not empty. Choose another folder, or pass --resume {folder}.")
 
 
-def _make(folder: Path) -> None:
+def _create(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -104,7 +107,7 @@ def _make(folder: Path) -> None:
 
 
 class _Data(NamedTuple):
-    photos: list[Annotated]
+    photos: list[AnnotatedPhoto]
     class_names: tuple[str, ...]
     truth: GroundTruth | None
 
@@ -115,20 +118,22 @@ def _read(settings: Settings) -> _Data:
     if truth:
         known = {name.lower() for name in names[1:]}
         if not known & {name.lower() for name in truth.categories.values()}:
-            raise UsageError(f"{truth.path} has none of the classes that are learnt: {', '.join(names[1:])}.")
+            raise UsageError(
+                f"{truth.path} has none of the classes in the training data: {', '.join(names[1:])}."
+            )
     return _Data(photos, tuple(names), truth)
 
 
-def _begin(settings: Settings, data: _Data) -> tuple[MaskRCNN, str]:
+def _initial_network(settings: Settings, data: _Data) -> InitialNetwork:
     keras.utils.set_random_seed(settings.seed)
-    return begin(settings.start, data.class_names, settings.size, str(settings.precision))
+    return initial_network(settings.start, data.class_names, settings.size, str(settings.precision))
 
 
 class _Run:
-    """A training in its folder."""
+    """A training run in its folder."""
 
     def __init__(
-        self, settings: Settings, folder: Path, data: _Data, model: MaskRCNN, report: Report, quiet: bool
+        self, settings: Settings, folder: Path, data: _Data, model: Network, report: Report, quiet: bool
     ) -> None:
         self.settings, self.folder, self.data = settings, folder, data
         self.model, self.report, self.quiet = model, report, quiet
@@ -142,8 +147,8 @@ class _Run:
         )
         self.rows: list[Row] = []
 
-    def go(self, state: State | None = None) -> None:
-        """Run all epochs, or those that `state` leaves."""
+    def run(self, state: State | None = None) -> None:
+        """Run all epochs, or those after `state`."""
         done = state.epoch if state else 0
         self.rows = read_table(self.folder / "log.csv", done)
         for stage in self.settings.stages():
@@ -155,62 +160,66 @@ class _Run:
             if state and done > stage.first:
                 trainer.restore(state.trainer)
             for epoch in range(max(done, stage.first), stage.end):
-                self._finish(trainer, stage, self._epoch(trainer, epoch))
+                self._end_epoch(trainer, stage, self._epoch(trainer, epoch))
 
     def _epoch(self, trainer: Trainer, epoch: int) -> Row:
-        """Take all steps of an epoch; returns the row of the table, as far as known."""
-        begun, taken = time.monotonic(), []
-        threads = max(1, min(MOST_THREADS, (os.cpu_count() or 1) - 1))
-        silent = True if self.quiet else None  # None: also where stderr is no terminal
+        """Take the steps of an epoch. Return its row of the table, without AP."""
+        start, taken = time.monotonic(), []
+        threads = max(1, min(MAX_THREADS, (os.cpu_count() or 1) - 1))
+        silent = True if self.quiet else None  # None: hidden unless stderr is a terminal
         title = f"epoch {epoch + 1}/{self.settings.epochs}"
         with (
             contextlib.closing(self.batches.epoch(epoch, threads)) as batches,
             tqdm(batches, title, len(self.batches), leave=False, unit=" steps", disable=silent) as bar,
         ):
             for columns in bar:
-                taken.append(trainer.learn(columns))
+                taken.append(trainer.step(columns))
                 if not np.isfinite(taken[-1]["loss"]):
-                    self._give_up(columns, epoch, len(taken))
+                    self._abort(columns, epoch, len(taken))
                 bar.set_postfix(loss=f"{taken[-1]['loss']:.3f}", refresh=False)
         return {
             "epoch": epoch + 1,
-            **{n: float(np.mean([losses[n] for losses in taken])) for n in LOSSES if n in taken[0]},
+            **{n: float(np.mean([losses[n] for losses in taken])) for n in LOSS_COLUMNS if n in taken[0]},
             "learning_rate": float(trainer.optimizer.learning_rate),
-            "seconds": round(time.monotonic() - begun, 1),
+            "seconds": round(time.monotonic() - start, 1),
         }
 
-    def _give_up(self, columns: Columns, epoch: int, step: int) -> None:
+    def _abort(self, columns: Columns, epoch: int, step: int) -> NoReturn:
+        """Save the batch whose loss is not finite, and raise LiveSegError."""
         path = self.folder / "bad_batch.npz"
         with replacing(path) as partial:
             np.savez(partial, allow_pickle=False, **columns)
         raise LiveSegError(
-            f"The loss of epoch {epoch + 1}, step {step} of {len(self.batches)} is no finite number. The "
-            f"batch is in {path}. Look at its boxes, or try a lower learning rate."
+            f"The loss of epoch {epoch + 1}, step {step} of {len(self.batches)} is not finite. The batch "
+            f"is saved in {path}. Check its boxes, or lower the learning rate."
         )
 
-    def _finish(self, trainer: Trainer, stage: Stage, row: Row) -> None:
-        """End an epoch: measure, publish and draw with the averages; the state, last, makes it count."""
+    def _end_epoch(self, trainer: Trainer, stage: Stage, row: Row) -> None:
+        """Evaluate and save the averaged weights, then write the progress and, last, the state.
+
+        An epoch counts as finished once its state is written.
+        """
         epoch = int(row["epoch"])
-        last = epoch == stage.end  # the next stage goes on from the averages
+        last = epoch == stage.end  # the next stage starts from the averages
         with trainer.averaged(keep=last):
-            # Anew each time: a Segmenter keeps the weights of its first call.
+            # A Segmenter keeps the weights of its first call, so each epoch needs a new one.
             segment = Segmenter(KerasEngine(self.model), self.data.class_names)
             facts, min_score = self._measure(segment, row)
             path = self.folder / "model.weights.h5"
             save(self.model, self.data.class_names, path, facts, min_score)
-            if self.data.truth and self._due(epoch, -(-self.settings.epochs // PICTURE_ROUNDS)):
+            if self.data.truth and self._due(epoch, -(-self.settings.epochs // SAMPLE_ROUNDS)):
                 names, folder = self.data.class_names, self.folder / "val"
-                draw_pictures(segment, names, self.data.truth, min_score, folder, epoch)
+                draw_samples(segment, names, self.data.truth, min_score, folder, epoch)
         self.rows.append(row)
         write_table(self.rows, self.folder / "log.csv")
         draw_curves(self.rows, self.folder / "curves.png")
         network, own = arrays_of(self.model.variables), [] if last else trainer.state()
         state = State(epoch, self.model.config, self.data.class_names, network, own)
         write_state(state, self.folder / "state.npz")
-        self.report(_line(row, self.settings.epochs))
+        self.report(_epoch_summary(row, self.settings.epochs))
 
     def _measure(self, segment: Segmenter, row: Row) -> tuple[dict[str, Any], float]:
-        """Complete the row with AP where it is due. Returns facts for the card, and its least score."""
+        """Add AP to `row` if an evaluation is due. Return facts for the card, and its score threshold."""
         files = ", ".join(file.name for _, file in self.settings.data)
         facts: dict[str, Any] = {
             "origin": f"live-seg train from {self.settings.start}: {len(self.data.photos)} photos of "
@@ -227,11 +236,12 @@ class _Run:
         return {**facts, "threshold": f"best mask F1 at IoU 0.5 on val, {best[1]:.3f}"}, best[0]
 
     def _due(self, epoch: int, every: int) -> bool:
+        """Return whether `epoch`, from 1, is a multiple of `every` or the last."""
         return epoch % every == 0 or epoch == self.settings.epochs
 
 
-def _line(row: Row, epochs: int) -> str:
-    """Sum an epoch up for the user."""
+def _epoch_summary(row: Row, epochs: int) -> str:
+    """Summarize an epoch in one line."""
     parts = [f"epoch {row['epoch']}/{epochs}: loss {row['loss']:.3f}"]
     parts += [
         f"{name.replace('_ap', ' AP')} {row[name]:.3f}" for name in ("box_ap", "mask_ap") if name in row

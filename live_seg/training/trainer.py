@@ -1,4 +1,4 @@
-"""The training step: five losses, AdamW, a schedule, averaged weights."""
+"""Training step: losses, AdamW, learning rate schedule and averaged weights."""
 
 import contextlib
 from collections.abc import Iterator
@@ -18,20 +18,20 @@ WEIGHT_DECAY = 1e-4
 """Mask R-CNN, section 3.1."""
 
 CLIP_NORM = 10.0
-"""Longest gradient, all variables together: a rare batch that would throw the heads off."""
+"""Largest norm of the gradient over all variables. Clipping protects the heads from rare batches."""
 
-MOST_WARM_UP = 300
-"""Steps until the learning rate is reached, or a tenth of all."""
+MAX_WARM_UP_STEPS = 300
+"""Longest warm-up in steps; shorter runs warm up for a tenth of their steps."""
 
-LONGEST_MEMORY = 500
-"""Steps that the averaged weights look back on, or a twentieth of all."""
+MAX_AVERAGED_STEPS = 500
+"""Longest time constant of the averaged weights in steps; shorter runs use a twentieth of their steps."""
 
 
 class Trainer(keras.Model):
-    """A MaskRCNN being fitted: inputs are a batch of `Batches`, outputs the five losses, which are summed."""
+    """A network with its losses: takes a batch of `Batches`, returns the losses by name, which are summed."""
 
     def __init__(self, model: Network, sampling: Sampling, seed: int) -> None:
-        # A mixed policy would round the boxes of the truth.
+        # A mixed policy would round the boxes of the ground truth.
         super().__init__(name="trainer", dtype="float32")
         self.model, self.sampling = model, sampling
         self.seeds = keras.random.SeedGenerator(seed)
@@ -39,9 +39,9 @@ class Trainer(keras.Model):
         self.trackers = {name: keras.metrics.Mean(name=name) for name in names}
 
     def call(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Find the five losses of a batch: scalars."""
+        """Return the losses of a batch by name, scalars."""
         truth = Truth(batch["class_ids"], batch["boxes"], batch["masks"], batch["masked"])
-        return self.compute_losses(batch["pictures"], truth, self.sampling, self.seeds)
+        return self.compute_losses(batch["images"], truth, self.sampling, self.seeds)
 
     def compute_loss(
         self,
@@ -51,14 +51,17 @@ class Trainer(keras.Model):
         *_: Any,
         **__: Any,
     ) -> Tensor:
-        """Sum the losses, each with weight 1 (Mask R-CNN, section 3), and keep them for the log."""
+        """Return the sum of the losses, each with weight 1 (Mask R-CNN, section 3), and log each of them."""
         for name, tracker in self.trackers.items():
             tracker.update_state(y_pred[name])
         return ops.sum(ops.stack(list(y_pred.values())))
 
     def prepare(self, steps: int, learning_rate: float) -> None:
-        """Make the optimizer for so many steps: warm-up, then a cosine down to a hundredth of the rate."""
-        warm_up = min(MOST_WARM_UP, 1 + steps // 10)
+        """Create the optimizer for a run of `steps`.
+
+        The learning rate rises linearly to `learning_rate`, then falls along a cosine to a hundredth of it.
+        """
+        warm_up = min(MAX_WARM_UP_STEPS, 1 + steps // 10)
         schedule = keras.optimizers.schedules.CosineDecay(
             learning_rate / 100,
             max(1, steps - warm_up),
@@ -71,20 +74,20 @@ class Trainer(keras.Model):
             weight_decay=WEIGHT_DECAY,
             global_clipnorm=CLIP_NORM,
             use_ema=True,
-            ema_momentum=1 - 1 / min(LONGEST_MEMORY, max(1.0, steps / 20)),
+            ema_momentum=1 - 1 / min(MAX_AVERAGED_STEPS, max(1.0, steps / 20)),
         )
-        # XLA cannot compile TensorFlow's NMS; JAX is nothing without it.
+        # XLA cannot compile TensorFlow's NMS; JAX is slow without XLA.
         self.compile(optimizer=optimizer, jit_compile=keras.backend.backend() == "jax")
         optimizer.build(self.trainable_variables)
 
-    def learn(self, columns: Columns) -> dict[str, float]:
-        """Take one step on a batch. Returns its `loss`, the sum, and the five losses by name."""
+    def step(self, columns: Columns) -> dict[str, float]:
+        """Take one step on a batch. Return its total `loss` and each loss by name."""
         found = self.train_on_batch(columns, return_dict=True)
         return {name: float(value) for name, value in found.items()}
 
     @contextlib.contextmanager
     def averaged(self, *, keep: bool) -> Iterator[None]:
-        """Put the averages in place of the weights for the block; for good with `keep`."""
+        """Replace the weights by their averages within the block, and after it if `keep`."""
         variables = self.trainable_variables
         current = arrays_of(variables)
         self.optimizer.finalize_variable_values(variables)
@@ -93,11 +96,14 @@ class Trainer(keras.Model):
             assign(variables, current)
 
     def state(self) -> Arrays:
-        """All that a step depends on, apart from the network's own weights."""
+        """Return all that a step depends on except the network's weights."""
         return arrays_of(self._own_variables())
 
     def restore(self, state: Arrays) -> None:
-        """Go back to a `state` of a Trainer that was prepared alike. Raises ValueError."""
+        """Restore the `state` of a Trainer that was prepared with the same arguments.
+
+        Raises ValueError if it does not fit.
+        """
         assign(self._own_variables(), state)
 
     def _own_variables(self) -> list[Any]:
@@ -105,11 +111,11 @@ class Trainer(keras.Model):
 
 
 def arrays_of(variables: list[Any]) -> Arrays:
-    """Copy the values of Keras variables."""
+    """Return copies of the values of Keras variables."""
     return [np.array(ops.convert_to_numpy(variable)) for variable in variables]
 
 
 def assign(variables: list[Any], arrays: Arrays) -> None:
-    """Give Keras variables their values. Raises ValueError when number or shapes differ."""
+    """Assign `arrays` to Keras variables. Raises ValueError if their number or shapes differ."""
     for variable, array in zip(variables, arrays, strict=True):
         variable.assign(array)
