@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from live_seg.drawing.effects import EFFECTS, Alpha, Effect, _matte, _mixed, effect_of, replace_background
+from live_seg.drawing.effects import EFFECTS, Alpha, Effect, _blend, _matte, effect_of, replace_background
 from live_seg.errors import SourceError, UsageError
 from live_seg.types import Image, Instances
 
@@ -235,9 +235,9 @@ class TestEdges:
         under, over = rng.integers(0, 256, (2, 9, 7, 3), np.uint8)
         alpha: Alpha = rng.choice([0, 1, 60, 128, 254, 255], (9, 7)).astype(np.uint8)
         share = alpha[..., None] / 255
-        np.testing.assert_allclose(_mixed(under, over, alpha), under * (1 - share) + over * share, atol=0.501)
-        np.testing.assert_array_equal(_mixed(under, over, alpha)[alpha == 0], under[alpha == 0])
-        np.testing.assert_array_equal(_mixed(under, over, alpha)[alpha == 255], over[alpha == 255])
+        np.testing.assert_allclose(_blend(under, over, alpha), under * (1 - share) + over * share, atol=0.501)
+        np.testing.assert_array_equal(_blend(under, over, alpha)[alpha == 0], under[alpha == 0])
+        np.testing.assert_array_equal(_blend(under, over, alpha)[alpha == 255], over[alpha == 255])
 
     def test_overlapping_masks_leave_no_seam(self) -> None:
         alpha = _matte(found((20, 20, 80, 100), (70, 20, 140, 100)), (120, 160))

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from live_seg.errors import UsageError
 from live_seg.masks import cell_centres
 from live_seg.propagation.flow import LONG_SIDE, Flow, reduced_size, sample
-from live_seg.propagation.motion import invert, motion_of
-from live_seg.propagation.propagator import FADE_SECONDS, MAX_STEPS, Propagator, blended
+from live_seg.propagation.motion import fit_motion, invert
+from live_seg.propagation.propagator import FADE_SECONDS, MAX_STEPS, Propagator, blend
 from live_seg.tracking.tracker import mask_iou
 from live_seg.types import MASK_SIDE, Frame, Image, Instances
 
@@ -298,7 +298,7 @@ def test_a_fit_recovers_an_affine_motion_despite_outliers(shift: tuple[float, fl
     expected = values[0, 14, 14].copy()
     values[0, :3] += 300
     weights[0, :3] = 0
-    matrix, residual = motion_of(values, weights)
+    matrix, residual = fit_motion(values, weights)
     at_cell = np.array([1 / 28, 1 / 28, 1]) @ matrix[0] + residual[0, 14, 14]
     np.testing.assert_allclose(at_cell, expected, atol=0.05)
 
@@ -312,12 +312,12 @@ def test_a_field_is_sampled_at_pixel_centres() -> None:
 
 def test_blending_keeps_columns_consistent() -> None:
     old, new = found((0, 0, 10, 10), (50, 50, 90, 90), ids=[1, 2]), found((54, 50, 94, 90), ids=[2])
-    both = blended(old, new, 0.25)
+    both = blend(old, new, 0.25)
     assert both.track_ids is not None
     assert both.track_ids.tolist() == [2, 1]
     np.testing.assert_allclose(both.boxes, [[51, 50, 91, 90], [0, 0, 10, 10]])
-    assert blended(old, new, 1.0) is new
-    assert mask_iou(blended(Instances.empty(), new, 0.1), new)[0, 0] == 1
+    assert blend(old, new, 1.0) is new
+    assert mask_iou(blend(Instances.empty(), new, 0.1), new)[0, 0] == 1
 
 
 def test_the_flow_has_half_the_reduced_resolution() -> None:
@@ -333,7 +333,7 @@ def test_the_flow_has_half_the_reduced_resolution() -> None:
 
 def test_a_track_is_matched_when_it_becomes_confirmed() -> None:
     confirmed = found((50, 50, 90, 90), ids=[2])
-    both = blended(replace(confirmed, confirmed=np.zeros(1, bool)), confirmed, 0.5)
+    both = blend(replace(confirmed, confirmed=np.zeros(1, bool)), confirmed, 0.5)
     assert both.confirmed is not None
     assert both.confirmed.tolist() == [True]
 
@@ -342,7 +342,7 @@ def test_a_track_is_matched_when_it_becomes_confirmed() -> None:
 def test_unmatched_instances_disappear_even_with_a_result_every_frame(new: Instances) -> None:
     shown = found((50, 50, 90, 90), ids=[2])
     for _ in range(6):
-        shown = blended(shown, new, 0.5)
+        shown = blend(shown, new, 0.5)
     assert len(shown) == len(new)
 
 
@@ -358,7 +358,7 @@ def test_a_smooth_motion_is_inverted_to_a_tenth_of_a_cell() -> None:
     """Stretching by up to a half of the affine motion needs all rounds of the inversion."""
     grid = cell_centres(np.array([[0, 0, MASK_SIDE, MASK_SIDE]], np.float32), MASK_SIDE)  # a pixel to a cell
     values = np.asarray(2 * grid + 4 * np.sin(2 * np.pi * grid / MASK_SIDE), np.float32)
-    matrix, residual = motion_of(values, np.ones((1, MASK_SIDE, MASK_SIDE), np.float32))
+    matrix, residual = fit_motion(values, np.ones((1, MASK_SIDE, MASK_SIDE), np.float32))
     steps = (np.arange(MASK_SIDE) + 0.5) / MASK_SIDE * 2 - 1
     x, y = np.meshgrid(steps, steps)
     ends = np.stack([x, y, np.ones_like(x)], axis=-1) @ matrix[0] + residual[0]

@@ -36,7 +36,7 @@ of points."""
 SUBPIXEL_BITS = 4
 """Fractional bits of outline coordinates: `shift` in OpenCV's drawing functions."""
 
-STACK = 6
+MAX_STACKED = 6
 """Maximum rows of labels stacked at one box; further labels overlap others, as more rows would move them too
 far from their boxes."""
 
@@ -45,10 +45,10 @@ LINE_WIDTH = 1 / 360
 
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 
-TEXT = 0.00065
+TEXT_SCALE = 0.00065
 """OpenCV's font scale per pixel of the frame's shorter side: 16 pixels of text height at 720."""
 
-LEAST_TEXT = 0.4
+MIN_TEXT_SCALE = 0.4
 """Smallest font scale, 11 pixels of text height: smaller digits are hard to distinguish."""
 
 
@@ -119,17 +119,17 @@ def _line_width(canvas: Image) -> int:
     return max(1, round(LINE_WIDTH * int(min(canvas.shape[:2]))))
 
 
-def _draw_mask(canvas: Image, region: Region, bits: NDArray[np.bool_], paint: Colour, alpha: float) -> None:
+def _draw_mask(canvas: Image, region: Region, bits: NDArray[np.bool_], fill: Colour, alpha: float) -> None:
     """Tint the mask `bits` of `region` and draw its outline, in place."""
     mask = bits.view(np.uint8)
     view = canvas[region]
     flat = np.empty_like(view)
-    cv2.rectangle(flat, (0, 0), (flat.shape[1], flat.shape[0]), paint, cv2.FILLED)
+    cv2.rectangle(flat, (0, 0), (flat.shape[1], flat.shape[0]), fill, cv2.FILLED)
     cv2.copyTo(cv2.addWeighted(view, 1 - alpha, flat, alpha, 0, dst=flat), mask, view)
     corner = (region[1].start, region[0].start)
     contours, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE, offset=corner)
     curves = [_curve(np.asarray(contour)) for contour in contours]
-    cv2.polylines(canvas, curves, True, paint, _line_width(canvas), cv2.LINE_AA, SUBPIXEL_BITS)
+    cv2.polylines(canvas, curves, True, fill, _line_width(canvas), cv2.LINE_AA, SUBPIXEL_BITS)
 
 
 def _curve(contour: NDArray[Any]) -> NDArray[np.int32]:
@@ -141,10 +141,10 @@ def _curve(contour: NDArray[Any]) -> NDArray[np.int32]:
     return np.rint(curve * (1 << SUBPIXEL_BITS)).astype(np.int32)
 
 
-def _draw_box(canvas: Image, region: Region, paint: Colour) -> None:
+def _draw_box(canvas: Image, region: Region, fill: Colour) -> None:
     rows, columns = region
     cv2.rectangle(
-        canvas, (columns.start, rows.start), (columns.stop - 1, rows.stop - 1), paint, _line_width(canvas)
+        canvas, (columns.start, rows.start), (columns.stop - 1, rows.stop - 1), fill, _line_width(canvas)
     )
 
 
@@ -156,43 +156,47 @@ def _caption(instances: Instances, position: int, class_names: Sequence[str]) ->
 
 def _draw_labels(canvas: Image, captions: list[str], regions: list[Region], colours: list[Colour]) -> None:
     """Write each caption on a plate of its colour next to the box at its region."""
-    scale = max(LEAST_TEXT, TEXT * min(canvas.shape[:2]))
+    scale = max(MIN_TEXT_SCALE, TEXT_SCALE * min(canvas.shape[:2]))
     weight = max(1, round(scale))
     (_, rise), below = cv2.getTextSize("Ag", FONT, scale, weight)
     margin = rise // 4
     plates: list[Plate] = []
-    for caption, region, paint in zip(captions, regions, colours, strict=True):
+    for caption, region, fill in zip(captions, regions, colours, strict=True):
         (length, _), _ = cv2.getTextSize(caption, FONT, scale, weight)
-        plate = _place(region, length + 2 * margin, rise + below + 2 * margin, canvas.shape[:2], plates)
+        plate = _place_label(region, length + 2 * margin, rise + below + 2 * margin, canvas.shape[:2], plates)
         plates.append(plate)
         left, top, right, bottom = plate
-        cv2.rectangle(canvas, (left, top), (right - 1, bottom - 1), paint, cv2.FILLED)
+        cv2.rectangle(canvas, (left, top), (right - 1, bottom - 1), fill, cv2.FILLED)
         base = (left + margin, top + margin + rise)
-        cv2.putText(canvas, caption, base, FONT, scale, _ink(paint), weight, cv2.LINE_AA)
+        cv2.putText(canvas, caption, base, FONT, scale, _text_colour(fill), weight, cv2.LINE_AA)
 
 
-def _place(region: Region, width: int, height: int, frame: tuple[int, int], taken: list[Plate]) -> Plate:
+def _place_label(
+    region: Region, width: int, height: int, frame: tuple[int, int], occupied: list[Plate]
+) -> Plate:
     """Return a plate in a `frame` (height, width): above the box at `region`, else further down inside it.
 
-    The plate avoids those in `taken`, which have the same height, by up to STACK rows. If that is not enough,
-    it overlaps some of them.
+    The plate avoids those in `occupied`, which have the same height, by up to MAX_STACKED rows. If that is
+    not enough, it overlaps some of them.
     """
     left = max(0, min(region[1].start, frame[1] - width))
-    near = [plate for plate in taken if left < plate[2] and plate[0] < left + width]
+    near = [plate for plate in occupied if left < plate[2] and plate[0] < left + width]
     above, inside = region[0].start - height, region[0].start
     upwards = sorted({above, *(plate[1] - height for plate in near)}, reverse=True)
     downwards = sorted({inside, *(plate[3] for plate in near)})
-    tops = [top for top in upwards if max(0, above - STACK * height) <= top <= above]
-    tops += [top for top in downwards if inside <= top <= min(inside + STACK * height, frame[0] - height)]
+    tops = [top for top in upwards if max(0, above - MAX_STACKED * height) <= top <= above]
+    tops += [
+        top for top in downwards if inside <= top <= min(inside + MAX_STACKED * height, frame[0] - height)
+    ]
     tops = tops or [0]
     free = (top for top in tops if all(abs(top - plate[1]) >= height for plate in near))
     top = next(free, tops[0])
     return left, top, left + width, top + height
 
 
-def _ink(paint: Colour) -> Colour:
-    """Return black or white, the one with more contrast to `paint` (WCAG 2.2, relative luminance)."""
-    shares = [value / 255 for value in paint]
+def _text_colour(fill: Colour) -> Colour:
+    """Return black or white, the one with more contrast to `fill` (WCAG 2.2, relative luminance)."""
+    shares = [value / 255 for value in fill]
     blue, green, red = (x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in shares)
     luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
     return (0, 0, 0) if (luminance + 0.05) ** 2 > 1.05 * 0.05 else (255, 255, 255)

@@ -30,7 +30,7 @@ CUTOUT = "cutout"
 REPLACE = "replace-background"
 """The effect with an argument: replace-background=IMAGE."""
 
-HIDDEN = 0.3
+HIDE_THRESHOLD = 0.3
 """Mask probability from which blur and pixelate hide a pixel completely. Below the usual 0.5, because a
 pixel that is not hidden is a privacy leak and a slightly larger mask does no harm."""
 
@@ -46,13 +46,13 @@ Learning", arXiv 1609.00408)."""
 REDUCED_SIGMA = 2.0
 """Sigma in pixels of every blur after the image has been reduced, so that the cost does not grow with it."""
 
-BACKDROP = 1 / 40
+BACKGROUND_SIGMA = 1 / 40
 """Sigma of the blurred background per pixel of the frame's shorter side."""
 
-ENCLOSED = 0.002
+INSTANCE_WEIGHT = 0.002
 """Weight of instance pixels in the blurred background. Only matters in gaps without background nearby."""
 
-BLEED = 16
+CUTOUT_MARGIN = 16
 """Width in pixels of the fully transparent margin around a cutout that keeps its colours, so that video
 compression does not bleed black into the edge. Beyond it pixels are black: files stay small and contain no
 hidden background."""
@@ -80,38 +80,40 @@ def effect_of(spec: str) -> Effect:
 
 def blur(image: Image, instances: Instances) -> Image:
     """Blur the instances beyond recognition."""
-    return _hidden(image, instances, _blurred)
+    return _hide(image, instances, _blur_region)
 
 
 def pixelate(image: Image, instances: Instances) -> Image:
     """Replace the instances with a mosaic. Its grid is fixed to the frame, so box jitter does not move it."""
-    return _hidden(image, instances, _blocks)
+    return _hide(image, instances, _mosaic)
 
 
 def blur_background(image: Image, instances: Instances) -> Image:
     """Blur the background. Instance pixels and those next to them are excluded, which avoids a halo."""
     alpha = _matte(instances, image.shape[:2])
-    sigma = max(1.0, min(alpha.shape) * BACKDROP)
-    step = _step(sigma, alpha.shape)
-    near = _widened(_reduced(alpha, step), round(REDUCED_SIGMA))
-    behind = ENCLOSED + 1 - near[..., None] / np.float32(255)
-    backdrop = _smoothed(_reduced(image, step) * behind, sigma / step) / _smoothed(behind, sigma / step)
-    return _mixed(_scaled(np.rint(backdrop).astype(np.uint8), alpha.shape), image, alpha)
+    sigma = max(1.0, min(alpha.shape) * BACKGROUND_SIGMA)
+    step = _reduction(sigma, alpha.shape)
+    near = _dilate(_reduce(alpha, step), round(REDUCED_SIGMA))
+    behind = INSTANCE_WEIGHT + 1 - near[..., None] / np.float32(255)
+    backdrop = _gaussian_blur(_reduce(image, step) * behind, sigma / step) / _gaussian_blur(
+        behind, sigma / step
+    )
+    return _blend(_resize(np.rint(backdrop).astype(np.uint8), alpha.shape), image, alpha)
 
 
 def grey_background(image: Image, instances: Instances) -> Image:
     """Convert the background to greyscale."""
     grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
-    return _mixed(np.asarray(grey, np.uint8), image, _matte(instances, image.shape[:2]))
+    return _blend(np.asarray(grey, np.uint8), image, _matte(instances, image.shape[:2]))
 
 
 def replace_background(background: Image) -> Effect:
     """Return an effect that shows `background` (H, W, 3) uint8 BGR, cropped to fill, behind the instances."""
-    fitted = lru_cache(maxsize=1)(partial(_cropped, background))
+    fitted = lru_cache(maxsize=1)(partial(_crop_to, background))
 
     def replaced(image: Image, instances: Instances) -> Image:
         height, width = image.shape[:2]
-        return _mixed(fitted(height, width), image, _matte(instances, (height, width)))
+        return _blend(fitted(height, width), image, _matte(instances, (height, width)))
 
     return replaced
 
@@ -119,7 +121,7 @@ def replace_background(background: Image) -> Effect:
 def cutout(image: Image, instances: Instances) -> Image:
     """Make the background transparent: (H, W, 4) uint8, BGR and straight (not premultiplied) alpha."""
     alpha = _matte(instances, image.shape[:2])
-    colours = cv2.copyTo(cv2.cvtColor(image, cv2.COLOR_BGR2BGRA), _widened(alpha, BLEED))
+    colours = cv2.copyTo(cv2.cvtColor(image, cv2.COLOR_BGR2BGRA), _dilate(alpha, CUTOUT_MARGIN))
     return np.asarray(cv2.insertChannel(alpha, colours, 3), np.uint8)
 
 
@@ -133,19 +135,19 @@ EFFECTS: dict[str, Effect] = {
 """Effects by name, without `mask` (see `annotate.draw`) and replace-background=IMAGE."""
 
 
-def _hidden(image: Image, instances: Instances, hide: Callable[[Image, Region, float], Image]) -> Image:
+def _hide(image: Image, instances: Instances, hide: Callable[[Image, Region, float], Image]) -> Image:
     """Cover the instances with `hide(image, region, size)`, where size is in pixels.
 
     Changes pixels in the boxes and up to one mask cell plus the feather around them. Where boxes overlap,
     the coarser cover of the larger box is used.
     """
     size = image.shape[:2]
-    feather = _feather(size)
+    feather = _feather_radius(size)
     sides = np.sqrt(np.prod(instances.boxes[:, 2:] - instances.boxes[:, :2], axis=1, dtype=np.float64))
     order = np.argsort(sides, kind="stable")
-    grown = _grown(_continued(instances[order], size))
-    inner = _widened(_bits(grown, size, HIDDEN), feather)
-    alpha = _softened(inner, feather)  # the same radius as above: pixels of the mask stay at 255
+    grown = _dilate_cells(_pad_masks(instances[order], size))
+    inner = _dilate(_threshold(grown, size, HIDE_THRESHOLD), feather)
+    alpha = _soften(inner, feather)  # the same radius as above: pixels of the mask stay at 255
     regions = list(_regions(grown, size, 2 * feather))
     cover, hidden = np.empty_like(image), image.copy()
     for region, side in zip(regions, sides[order].tolist(), strict=True):
@@ -153,17 +155,17 @@ def _hidden(image: Image, instances: Instances, hide: Callable[[Image, Region, f
             cover[region] = hide(image, region, side)
     for region in regions:
         if image[region].size:
-            hidden[region] = _mixed(image[region], cover[region], alpha[region])
+            hidden[region] = _blend(image[region], cover[region], alpha[region])
     return hidden
 
 
-def _blurred(image: Image, region: Region, side: float) -> Image:
+def _blur_region(image: Image, region: Region, side: float) -> Image:
     sigma = max(1.0, side * DETAIL)
-    step = _step(sigma, image[region].shape)
-    return _scaled(_smoothed(_reduced(image[region], step), sigma / step), image[region].shape)
+    step = _reduction(sigma, image[region].shape)
+    return _resize(_gaussian_blur(_reduce(image[region], step), sigma / step), image[region].shape)
 
 
-def _blocks(image: Image, region: Region, side: float) -> Image:
+def _mosaic(image: Image, region: Region, side: float) -> Image:
     """Return a mosaic of `region`. Block sides are powers of two, aligned to the frame, hence stable."""
     block = 2 ** max(1, round(np.log2(max(side * DETAIL, 1))))
     rows, columns = region
@@ -172,36 +174,36 @@ def _blocks(image: Image, region: Region, side: float) -> Image:
     height, width = -(-whole.shape[0] // block), -(-whole.shape[1] // block)
     missing = (height * block - whole.shape[0], width * block - whole.shape[1])
     filled = cv2.copyMakeBorder(whole, 0, missing[0], 0, missing[1], cv2.BORDER_REPLICATE)
-    means = _scaled(filled, (height, width), cv2.INTER_AREA)
-    blocks = _scaled(means, filled.shape, cv2.INTER_NEAREST)
+    means = _resize(filled, (height, width), cv2.INTER_AREA)
+    blocks = _resize(means, filled.shape, cv2.INTER_NEAREST)
     return blocks[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
 
 
-def _step(sigma: float, size: tuple[int, ...]) -> int:
+def _reduction(sigma: float, size: tuple[int, ...]) -> int:
     """Return the factor by which to reduce an image of `size` before it is blurred with `sigma`."""
     return max(1, min(int(sigma / REDUCED_SIGMA), *size[:2]))
 
 
-def _reduced(image: Image, step: int) -> Image:
+def _reduce(image: Image, step: int) -> Image:
     """Reduce by averaging squares of `step` pixels; incomplete ones at the right and bottom are dropped.
 
     Whole factors make OpenCV's area filter many times faster.
     """
     height, width = (length // step for length in image.shape[:2])
-    return _scaled(image[: height * step, : width * step], (height, width), cv2.INTER_AREA)
+    return _resize(image[: height * step, : width * step], (height, width), cv2.INTER_AREA)
 
 
-def _smoothed(image: NDArray[Any], sigma: float) -> NDArray[Any]:
+def _gaussian_blur(image: NDArray[Any], sigma: float) -> NDArray[Any]:
     """Apply a Gaussian blur to (h, w, C) with replicated borders."""
     smooth = cv2.GaussianBlur(image, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
     return smooth.reshape(image.shape)  # OpenCV drops a last axis of 1
 
 
-def _scaled(image: NDArray[Any], size: tuple[int, ...], how: int = cv2.INTER_CUBIC) -> Image:
+def _resize(image: NDArray[Any], size: tuple[int, ...], how: int = cv2.INTER_CUBIC) -> Image:
     return np.asarray(cv2.resize(image, (size[1], size[0]), interpolation=how), np.uint8)
 
 
-def _cropped(image: Image, height: int, width: int) -> Image:
+def _crop_to(image: Image, height: int, width: int) -> Image:
     """Crop the centre of `image` to the aspect ratio of a frame and scale it to (height, width)."""
     across, down = image.shape[1] / width, image.shape[0] / height
     scale = min(across, down)
@@ -209,10 +211,10 @@ def _cropped(image: Image, height: int, width: int) -> Image:
     top, left = (image.shape[0] - rows) // 2, (image.shape[1] - columns) // 2
     middle = image[top : top + rows, left : left + columns]
     how = cv2.INTER_AREA if scale > 1 else cv2.INTER_CUBIC
-    return _scaled(middle, (height, width), how)
+    return _resize(middle, (height, width), how)
 
 
-def _feather(size: tuple[int, ...]) -> int:
+def _feather_radius(size: tuple[int, ...]) -> int:
     return max(1, round(min(size[:2]) * FEATHER))
 
 
@@ -224,14 +226,14 @@ def _regions(instances: Instances, size: tuple[int, ...], margin: int) -> Iterat
         yield slice(top, bottom), slice(left, right)
 
 
-def _grown(instances: Instances) -> Instances:
-    """Dilate each mask in place by one cell, the uncertainty of its edge. Needs the ring of `_continued`."""
+def _dilate_cells(instances: Instances) -> Instances:
+    """Dilate each mask in place by one cell, the uncertainty of its edge. Needs the ring of `_pad_masks`."""
     for mask in instances.masks:
         cv2.dilate(mask, np.ones((3, 3), np.uint8), dst=mask)
     return instances
 
 
-def _continued(instances: Instances, size: tuple[int, ...]) -> Instances:
+def _pad_masks(instances: Instances, size: tuple[int, ...]) -> Instances:
     """Pad each mask with a ring of empty cells and extend masks that the frame's edge cuts off.
 
     Masks fade out in their outermost cells, which would leave a gap along the frame's edge. Where that edge
@@ -248,28 +250,28 @@ def _continued(instances: Instances, size: tuple[int, ...]) -> Instances:
     return replace(instances, boxes=boxes, masks=masks)
 
 
-def _bits(instances: Instances, size: tuple[int, ...], least: float) -> Alpha:
-    """Return 255 where the mask probability of any instance is at least `least`, else 0."""
+def _threshold(instances: Instances, size: tuple[int, ...], threshold: float) -> Alpha:
+    """Return 255 where the mask probability of any instance is at least `threshold`, else 0."""
     bits = np.zeros(size[:2], np.uint8)
     for region, probability in instances.soft_masks((size[0], size[1])):
-        bits[region] |= (probability >= least).view(np.uint8) * np.uint8(255)
+        bits[region] |= (probability >= threshold).view(np.uint8) * np.uint8(255)
     return bits
 
 
 def _matte(instances: Instances, size: tuple[int, ...]) -> Alpha:
     """Return the instances' opacity in a frame of `size`. Edges are soft on both sides of the outline."""
-    return _softened(_bits(_continued(instances, size), size, 0.5), _feather(size))
+    return _soften(_threshold(_pad_masks(instances, size), size, 0.5), _feather_radius(size))
 
 
-def _widened(bits: Alpha, reach: int) -> Alpha:
+def _dilate(bits: Alpha, reach: int) -> Alpha:
     return np.asarray(cv2.dilate(bits, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)), np.uint8)
 
 
-def _softened(bits: Alpha, reach: int) -> Alpha:
+def _soften(bits: Alpha, reach: int) -> Alpha:
     return np.asarray(cv2.blur(bits, (2 * reach + 1, 2 * reach + 1)), np.uint8)
 
 
-def _mixed(under: Image, over: Image, alpha: Alpha) -> Image:
+def _blend(under: Image, over: Image, alpha: Alpha) -> Image:
     """Blend `over` onto `under`, both (H, W, 3), with `alpha`. Only partially opaque pixels are computed."""
     mixed = under.copy()
     pixels = mixed.reshape(-1, 3)

@@ -53,23 +53,23 @@ class Appearance:
     def from_keyframe(cls, instances: Instances, points: Floats, image: Image) -> "Appearance":
         """Build the models of `instances`, in pixels of `image` (h, w, 3), with mask cells at `points`."""
         colours = sample(image, points)
-        tables = _tables(instances, image)
-        return cls(colours, tables, _read(tables, colours))
+        tables = _log_odds(instances, image)
+        return cls(colours, tables, _look_up(tables, colours))
 
     def __getitem__(self, chosen: NDArray[np.bool_]) -> "Appearance":
         """Return the models of the chosen (N,) instances."""
         return Appearance(self.colours[chosen], self.tables[chosen], self.evidence[chosen])
 
-    def change(self, colours: Floats) -> Floats:
+    def distance(self, colours: Floats) -> Floats:
         """Return the distance of colours (N, M, M, 3) from those of the keyframe: (N, M, M), 0..255."""
         return np.asarray(np.abs(colours - self.colours).max(axis=3), np.float32)
 
-    def refined(self, masks: Floats, cells: Floats, colours: Floats) -> Floats:
+    def refine(self, masks: Floats, cells: Floats, colours: Floats) -> Floats:
         """Refine `masks` (N, M, M), sampled at the keyframe's `cells` (N, M, M, 2), by current colours.
 
         `colours` are (N, M, M, 3). Colour evidence never creates a mask where the network saw none.
         """
-        gain = _read(self.tables, colours) - sample_grids(self.evidence, cells, edge=True)
+        gain = _look_up(self.tables, colours) - sample_grids(self.evidence, cells, edge=True)
         gain = gaussian_blur(gain[..., None], EVIDENCE_BLUR)[..., 0]
         gain = np.sign(gain) * np.maximum(np.abs(gain) - DEAD_ZONE, 0)
         known = np.clip(masks, 1 - MAX_PROBABILITY, MAX_PROBABILITY)
@@ -84,13 +84,13 @@ def _bins(colours: NDArray[Any]) -> NDArray[np.intp]:
     return np.asarray((steps[..., 0] * BINS + steps[..., 1]) * BINS + steps[..., 2])
 
 
-def _read(tables: Floats, colours: Floats) -> Floats:
+def _look_up(tables: Floats, colours: Floats) -> Floats:
     """Return the log odds (N, M, M) of colours (N, M, M, 3), each from its own table (N, BINS ** 3)."""
     rows = _bins(colours).reshape(len(tables), colours.shape[1] * colours.shape[2])
     return np.take_along_axis(tables, rows, axis=1).reshape(colours.shape[:3])
 
 
-def _tables(instances: Instances, image: Image) -> Floats:
+def _log_odds(instances: Instances, image: Image) -> Floats:
     """Return the log odds of every colour for each instance against its surroundings: (N, BINS ** 3)."""
     height, width = image.shape[:2]
     labels = _bins(image)
@@ -103,12 +103,12 @@ def _tables(instances: Instances, image: Image) -> Floats:
         own = np.bincount(labels[region].ravel(), mask.ravel(), BINS**3)
         counts[0, position] = own
         counts[1, position] = np.bincount(labels[top:bottom, left:right].ravel(), minlength=BINS**3) - own
-    spread = _spread(counts) + 0.5
+    spread = _smooth_histogram(counts) + 0.5
     shares = np.log(spread / (counts.sum(axis=2, keepdims=True) + 1))
     return np.asarray(np.clip(shares[0] - shares[1], -MAX_LOG_ODDS, MAX_LOG_ODDS), np.float32)
 
 
-def _spread(counts: Floats) -> Floats:
+def _smooth_histogram(counts: Floats) -> Floats:
     """Smooth counts (..., BINS ** 3) with the kernel (1, 2, 1) / 4 along each colour channel."""
     cube: NDArray[Any] = counts.reshape(-1, BINS, BINS, BINS)
     for axis in (1, 2, 3):

@@ -69,14 +69,14 @@ class MovingInstances:
         followed = sample(step.flow, self.points * scale)
         motion, agreement = followed[..., :2], followed[..., 2]
         ends = self.points + motion
-        change = self.appearance.change(sample(step.image, ends))
+        change = self.appearance.distance(sample(step.image, ends))
         doubt = 1 + (change / COLOUR_TOLERANCE) ** 4
         confidence: Floats = agreement * inside_image(ends, step.image.shape) / doubt
         masks = self.key.masks
         area = np.maximum(masks.sum(axis=(1, 2)), 1e-3)
         return replace(
             self,
-            points=self.points + smoothed(motion, masks * confidence + 1e-4),
+            points=self.points + smooth_motion(motion, masks * confidence + 1e-4),
             confidence=CONFIDENCE_DECAY * self.confidence + (1 - CONFIDENCE_DECAY) * confidence,
             visible=np.sum(masks * confidence, axis=(1, 2)) / area,
         )
@@ -84,35 +84,35 @@ class MovingInstances:
     def instances_at(self, step: Step) -> Instances:
         """Return the instances in the frame of `step`, the last one followed, in reduced pixels.
 
-        Masks are warped from the keyframe and refined by colour. The boxes are fitted to the first result and
+        Masks are warped from the keyframe and refine by colour. The boxes are fitted to the first result and
         the masks warped again, so that a mask is never resampled twice.
         """
         key, side = self.key, self.key.masks.shape[1]
         if not len(key) or side == 0:
             return key
         weights = key.masks * np.maximum(self.confidence, 0.01)
-        matrix, residual = motion_of(self.points, weights)
-        boxes, masks = _boxes(key, _applied(matrix, side) + residual), key.masks
+        matrix, residual = fit_motion(self.points, weights)
+        boxes, masks = _boxes_around(key, _evaluate(matrix, side) + residual), key.masks
         for last in (False, True):
             targets = cell_centres(boxes, side)
             cells = invert(targets, matrix, residual)
             masks = sample_grids(key.masks, cells, edge=False)
-            masks = self.appearance.refined(masks, cells, sample(step.image, targets))
+            masks = self.appearance.refine(masks, cells, sample(step.image, targets))
             if not last:
-                boxes = _fitted(key, boxes, masks)
+                boxes = _fit_boxes(key, boxes, masks)
         return replace(key, boxes=boxes, masks=masks)
 
 
-def smoothed(motion: Floats, weights: Floats) -> Floats:
+def smooth_motion(motion: Floats, weights: Floats) -> Floats:
     """Return the motion (N, M, M, 2) as its robust affine fit plus a spatially filtered residual.
 
     Both are weighted by `weights` (N, M, M): cells without weight follow the others.
     """
-    matrix, residual = motion_of(motion, weights)
-    return _applied(matrix, motion.shape[1]) + residual
+    matrix, residual = fit_motion(motion, weights)
+    return _evaluate(matrix, motion.shape[1]) + residual
 
 
-def motion_of(values: Floats, weights: Floats) -> tuple[Floats, Floats]:
+def fit_motion(values: Floats, weights: Floats) -> tuple[Floats, Floats]:
     """Fit values (N, M, M, 2) over the cells of a grid by an affine map and a smooth residual.
 
     Returns the map (N, 3, 2), from iteratively reweighted least squares, and the residual (N, M, M, 2), from
@@ -130,7 +130,7 @@ def motion_of(values: Floats, weights: Floats) -> tuple[Floats, Floats]:
         squares = errors[..., 0] ** 2 + errors[..., 1] ** 2
         spread = np.sum(fixed * squares, axis=1) / np.sum(fixed, axis=1) + 1e-6
         robust = fixed / (1 + squares / spread[:, None])
-    remainder = np.asarray(values - _applied(matrix, side), np.float32)
+    remainder = np.asarray(values - _evaluate(matrix, side), np.float32)
     share = weights[..., None]
     residual = gaussian_blur(share * remainder, MOTION_BLUR) / (gaussian_blur(share, MOTION_BLUR) + 0.02)
     return np.asarray(matrix, np.float32), np.asarray(residual, np.float32)
@@ -144,12 +144,12 @@ def _design(side: int) -> NDArray[np.float64]:
     return np.stack([x.ravel(), y.ravel(), np.ones(side * side)], axis=1)
 
 
-def _applied(matrix: NDArray[Any], side: int) -> Floats:
+def _evaluate(matrix: NDArray[Any], side: int) -> Floats:
     """Return affine maps (N, 3, 2) evaluated at every cell of a grid: (N, side, side, 2)."""
     return np.asarray((_design(side) @ matrix).reshape(len(matrix), side, side, 2), np.float32)
 
 
-def _boxes(key: Instances, points: Floats) -> Floats:
+def _boxes_around(key: Instances, points: Floats) -> Floats:
     """Return boxes (N, 4) placed around `points` (N, M, M, 2) as the key's boxes are around its own cells."""
     maximum = key.masks.max(axis=(1, 2), keepdims=True)
     core = np.greater(key.masks, CORE * maximum).reshape(*key.masks.shape, 1)
@@ -165,7 +165,7 @@ def _boxes(key: Instances, points: Floats) -> Floats:
     return np.asarray(np.where(some, np.concatenate([start, stop], axis=1), key.boxes), np.float32)
 
 
-def _fitted(key: Instances, boxes: Floats, masks: Floats) -> Floats:
+def _fit_boxes(key: Instances, boxes: Floats, masks: Floats) -> Floats:
     """Return boxes (N, 4) placed around `masks` in `boxes` as the key's boxes are around the key's masks."""
     before, after = (_extent(grids) for grids in (key.masks, masks))
     some = np.isfinite(before + after).all(axis=1, keepdims=True)
@@ -189,7 +189,7 @@ def _extent(masks: Floats) -> Floats:
 def invert(targets: Floats, matrix: Floats, residual: Floats) -> Floats:
     """Return the cells (column, row) of the key's grids that move to `targets` (N, M, M, 2).
 
-    `matrix` (N, 3, 2) and `residual` (N, M, M, 2) are the motion as returned by `motion_of`.
+    `matrix` (N, 3, 2) and `residual` (N, M, M, 2) are the motion as returned by `fit_motion`.
     """
     side = residual.shape[1]
     # The motion of a flat box is singular; a millionth of a pixel makes it invertible.

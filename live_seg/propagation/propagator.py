@@ -90,7 +90,7 @@ class Propagator:
         if not steps or steps[0][0] != index:
             logger.debug("The result of frame %d arrived too late and is ignored.", index)
             return
-        caught = _FadingInstances.begin(_scaled(instances, self._to_reduced()), steps[0][1])
+        caught = _FadingInstances.begin(_scale_boxes(instances, self._to_reduced()), steps[0][1])
         for _, step in steps[1:]:
             caught = caught.follow(step, 0.0)
         newest = self._steps[-1][1]
@@ -103,14 +103,14 @@ class Propagator:
         """The instances in the newest frame, in its pixels; empty before the first result."""
         if self._new is None:
             return Instances.empty()
-        return _scaled(self._shown(self._steps[-1][1]), np.reciprocal(self._to_reduced()))
+        return _scale_boxes(self._shown(self._steps[-1][1]), np.reciprocal(self._to_reduced()))
 
     def _shown(self, step: Step) -> Instances:
         assert self._new is not None
         new = self._new.instances_at(step)
         if self._old is None:
             return new
-        return blended(self._old.instances_at(step), new, (self._age + 1) / self._blend_frames)
+        return blend(self._old.instances_at(step), new, (self._age + 1) / self._blend_frames)
 
     def _to_reduced(self) -> NDArray[np.float32]:
         width, height = reduced_size(self._shape)
@@ -139,7 +139,7 @@ class _FadingInstances:
         return replace(instances, scores=instances.scores * (1 - self._hidden / FADE_SECONDS))
 
 
-def blended(old: Instances, new: Instances, share: float) -> Instances:
+def blend(old: Instances, new: Instances, share: float) -> Instances:
     """Interpolate boxes and masks of matching instances, with the weight `share`, 0..1, of the new ones.
 
     The new instances come first, with their scores. Unmatched old ones follow with scores multiplied by
@@ -152,7 +152,7 @@ def blended(old: Instances, new: Instances, share: float) -> Instances:
         return leaving[leaving.scores >= MIN_FADING_SCORE]
     if old.masks.shape[1:] != new.masks.shape[1:] or (old.track_ids is None) != (new.track_ids is None):
         return new
-    after, before = np.nonzero(_pairs(new, old))
+    after, before = np.nonzero(_matches(new, old))
     boxes, masks = new.boxes.copy(), new.masks.copy()
     boxes[after] += (1 - np.float32(share)) * (old.boxes[before] - boxes[after])
     masks[after] += (1 - np.float32(share)) * (old.masks[before] - masks[after])
@@ -161,7 +161,7 @@ def blended(old: Instances, new: Instances, share: float) -> Instances:
     return replace(new, boxes=boxes, masks=masks).joined(leaving[leaving.scores >= MIN_FADING_SCORE])
 
 
-def _pairs(new: Instances, old: Instances) -> NDArray[np.bool_]:
+def _matches(new: Instances, old: Instances) -> NDArray[np.bool_]:
     """Return True where a new instance matches an old one: (N, M), at most once in each row and column."""
     if new.track_ids is not None and old.track_ids is not None:
         return np.asarray(new.track_ids[:, None] == old.track_ids)
@@ -172,5 +172,5 @@ def _pairs(new: Instances, old: Instances) -> NDArray[np.bool_]:
     return np.asarray(overlap >= best)
 
 
-def _scaled(instances: Instances, factors: NDArray[np.float32]) -> Instances:
+def _scale_boxes(instances: Instances, factors: NDArray[np.float32]) -> Instances:
     return replace(instances, boxes=np.asarray(instances.boxes * factors, np.float32))
