@@ -21,7 +21,7 @@ from live_seg.tracking.smoother import HYSTERESIS, Smoother
 from live_seg.tracking.tracker import Tracker
 from live_seg.types import Instances, Segment
 
-Seen = dict[int, tuple[dict[str, Any], NDArray[np.float32]]]
+Tracks = dict[int, tuple[dict[str, Any], NDArray[np.float32]]]
 """Mask, as RLE, and box of every track in one frame."""
 
 
@@ -62,21 +62,21 @@ def tracked(
 
 def measured(
     frames: list[tuple[float, tuple[int, int], Instances]], min_score: float
-) -> tuple[list[Seen], list[Seen]]:
+) -> tuple[list[Tracks], list[Tracks]]:
     """Return the tracks of each frame without and with smoothing."""
     smoother = Smoother(min_score)
-    before = [seen(instances[instances.scores >= min_score], size) for _, size, instances in frames]
-    after = [seen(smoother.update(instances, seconds), size) for seconds, size, instances in frames]
+    before = [tracks_of(instances[instances.scores >= min_score], size) for _, size, instances in frames]
+    after = [tracks_of(smoother.update(instances, seconds), size) for seconds, size, instances in frames]
     return before, after
 
 
-def seen(instances: Instances, size: tuple[int, int]) -> Seen:
+def tracks_of(instances: Instances, size: tuple[int, int]) -> Tracks:
     """Return every track in a frame of `size` (height, width)."""
     ids = [] if instances.track_ids is None else instances.track_ids.tolist()
     return dict(zip(ids, zip(instances.rles(size), instances.boxes, strict=True), strict=True))
 
 
-def table_row(frames: list[Seen]) -> str:
+def table_row(frames: list[Tracks]) -> str:
     """Return one row of the table."""
     both = list(shared(pairwise(frames)))
     change = np.mean([1 - iou(one[track], other[track]) for one, other, track in both] or [np.nan])
@@ -89,7 +89,7 @@ def table_row(frames: list[Seen]) -> str:
     return f"{change:8.4f} {edges:8.2f} {changes:8d} {lasting:4d}"
 
 
-def shared(pairs: Any) -> Iterator[tuple[Seen, Seen, int]]:
+def shared(pairs: Any) -> Iterator[tuple[Tracks, Tracks, int]]:
     """Yield both frames and the id of each track that occurs in both frames of a pair."""
     return ((one, other, track) for one, other in pairs for track in sorted(one.keys() & other.keys()))
 

@@ -13,7 +13,7 @@ from live_seg.tracking.tracker import MAX_TRACKS
 from live_seg.types import Instances
 
 
-def seen(*ids: int, at: float = 0.0) -> Instances:
+def detected(*ids: int, at: float = 0.0) -> Instances:
     n = len(ids)
     return Instances(
         boxes=np.array([[at, track, at + 10, track + 10] for track in ids], np.float32).reshape(-1, 4),
@@ -31,31 +31,31 @@ def ids(instances: Instances) -> list[int]:
 
 def test_a_missing_track_stays_at_its_last_position_and_then_disappears() -> None:
     retention = Retention(hold=0.5)
-    assert ids(retention.update(seen(1, 2, at=0), 0.0)) == [1, 2]
-    assert ids(retention.update(seen(2, 1, at=3), 0.1)) == [2, 1]
-    both = retention.update(seen(2, at=5), 0.4)
+    assert ids(retention.update(detected(1, 2, at=0), 0.0)) == [1, 2]
+    assert ids(retention.update(detected(2, 1, at=3), 0.1)) == [2, 1]
+    both = retention.update(detected(2, at=5), 0.4)
     assert ids(both) == [2, 1]
     np.testing.assert_array_equal(both.boxes[:, 0], [5, 3])
-    assert ids(retention.update(seen(2), 0.6)) == [2, 1]
-    assert ids(retention.update(seen(2), 0.61)) == [2]
+    assert ids(retention.update(detected(2), 0.6)) == [2, 1]
+    assert ids(retention.update(detected(2), 0.61)) == [2]
 
 
 def test_an_empty_frame_shows_the_previous_tracks() -> None:
     retention = Retention()
     assert ids(retention.update(Instances.empty(), 0.0)) == []
-    retention.update(seen(4), 1.0)
+    retention.update(detected(4), 1.0)
     shown = retention.update(Instances.empty(), 1.5)
     assert ids(shown) == [4]
-    np.testing.assert_array_equal(shown.masks, seen(4).masks)
+    np.testing.assert_array_equal(shown.masks, detected(4).masks)
     assert len(retention.update(Instances.empty(), 1.51)) == 0
-    assert ids(retention.update(seen(5), 9.0)) == [5]
+    assert ids(retention.update(detected(5), 9.0)) == [5]
 
 
 def test_a_track_that_returns_occurs_once_and_is_held_again() -> None:
     retention = Retention(hold=1)
-    retention.update(seen(1), 0.0)
+    retention.update(detected(1), 0.0)
     retention.update(Instances.empty(), 0.9)
-    assert ids(retention.update(seen(1), 1.0)) == [1]
+    assert ids(retention.update(detected(1), 1.0)) == [1]
     assert ids(retention.update(Instances.empty(), 2.0)) == [1]
 
 
@@ -67,7 +67,7 @@ def test_exactly_the_tracks_seen_within_the_time_are_shown(frames: list[tuple[se
     for present, pause in frames:
         now += pause
         last |= dict.fromkeys(present, now)
-        shown = ids(retention.update(seen(*present), float(now)))
+        shown = ids(retention.update(detected(*present), float(now)))
         assert set(shown[: len(present)]) == present
         assert sorted(shown) == sorted(track for track, at in last.items() if now - at <= 5)
 
@@ -75,14 +75,14 @@ def test_exactly_the_tracks_seen_within_the_time_are_shown(frames: list[tuple[se
 def test_memory_is_bounded_when_time_stands_still() -> None:
     retention = Retention()
     for start in range(1, 2 * MAX_TRACKS, 50):
-        shown = ids(retention.update(seen(*range(start, start + 50)), 0.0))
+        shown = ids(retention.update(detected(*range(start, start + 50)), 0.0))
         assert shown[:50] == list(range(start, start + 50))
         assert len(shown) <= MAX_TRACKS + 50
     assert len(shown) == MAX_TRACKS + 50
 
 
 def test_missing_ids_and_an_invalid_time_are_rejected() -> None:
-    untracked = replace(seen(1), track_ids=None, confirmed=None)
+    untracked = replace(detected(1), track_ids=None, confirmed=None)
     with pytest.raises(UsageError, match="Tracker"):
         Retention().update(untracked, 0.0)
     for hold in (-1, float("nan")):

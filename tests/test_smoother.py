@@ -17,7 +17,7 @@ SIDE = 14
 BOX = (100.0, 50.0, 200.0, 350.0)
 
 
-def seen(*ids: int, box: tuple[float, ...] = BOX, score: float = 0.9, seed: int = 0) -> Instances:
+def detected(*ids: int, box: tuple[float, ...] = BOX, score: float = 0.9, seed: int = 0) -> Instances:
     """Return a person for each id, 500 pixels apart, with random masks."""
     n = len(ids)
     apart = np.array([[500 * track, 0] * 2 for track in ids]).reshape(n, 4)
@@ -34,7 +34,7 @@ def seen(*ids: int, box: tuple[float, ...] = BOX, score: float = 0.9, seed: int 
 def half(edge: float | NDArray[np.float64]) -> Instances:
     """Return a person who fills the box up to column `edge`, 0..SIDE, of all rows or of each (SIDE, 1)."""
     mask = np.clip(edge - np.arange(SIDE), 0, 1)
-    return replace(seen(1), masks=np.broadcast_to(mask, (1, SIDE, SIDE)).astype(np.float32))
+    return replace(detected(1), masks=np.broadcast_to(mask, (1, SIDE, SIDE)).astype(np.float32))
 
 
 def changes(values: list[NDArray[np.float32]]) -> float:
@@ -42,7 +42,7 @@ def changes(values: list[NDArray[np.float32]]) -> float:
 
 
 def test_the_first_detection_is_unchanged() -> None:
-    instances = seen(1, 2)
+    instances = detected(1, 2)
     assert instances.track_ids is not None
     smooth = Smoother().update(instances, 3.0)
     for name, column in vars(instances).items():
@@ -54,7 +54,7 @@ def test_the_first_detection_is_unchanged() -> None:
 @settings(max_examples=30, deadline=None)
 def test_constant_values_are_unchanged(pauses: list[float], scale: float) -> None:
     smoother, now = Smoother(), 0.0
-    instances = seen(1, 2, box=tuple(np.array(BOX) * scale))
+    instances = detected(1, 2, box=tuple(np.array(BOX) * scale))
     for pause in pauses:
         now += pause
         smooth = smoother.update(instances, now)
@@ -68,7 +68,8 @@ def test_jitter_of_a_still_box_is_removed() -> None:
     smoother = Smoother()
     raw = [np.asarray(np.array([BOX]) + shift, np.float32) for shift in noise]
     smooth = [
-        smoother.update(replace(seen(1), boxes=boxes), frame / 30).boxes for frame, boxes in enumerate(raw)
+        smoother.update(replace(detected(1), boxes=boxes), frame / 30).boxes
+        for frame, boxes in enumerate(raw)
     ]
     assert changes(smooth) < changes(raw) / 10
     np.testing.assert_allclose(smooth[-1], [BOX], atol=1.5)
@@ -87,8 +88,8 @@ def test_a_walk_does_not_lag() -> None:
     smoother = Smoother()
     for frame in range(30):
         box = tuple(np.array(BOX) + [200 * frame / 30, 0] * 2)  # two widths a second
-        smooth = smoother.update(seen(1, box=box), frame / 30)
-    assert np.abs(smooth.boxes - seen(1, box=box).boxes).max() < 7  # its motion in one frame
+        smooth = smoother.update(detected(1, box=box), frame / 30)
+    assert np.abs(smooth.boxes - detected(1, box=box).boxes).max() < 7  # its motion in one frame
 
 
 def test_a_part_that_moves_does_not_lag() -> None:
@@ -117,47 +118,47 @@ def test_smoothing_depends_on_seconds_not_on_frames() -> None:
     results = []
     for rate in (15, 60):
         smoother = Smoother()
-        smoother.update(seen(1), 0.0)
+        smoother.update(detected(1), 0.0)
         for frame in range(1, rate + 1):
             box = tuple(np.array(BOX) + [0.2, 0] * 2)
-            smooth = smoother.update(seen(1, box=box, score=0.5), frame / rate)
-        results.append((smooth.boxes[0, 0] - seen(1).boxes[0, 0], smooth.scores[0] - 0.5))
+            smooth = smoother.update(detected(1, box=box, score=0.5), frame / rate)
+        results.append((smooth.boxes[0, 0] - detected(1).boxes[0, 0], smooth.scores[0] - 0.5))
     np.testing.assert_allclose(results[0], results[1], rtol=0.1)
     assert 0.1 < results[0][0] < 0.16, "a second is about the time constant"
 
 
 def test_after_a_long_gap_the_latest_values_are_used() -> None:
     smoother = Smoother()
-    smoother.update(seen(1), 0.0)
+    smoother.update(detected(1), 0.0)
     away = tuple(np.array(BOX) + 3)
-    smooth = smoother.update(seen(1, box=away, seed=5), FORGET_AFTER + 0.1)
-    np.testing.assert_array_equal(smooth.boxes, seen(1, box=away).boxes)
-    np.testing.assert_array_equal(smooth.masks, seen(1, seed=5).masks)
+    smooth = smoother.update(detected(1, box=away, seed=5), FORGET_AFTER + 0.1)
+    np.testing.assert_array_equal(smooth.boxes, detected(1, box=away).boxes)
+    np.testing.assert_array_equal(smooth.masks, detected(1, seed=5).masks)
 
 
 def test_tracks_are_matched_by_id_in_any_order() -> None:
     smoother = Smoother()
-    smoother.update(seen(1, 2), 0.0)
+    smoother.update(detected(1, 2), 0.0)
     shifted = tuple(np.array(BOX) + 4)
-    smooth = smoother.update(seen(2, 3, 1, box=shifted), 0.1)
+    smooth = smoother.update(detected(2, 3, 1, box=shifted), 0.1)
     assert smooth.track_ids is not None
     assert smooth.track_ids.tolist() == [2, 3, 1]
-    late = (seen(2, 3, 1, box=shifted).boxes - smooth.boxes)[:, 0]
+    late = (detected(2, 3, 1, box=shifted).boxes - smooth.boxes)[:, 0]
     assert late[1] == 0
     assert (late[[0, 2]] > 1).all()
 
 
 def test_a_missed_frame_changes_nothing() -> None:
     smoother = Smoother()
-    smoother.update(seen(1), 0.0)
+    smoother.update(detected(1), 0.0)
     assert len(smoother.update(Instances.empty(), 0.1)) == 0
-    smooth = smoother.update(seen(1, box=tuple(np.array(BOX) + 4)), 0.2)
-    assert 0 < smooth.boxes[0, 0] - seen(1).boxes[0, 0] < 3
+    smooth = smoother.update(detected(1, box=tuple(np.array(BOX) + 4)), 0.2)
+    assert 0 < smooth.boxes[0, 0] - detected(1).boxes[0, 0] < 3
 
 
 def shown(scores: list[float], min_score: float, step: float = 0.5) -> list[bool]:
     smoother = Smoother(min_score)
-    return [len(smoother.update(seen(1, score=score), i * step)) == 1 for i, score in enumerate(scores)]
+    return [len(smoother.update(detected(1, score=score), i * step)) == 1 for i, score in enumerate(scores)]
 
 
 def test_a_score_around_the_threshold_does_not_blink() -> None:
@@ -175,35 +176,35 @@ def test_a_track_disappears_when_its_score_is_well_below_the_threshold() -> None
 
 def test_the_threshold_can_be_changed() -> None:
     smoother = Smoother(0.8)
-    assert len(smoother.update(seen(1, score=0.7), 0.0)) == 0
+    assert len(smoother.update(detected(1, score=0.7), 0.0)) == 0
     smoother.min_score = 0.6
-    assert len(smoother.update(seen(1, score=0.7), 0.1)) == 1
+    assert len(smoother.update(detected(1, score=0.7), 0.1)) == 1
 
 
 def test_masks_of_another_resolution_reset_the_filter() -> None:
     smoother = Smoother()
-    smoother.update(seen(1), 0.0)
-    coarse = replace(seen(1), masks=np.ones((1, 7, 7), np.float32))
+    smoother.update(detected(1), 0.0)
+    coarse = replace(detected(1), masks=np.ones((1, 7, 7), np.float32))
     np.testing.assert_array_equal(smoother.update(coarse, 0.1).masks, coarse.masks)
-    assert len(smoother.update(seen(1), 0.2)) == 1
+    assert len(smoother.update(detected(1), 0.2)) == 1
 
 
 def test_empty_boxes_give_finite_values() -> None:
     smoother = Smoother()
     for frame, box in enumerate([(5, 5, 5, 9), (5, 5, 5, 9), (0, 0, 9, 9), (5, 5, 5, 5)]):
-        smooth = smoother.update(seen(1, box=box), frame / 30)
+        smooth = smoother.update(detected(1, box=box), frame / 30)
         assert np.isfinite(smooth.boxes).all()
         assert np.isfinite(smooth.masks).all()
 
 
 def test_memory_is_bounded_when_time_stands_still() -> None:
     smoother = Smoother()
-    smoother.update(seen(1), 0.0)
+    smoother.update(detected(1), 0.0)
     for start in range(2, MAX_TRACKS + 2, 50):
-        smoother.update(seen(*range(start, start + 50)), 0.0)
+        smoother.update(detected(*range(start, start + 50)), 0.0)
     away = tuple(np.array(BOX) + 4)
-    smooth = smoother.update(seen(1, MAX_TRACKS, box=away), 0.0)
-    late = (seen(1, MAX_TRACKS, box=away).boxes - smooth.boxes)[:, 0]
+    smooth = smoother.update(detected(1, MAX_TRACKS, box=away), 0.0)
+    late = (detected(1, MAX_TRACKS, box=away).boxes - smooth.boxes)[:, 0]
     assert late[0] == 0, "the oldest is forgotten"
     assert late[1] > 1
 
@@ -221,7 +222,7 @@ def test_a_filtered_value_is_between_the_previous_and_the_latest(ahead: list[flo
 
 def test_missing_ids_and_an_invalid_score_are_rejected() -> None:
     with pytest.raises(UsageError, match="Tracker"):
-        Smoother().update(replace(seen(1), track_ids=None, confirmed=None), 0.0)
+        Smoother().update(replace(detected(1), track_ids=None, confirmed=None), 0.0)
     for min_score in (-0.1, 1.1, float("nan")):
         with pytest.raises(UsageError, match="min_score"):
             Smoother(min_score)

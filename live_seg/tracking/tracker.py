@@ -108,15 +108,15 @@ class Tracker:
         expected = replace(self._tracks, boxes=np.asarray(self._tracks.boxes + moved, np.float32))
         same = instances.class_ids[:, None] == expected.class_ids
         overlap = mask_iou(instances, expected)
-        sure = overlap * (1 + instances.scores[:, None])
-        track = _best_pairs(np.where(same & (overlap >= self._min_iou), sure, 0))
+        weighted = overlap * (1 + instances.scores[:, None])
+        track = _match_greedily(np.where(same & (overlap >= self._min_iou), weighted, 0))
         near = (
             closeness(instances.boxes, expected.boxes, np.minimum(REACH + REACH_GROWTH * elapsed, 1)) * same
         )
         near[track >= 0] = 0
         near[:, track[track >= 0]] = 0
-        near += (near > 0) & self._tracks.confirmed  # a track seen once may be a false alarm
-        return np.maximum(track, _best_pairs(near))
+        near += (near > 0) & self._tracks.confirmed  # an unconfirmed track may be a false positive
+        return np.maximum(track, _match_greedily(near))
 
     def _velocity_at(
         self, track: NDArray[np.intp], boxes: NDArray[Any], seconds: float
@@ -143,11 +143,11 @@ def mask_iou(a: Instances, b: Instances) -> NDArray[np.float32]:
     overlap = np.zeros((len(a), len(b)), np.float32)
     for position in np.flatnonzero(np.any(touching, axis=1)):
         near = np.flatnonzero(touching[position])
-        least = np.minimum(a.boxes[position, :2], b.boxes[near, :2])
-        most = np.maximum(a.boxes[position, 2:], b.boxes[near, 2:])
-        hull = np.concatenate([least, most], axis=1)
-        one = resample(a.boxes[position], a.masks[position], hull, GRID) >= 0.5
-        other = resample(b.boxes[near], b.masks[near], hull, GRID) >= 0.5
+        start = np.minimum(a.boxes[position, :2], b.boxes[near, :2])
+        stop = np.maximum(a.boxes[position, 2:], b.boxes[near, 2:])
+        union = np.concatenate([start, stop], axis=1)
+        one = resample(a.boxes[position], a.masks[position], union, GRID) >= 0.5
+        other = resample(b.boxes[near], b.masks[near], union, GRID) >= 0.5
         either = np.count_nonzero(one | other, axis=(1, 2))
         overlap[position, near] = np.count_nonzero(one & other, axis=(1, 2)) / np.maximum(either, 1)
     return overlap
@@ -167,7 +167,7 @@ def closeness(boxes: NDArray[Any], others: NDArray[Any], reach: NDArray[Any]) ->
     return np.asarray(alike * np.maximum(1 - np.hypot(apart[..., 0], apart[..., 1]) / (size * reach), 0))
 
 
-def _best_pairs(affinity: NDArray[Any]) -> NDArray[np.intp]:
+def _match_greedily(affinity: NDArray[Any]) -> NDArray[np.intp]:
     """Return the column matched with each row of `affinity` (N, M), or -1: (N,).
 
     Pairs above 0 are matched greedily, best first; every column is used at most once.
