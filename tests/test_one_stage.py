@@ -16,6 +16,7 @@ from live_seg.engines.keras import KerasEngine
 from live_seg.engines.openvino.convert import convert
 from live_seg.engines.openvino.engine import OpenVINOEngine
 from live_seg.errors import WeightsError
+from live_seg.files import read_image
 from live_seg.maskrcnn import yolox
 from live_seg.maskrcnn.anchors import to_normalized
 from live_seg.maskrcnn.config import SMALL
@@ -37,7 +38,7 @@ def array(tensor: Any) -> NDArray[Any]:
 
 @pytest.fixture(scope="module")
 def network() -> OneStageMaskRCNN:
-    """Random weights under which outputs differ from cell to cell: Keras' own fade out over so many layers."""
+    """Random weights under which outputs differ from cell to cell. Keras' own fade out."""
     keras.utils.set_random_seed(5)
     model = OneStageMaskRCNN(CONFIG)
     for layer in [layer for part in parts(model) for layer in part.layers if layer.weights]:
@@ -217,7 +218,7 @@ class TestPublishedWeights:
         core = openvino.Core()
         original = core.compile_model(core.read_model(YOLOX_FILE), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         for path in sorted(PHOTOS.glob("*.jpg"))[:3]:
-            image = cv2.resize(cv2.imread(str(path)), (416, 416))
+            image = cv2.resize(read_image(path), (416, 416))
             theirs = original(image.transpose(2, 0, 1)[None].astype(np.float32))[0][0]
             _, maps = model.features(image[None, ..., ::-1].astype(np.float32))
             ours = [

@@ -3,6 +3,8 @@
 import functools
 from collections.abc import Callable
 
+import keras
+
 from live_seg.maskrcnn import one_stage_losses, training
 from live_seg.maskrcnn.boxes import Tensor
 from live_seg.maskrcnn.config import MaskRCNNConfig
@@ -15,6 +17,14 @@ Network = MaskRCNN | OneStageMaskRCNN
 def build_network(config: MaskRCNNConfig) -> Network:
     """Build the network that `config` describes, with random weights."""
     return OneStageMaskRCNN(config) if config.first_stage == "yolox" else MaskRCNN(config)
+
+
+def detector_variables(model: Network) -> list[keras.Variable]:
+    """Return the variables that usually start from published weights: the backbone, or a whole detector."""
+    parts = [model.backbone]
+    if isinstance(model, OneStageMaskRCNN):
+        parts += [model.neck, model.dense_head]
+    return [variable for part in parts for variable in part.variables]
 
 
 def losses_of(model: Network) -> tuple[tuple[str, ...], Callable[..., dict[str, Tensor]]]:

@@ -35,6 +35,8 @@ class Settings:
     weights."""
     batch: int = 8
     learning_rate: float = 3e-4
+    detector_rate: float = 1.0
+    """Learning rate of the backbone, or of a one-stage network's detector, relative to `learning_rate`."""
     layers: Layers = "all"
     """Trainable layers, as `initial_weights.set_trainable` takes them."""
     heads_first: int | None = None
@@ -57,6 +59,8 @@ class Settings:
             raise UsageError(f"The size of training images must be a multiple of {STRIDE}. Got {self.size}.")
         if not 0 < self.learning_rate < math.inf:
             raise UsageError(f"The learning rate must be above 0, such as 3e-4. Got {self.learning_rate}.")
+        if not 0 < self.detector_rate <= 1:
+            raise UsageError(f"The detector's rate must be above 0 and at most 1. Got {self.detector_rate}.")
         if self.layers not in LAYERS:
             raise UsageError(f"Unknown layers {self.layers!r}: expected {', '.join(LAYERS)}.")
 

@@ -156,7 +156,8 @@ class _Run:
                 continue
             set_trainable(self.model, stage.layers)
             trainer = Trainer(self.model, self.settings.sampling, self.settings.seed + stage.first)
-            trainer.prepare((stage.end - stage.first) * len(self.batches), self.settings.learning_rate)
+            steps = (stage.end - stage.first) * len(self.batches)
+            trainer.prepare(steps, self.settings.learning_rate, self.settings.detector_rate)
             if state and done > stage.first:
                 trainer.restore(state.trainer)
             for epoch in range(max(done, stage.first), stage.end):

@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from live_seg.maskrcnn.boxes import Tensor
-from live_seg.maskrcnn.family import Network, losses_of
+from live_seg.maskrcnn.family import Network, detector_variables, losses_of
 from live_seg.maskrcnn.training import Sampling, Truth
 from live_seg.training.batches import Columns
 from live_seg.training.checkpoint import Arrays
@@ -25,6 +25,22 @@ MAX_WARM_UP_STEPS = 300
 
 MAX_AVERAGED_STEPS = 500
 """Longest time constant of the averaged weights in steps; shorter runs use a twentieth of their steps."""
+
+
+class TwoRateAdamW(keras.optimizers.AdamW):
+    """AdamW with a learning rate of its own for some variables: `slow_rate` times that of the others.
+
+    `slow` (V,) bool marks them among the variables that the optimizer is built with.
+    """
+
+    def __init__(self, learning_rate: Any, *, slow: list[bool], slow_rate: float, **options: Any) -> None:
+        super().__init__(learning_rate, **options)
+        self.slow, self.slow_rate = slow, slow_rate
+
+    def update_step(self, gradient: Tensor, variable: Any, learning_rate: Tensor) -> None:
+        """Update one variable."""
+        rate = self.slow_rate if self.slow[self._get_variable_index(variable)] else 1.0
+        super().update_step(gradient, variable, learning_rate * rate)
 
 
 class Trainer(keras.Model):
@@ -56,10 +72,11 @@ class Trainer(keras.Model):
             tracker.update_state(y_pred[name])
         return ops.sum(ops.stack(list(y_pred.values())))
 
-    def prepare(self, steps: int, learning_rate: float) -> None:
+    def prepare(self, steps: int, learning_rate: float, detector_rate: float = 1.0) -> None:
         """Create the optimizer for a run of `steps`.
 
         The learning rate rises linearly to `learning_rate`, then falls along a cosine to a hundredth of it.
+        The `family.detector_variables` learn at `detector_rate` times that.
         """
         warm_up = min(MAX_WARM_UP_STEPS, 1 + steps // 10)
         schedule = keras.optimizers.schedules.CosineDecay(
@@ -69,8 +86,11 @@ class Trainer(keras.Model):
             warmup_target=learning_rate,
             warmup_steps=warm_up,
         )
-        optimizer = keras.optimizers.AdamW(
+        detector = {variable.path for variable in detector_variables(self.model)}
+        optimizer = TwoRateAdamW(
             schedule,
+            slow=[variable.path in detector for variable in self.trainable_variables],
+            slow_rate=detector_rate,
             weight_decay=WEIGHT_DECAY,
             global_clipnorm=CLIP_NORM,
             use_ema=True,

@@ -1,0 +1,152 @@
+"""Build the bundled model: small.weights.h5, its card small.json and its converted forms beside this file.
+
+python weights/build_small.py DATA DETECTOR RUN
+
+DATA is the folder of photos and annotations that `gather.py` reads. DETECTOR is the ONNX file of YOLOX-Nano. RUN
+is a new folder for annotations, logs, curves, states and models of all stages.
+"""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from gather import gather, gather_val
+
+from live_seg.engines.openvino import cache
+from live_seg.engines.openvino.convert import convert
+from live_seg.engines.openvino.engine import OpenVINOEngine
+from live_seg.engines.openvino.quantize import quantize
+from live_seg.evaluation.evaluate import Evaluation, evaluate
+from live_seg.evaluation.ground_truth import GroundTruth
+from live_seg.files import read_image
+from live_seg.models.checkpoint import read_network
+from live_seg.models.classes import COCO_CLASSES
+from live_seg.models.load import load
+from live_seg.segmenter import Segmenter
+from live_seg.training.augment import Augmentation
+from live_seg.training.checkpoint import save
+from live_seg.training.settings import SAMPLING, Settings
+from live_seg.training.train import train
+
+SIDE = 512
+"""Side of training images, and longest side of the input later."""
+
+SAMPLES = replace(SAMPLING, masks=16)
+
+STAGES: tuple[dict[str, Any], ...] = (
+    {
+        "epochs": 2,
+        "layers": "heads",
+        "learning_rate": 1e-3,
+        "augmentation": Augmentation(scale=(0.6, 1.5), mosaic=0.3),
+    },
+    {
+        "epochs": 6,
+        "layers": "all",
+        "learning_rate": 7e-4,
+        "detector_rate": 0.03,
+        "augmentation": Augmentation(scale=(0.6, 1.5), mosaic=0.3),
+    },
+)
+"""The mask head alone, then the whole network, of which the detector changes slowly."""
+
+MIN_SCORE = 0.35
+"""Score threshold of the card."""
+
+CALIBRATED_WITH = 128
+"""Training photos that int8 is calibrated with."""
+
+SMALL_FILE = Path(__file__).parent / "small.weights.h5"
+
+FACTS = {
+    "origin": (
+        "Mask R-CNN whose first stage has the layers of YOLOX-Nano and began with its weights (Megvii, "
+        "Apache-2.0, trained on COCO train2017); the whole network was trained by weights/build_small.py on "
+        "3,044 photos of COCO 2017 with boxes of 80 classes and 6,796 masks, some of them pseudo masks"
+    ),
+    "licence": "MIT; detector's initial weights Apache-2.0; COCO annotations CC BY 4.0, photos not shipped",
+}
+
+
+def learn(data: Path, detector: Path, run: Path) -> Path:
+    """Train all stages on the photos in `data`. Return the last model."""
+    run.mkdir(parents=True)
+    (run / "train.json").write_text(json.dumps(gather(data)), encoding="utf-8")
+    start = f"yolox:{detector}"
+    for number, stage in enumerate(STAGES, start=1):
+        settings = Settings(
+            ((data, run / "train.json"),),
+            val=(data / "person/val", data / "person/instances_val.json"),
+            start=start,
+            size=SIDE,
+            heads_first=0,
+            val_every=2,
+            sampling=SAMPLES,
+            **stage,
+        )
+        train(settings, run / f"stage{number}", report=print)
+        start = str(run / f"stage{number}" / "model.weights.h5")
+    return Path(start)
+
+
+def ground_truths(data: Path, run: Path) -> dict[str, GroundTruth]:
+    """Return both validation sets: persons, and all 80 classes."""
+    path = run / "val.json"
+    path.write_text(json.dumps(gather_val(data)), encoding="utf-8")
+    return {
+        "person": GroundTruth(data / "person/val", data / "person/instances_val.json"),
+        "80 classes": GroundTruth(data, path),
+    }
+
+
+def publish(model: Path, data: Path, run: Path) -> None:
+    """Write the model, its card and its converted forms beside this file, and evaluate all forms."""
+    network = read_network(model, {"size": SIDE, "min_side": SIDE})
+    save(network, COCO_CLASSES, SMALL_FILE, FACTS, MIN_SCORE)
+    cache.keep(
+        SMALL_FILE, "float32", {}, network.config, lambda folder: convert(network, folder), beside=True
+    )
+    truths = ground_truths(data, run)
+    measured = {name: figures(evaluate(load_form("openvino"), truth)) for name, truth in truths.items()}
+    save(network, COCO_CLASSES, SMALL_FILE, {**FACTS, "measured": measured}, MIN_SCORE)
+    print(json.dumps(measured, indent=2))
+
+
+def publish_int8(data: Path, run: Path) -> None:
+    """Quantize the published model, write its int8 form beside it, and evaluate that form."""
+    source = cache.find(SMALL_FILE, "float32", {})
+    if source is None:
+        raise SystemExit("Publish the float32 form first.")
+    segment = Segmenter(OpenVINOEngine(source.folder, source.config), COCO_CLASSES)
+    photos = sorted((data / "person/train").glob("*.jpg"))
+    images = [segment.prepared(read_image(path)) for path in photos[:: len(photos) // CALIBRATED_WITH]]
+
+    def write(folder: Path) -> None:
+        quantize(source.folder, source.config, images[:CALIBRATED_WITH], folder)
+
+    cache.keep(SMALL_FILE, "int8", {}, source.config, write, beside=True)
+    for name, truth in ground_truths(data, run).items():
+        print(name, json.dumps(figures(evaluate(load_form("openvino-int8"), truth)), indent=2))
+
+
+def load_form(engine: Any) -> Segmenter:
+    """Load one form of the published model with the threshold of COCO's evaluation."""
+    return load(SMALL_FILE, engine=engine, min_score=0.05)
+
+
+def figures(found: Evaluation) -> dict[str, Any]:
+    """Return COCO's metrics of boxes and masks, rounded."""
+    rounded = {
+        kind: {name: round(value, 3) for name, value in values.items()}
+        for kind, values in (("box", found.box), ("mask", found.mask))
+    }
+    objects = sum(one.objects for one in found.classes.values())
+    return {"data": f"{found.photos} photos of COCO 2017 val, {objects} objects, longest side 480", **rounded}
+
+
+if __name__ == "__main__":
+    folder, weights, out = map(Path, sys.argv[1:])
+    publish(learn(folder, weights, out), folder, out)
+    publish_int8(folder, out)
