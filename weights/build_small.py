@@ -2,8 +2,8 @@
 
 python weights/build_small.py DATA DETECTOR RUN
 
-DATA is the folder of photos and annotations that `gather.py` reads. DETECTOR is the ONNX file of YOLOX-Nano. RUN
-is a new folder for annotations, logs, curves, states and models of all stages.
+DATA is the folder of photos and annotations that `gather.py` reads. DETECTOR is the ONNX file of YOLOX-Nano.
+RUN is a new folder for annotations, logs, curves, states and models of all stages.
 """
 
 import json
