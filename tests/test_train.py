@@ -283,6 +283,11 @@ class TestStarts:
         kernel, taken = np.array(old.box_head.logits.kernel), np.array(new.box_head.logits.kernel)
         np.testing.assert_array_equal(taken, kernel[:, [0, 2, 1]])
 
+    def test_the_background_is_matched_by_its_place_whatever_its_name(self) -> None:
+        old, new = (build(replace(CONFIG, num_classes=2), "float32") for _ in range(2))
+        assert transfer_weights(old, ("BG", "disc"), new, ("background", "disc")) == ""
+        np.testing.assert_array_equal(new.box_head.logits.kernel, old.box_head.logits.kernel)
+
     @pytest.mark.parametrize(
         ("layers", "stages"),
         [("heads", 0), ("5+", 1), ("4+", 2), ("3+", 3), ("all", 5)],

@@ -31,7 +31,7 @@ def train(
         str | None,
         option(
             MODEL,
-            "Initial weights: person, coco, a weights file, or backbone:FILE.",
+            "Initial weights: person, coco, a weights file, backbone:FILE, or yolox:FILE (ONNX).",
             "--from",
             show_default="person",
         ),

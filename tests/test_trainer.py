@@ -1,0 +1,39 @@
+"""The optimizer of a training: its learning rate schedule and its gradient clipping."""
+
+import keras
+import numpy as np
+import pytest
+
+from live_seg.maskrcnn.training import Sampling
+from live_seg.training.trainer import CLIP_NORM, Trainer
+
+
+def trainer_of(steps: int, learning_rate: float) -> Trainer:
+    """Return a Trainer of a single layer, prepared for a run of `steps`."""
+    trainer = Trainer(keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)]), Sampling(), seed=0)
+    trainer.prepare(steps, learning_rate)
+    return trainer
+
+
+@pytest.mark.parametrize(
+    ("step", "rate"),
+    [(0, 1e-5), (50, 5.05e-4), (101, 1e-3), (550, 5.06e-4), (800, 1.27e-4), (1000, 1e-5)],
+)
+def test_the_learning_rate_rises_for_a_tenth_of_the_steps_and_then_falls_to_a_hundredth(
+    step: int, rate: float
+) -> None:
+    trainer = trainer_of(1000, 1e-3)
+    trainer.optimizer.iterations.assign(step)
+    assert float(trainer.optimizer.learning_rate) == pytest.approx(rate, rel=0.02)
+
+
+@pytest.mark.parametrize(("norm", "applied"), [(1e4, CLIP_NORM), (4.0, 4.0)])
+def test_gradients_are_clipped_to_a_norm_over_all_variables(norm: float, applied: float) -> None:
+    trainer = trainer_of(10, 1e-3)
+    gradients = [np.ones(variable.shape, np.float32) for variable in trainer.trainable_variables]
+    scale = norm / np.sqrt(sum(gradient.size for gradient in gradients))
+    trainer.optimizer.apply([keras.ops.convert_to_tensor(scale * gradient) for gradient in gradients])
+    moments = [np.array(v) for v in trainer.optimizer.variables if v.path.endswith("_momentum")]
+    assert len(moments) == 2
+    # The first moment is a tenth of the first gradient.
+    assert 10 * np.sqrt(sum((moment**2).sum() for moment in moments)) == pytest.approx(applied, rel=1e-3)
