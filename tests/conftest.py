@@ -5,12 +5,16 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 if TYPE_CHECKING:
     from live_seg.maskrcnn.model import MaskRCNN
+
+# As live_seg.engines.openvino does, here before a test module imports OpenVINO itself: its telemetry sends
+# events from processes of their own, which takes seconds for each conversion.
+cast(dict[str, Any], sys.modules).setdefault("openvino_telemetry", None)
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +63,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def tiny() -> "MaskRCNN":
-    """A tiny network for tests that leave it as it is: building one takes seconds."""
+    """Return a tiny network for tests that do not change it: building one takes seconds."""
     from tests.stand_ins import tiny_network
 
     return tiny_network()
@@ -67,7 +71,7 @@ def tiny() -> "MaskRCNN":
 
 @pytest.fixture(scope="session")
 def tiny_converted(tiny: "MaskRCNN", tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """It as OpenVINO reads it, in float32."""
+    """Convert `tiny` to OpenVINO in float32, once for all tests; return its folder."""
     from live_seg.engines.openvino.convert import convert
 
     folder = tmp_path_factory.mktemp("converted")

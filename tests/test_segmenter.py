@@ -13,14 +13,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib import cbook
+from numpy.typing import NDArray
 
 import live_seg
-from live_seg.engines.engine import Engine
+from live_seg.engines.engine import Engine, Found
 from live_seg.engines.keras import KerasEngine
-from live_seg.engines.openvino.convert import convert
 from live_seg.engines.openvino.engine import OpenVINOEngine
 from live_seg.errors import UsageError, WeightsError
 from live_seg.files import read_image
+from live_seg.maskrcnn.anchors import to_normalized
 from live_seg.maskrcnn.model import MaskRCNN
 from live_seg.models.classes import COCO_CLASSES
 from live_seg.segmenter import Segmenter, _resized
@@ -28,7 +29,7 @@ from live_seg.timing import NO_TIMER, StageTimer
 from live_seg.training.checkpoint import save
 from live_seg.types import Image, Instances
 from tests import matterport_weights
-from tests.stand_ins import tiny_network
+from tests.stand_ins import TINY, tiny_network
 
 OPENVINO_STAGES = ["trunk", "proposals", "heads", "suppression"]
 
@@ -55,6 +56,9 @@ def picture(height: int, width: int, seed: int = 0) -> Image:
     return squares.repeat(8, axis=0).repeat(8, axis=1)[:height, :width].copy()
 
 
+WHOLE = np.array([[0, 0, 1, 1]], np.float32)
+"""The box of a whole canvas, normalized."""
+
 PICTURES = [picture(*size, seed) for seed, size in enumerate(SIZES)]
 
 
@@ -64,20 +68,9 @@ def assert_same(one: Instances, other: Instances) -> None:
         np.testing.assert_allclose(getattr(one, column), getattr(other, column), atol=1e-4, err_msg=column)
 
 
-@pytest.fixture(scope="module")
-def network() -> MaskRCNN:
-    return tiny_network()
-
-
 @pytest.fixture(scope="module", params=["keras", "openvino"])
-def engine(
-    request: pytest.FixtureRequest, network: MaskRCNN, tmp_path_factory: pytest.TempPathFactory
-) -> Engine:
-    if request.param == "keras":
-        return KerasEngine(network)
-    folder = tmp_path_factory.mktemp("converted")
-    convert(network, folder)
-    return OpenVINOEngine(folder, network.config)
+def engine(request: pytest.FixtureRequest, tiny: MaskRCNN, tiny_converted: Path) -> Engine:
+    return KerasEngine(tiny) if request.param == "keras" else OpenVINOEngine(tiny_converted, tiny.config)
 
 
 @pytest.fixture(scope="module")
@@ -134,12 +127,12 @@ class TestPictures:
         segment([image])
 
     def test_one_graph_for_each_canvas_not_for_each_number(
-        self, network: MaskRCNN, monkeypatch: pytest.MonkeyPatch
+        self, tiny: MaskRCNN, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         traced: list[str] = []
         for name in ("trunk", "detect", "masks"):
-            monkeypatch.setattr(network, name, noting(getattr(network, name), name, traced))
-        segment = Segmenter(KerasEngine(network), NAMES)
+            monkeypatch.setattr(tiny, name, noting(getattr(tiny, name), name, traced))
+        segment = Segmenter(KerasEngine(tiny), NAMES)
         for count in (2, 1, 3, 1, 2):
             assert len(segment([PICTURES[0]] * count)) == count
         assert traced == ["trunk", "detect", "masks"]
@@ -197,6 +190,72 @@ def test_resizing_to_any_size(size: tuple[int, int], level: int) -> None:
     assert np.all(resized == level)
 
 
+class FixedEngine(Engine):
+    """Finds `boxes` (N, 4), normalized, in every image; the score is the image's brightness.
+
+    Has memory for `limit` images at a time. Appends the number of images of each call to `calls`.
+    """
+
+    def __init__(self, boxes: NDArray[np.float32] = WHOLE, limit: int = 100) -> None:
+        self.config = TINY
+        self.boxes = boxes
+        self.limit = limit
+        self.calls: list[int] = []
+
+    @property
+    def device(self) -> str:
+        return "none"
+
+    def detect(self, images: NDArray[np.uint8], _: NDArray[np.float32]) -> tuple[None, Found]:
+        self.calls.append(len(images))
+        if len(images) > self.limit:
+            raise MemoryError
+        rows = np.repeat(np.arange(len(images), dtype=np.int32), len(self.boxes))
+        scores = images[rows, 0, 0, 0].astype(np.float32) / 255
+        boxes = np.tile(self.boxes, (len(images), 1))
+        return None, Found(rows, boxes, np.ones(len(rows), np.int32), scores)
+
+    def masks(self, _: None, found: Found) -> NDArray[np.float32]:
+        return np.ones((len(found.rows), 28, 28), np.float32)
+
+
+def test_boxes_without_a_whole_pixel_are_dropped() -> None:
+    """As in Matterport's code, which rounds the corners first."""
+    kept: list[list[float]] = [[10, 10, 20, 20], [10.4, 10.4, 10.6, 10.6]]
+    dropped: list[list[float]] = [
+        [10, 30, 20, 30],
+        [10.1, 10, 10.4, 20],
+        [10, 9.6, 20, 10.4],
+        [30, 40, 20, 50],
+    ]
+    pixels = np.array([kept[0], *dropped, kept[1]], np.float32)
+    segment = Segmenter(FixedEngine(to_normalized(pixels, (64, 64))), NAMES)
+    (found,) = segment([picture(64, 64)])
+    np.testing.assert_allclose(found.boxes[:, [1, 0, 3, 2]], kept, atol=1e-4)
+
+
+class TestTooLittleMemory:
+    def test_batches_are_halved_until_they_fit(self, caplog: pytest.LogCaptureFixture) -> None:
+        engine = FixedEngine(limit=3)
+        segment = Segmenter(engine, NAMES)
+        images = [np.full((64, 64, 3), brightness, np.uint8) for brightness in range(1, 21)]
+        found = segment(images)
+        assert engine.calls == [16, 8, 4, *[2] * 10]
+        np.testing.assert_allclose([255 * one.scores[0] for one in found], range(1, 21), rtol=1e-5)
+        assert len(caplog.records) == 1
+        assert "memory for 16" in caplog.text
+
+        engine.calls.clear()
+        assert len(segment(images[:5])) == 5
+        assert engine.calls == [2, 2, 1], "the batch size that fits is remembered"
+
+    def test_too_little_for_one_image_raises(self) -> None:
+        engine = FixedEngine(limit=0)
+        with pytest.raises(MemoryError):
+            Segmenter(engine, NAMES)([picture(64, 64)] * 3)
+        assert engine.calls == [3, 1]
+
+
 class TestLayouts:
     def test_square_pads_where_fit_does_not(self, square: Segmenter, segment: Segmenter) -> None:
         assert square._place((20, 90)).canvas == (64, 64)
@@ -224,9 +283,9 @@ class TestClasses:
 
 
 @pytest.fixture(scope="module")
-def saved(network: MaskRCNN, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def saved(tiny: MaskRCNN, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("models") / "pets.weights.h5"
-    save(network, NAMES, path, {"origin": "a test"})
+    save(tiny, NAMES, path, {"origin": "a test"})
     return path
 
 
@@ -257,10 +316,8 @@ def _built_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_built_once")
 class TestLoad:
-    def test_what_was_saved_finds_the_same_above_the_least_score(
-        self, saved: Path, network: MaskRCNN
-    ) -> None:
-        everything = Segmenter(KerasEngine(network), NAMES)(PICTURES[:1])[0]
+    def test_what_was_saved_finds_the_same_above_the_least_score(self, saved: Path, tiny: MaskRCNN) -> None:
+        everything = Segmenter(KerasEngine(tiny), NAMES)(PICTURES[:1])[0]
         least = float(everything.scores[1:3].mean())
         segment = load(saved, min_score=least)
         assert segment.class_names == NAMES
@@ -336,9 +393,9 @@ class TestLoad:
         ],
     )
     def test_a_card_of_another_network(
-        self, copied: Path, network: MaskRCNN, change: dict[str, Any], told: str
+        self, copied: Path, tiny: MaskRCNN, change: dict[str, Any], told: str
     ) -> None:
-        change_card(copied, config=asdict(network.config) | change)
+        change_card(copied, config=asdict(tiny.config) | change)
         with pytest.raises(WeightsError, match=told) as error:
             load(copied)
         assert str(copied) in str(error.value)
