@@ -68,9 +68,17 @@ def assert_same(one: Instances, other: Instances) -> None:
         np.testing.assert_allclose(getattr(one, column), getattr(other, column), atol=1e-4, err_msg=column)
 
 
+@pytest.fixture(scope="module")
+def keras_engine(tiny: MaskRCNN) -> KerasEngine:
+    """Return one engine for all tests: a new one would trace its graphs, which takes seconds."""
+    return KerasEngine(tiny)
+
+
 @pytest.fixture(scope="module", params=["keras", "openvino"])
-def engine(request: pytest.FixtureRequest, tiny: MaskRCNN, tiny_converted: Path) -> Engine:
-    return KerasEngine(tiny) if request.param == "keras" else OpenVINOEngine(tiny_converted, tiny.config)
+def engine(
+    request: pytest.FixtureRequest, keras_engine: KerasEngine, tiny: MaskRCNN, tiny_converted: Path
+) -> Engine:
+    return keras_engine if request.param == "keras" else OpenVINOEngine(tiny_converted, tiny.config)
 
 
 @pytest.fixture(scope="module")
@@ -316,8 +324,10 @@ def _built_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_built_once")
 class TestLoad:
-    def test_what_was_saved_finds_the_same_above_the_least_score(self, saved: Path, tiny: MaskRCNN) -> None:
-        everything = Segmenter(KerasEngine(tiny), NAMES)(PICTURES[:1])[0]
+    def test_what_was_saved_finds_the_same_above_the_least_score(
+        self, saved: Path, keras_engine: KerasEngine
+    ) -> None:
+        everything = Segmenter(keras_engine, NAMES)(PICTURES[:1])[0]
         least = float(everything.scores[1:3].mean())
         segment = load(saved, min_score=least)
         assert segment.class_names == NAMES
