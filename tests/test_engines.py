@@ -26,10 +26,12 @@ from live_seg.engines.openvino.convert import convert
 from live_seg.engines.openvino.engine import OpenVINOEngine
 from live_seg.engines.openvino.nms import best_first, top_k
 from live_seg.engines.openvino.two_stage import TwoStage
+from live_seg.engines.spec import ModelSpec
 from live_seg.errors import UsageError, WeightsError
 from live_seg.maskrcnn.model import MaskRCNN
 from live_seg.maskrcnn.ops import devices, out_of_memory
 from live_seg.maskrcnn.roi import Detections, select
+from live_seg.models.card import read_card
 from live_seg.segmenter import Segmenter
 from live_seg.types import Image
 from tests.clips import names
@@ -234,6 +236,10 @@ def write(folder: Path) -> None:
     (folder / "trunk.xml").write_text("a model")
 
 
+def spec_of(weights: Path, **made_of: Any) -> ModelSpec:
+    return ModelSpec(weights, TINY, (), card=read_card(weights), made_of=made_of)
+
+
 @pytest.fixture
 def weights(tmp_path: Path) -> Path:
     (tmp_path / "models").mkdir()
@@ -251,58 +257,57 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 class TestStore:
     def test_what_is_kept_is_found(self, weights: Path, cache: Path) -> None:
-        assert store.find(weights, "float32", {}) is None
-        kept = store.keep(weights, "float32", {}, TINY, write)
-        assert kept.folder.parent == cache
-        assert names(kept.folder) == ["source.json", "trunk.xml"]
-        assert store.find(weights, "float32", {}) == kept
-        assert kept.config == TINY
+        assert store.find(spec_of(weights), "float32") is None
+        kept = store.keep(spec_of(weights), "float32", write)
+        assert kept.parent == cache
+        assert names(kept) == ["source.json", "trunk.xml"]
+        assert store.find(spec_of(weights), "float32") == kept
 
     def test_other_precisions_and_options_are_others(self, weights: Path, cache: Path) -> None:
-        kept = store.keep(weights, "float32", {"num_classes": 3}, TINY, write)
-        assert store.find(weights, "float32", {"num_classes": 3}) == kept
-        assert store.find(weights, "float32", {}) is None
-        assert store.find(weights, "int8", {"num_classes": 3}) is None
-        assert names(cache) == [kept.folder.name]
+        kept = store.keep(spec_of(weights, num_classes=3), "float32", write)
+        assert store.find(spec_of(weights, num_classes=3), "float32") == kept
+        assert store.find(spec_of(weights), "float32") is None
+        assert store.find(spec_of(weights, num_classes=3), "int8") is None
+        assert names(cache) == [kept.name]
 
     def test_a_stale_one_is_not_found(
         self, weights: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        store.keep(weights, "float32", {}, TINY, write)
+        store.keep(spec_of(weights), "float32", write)
         assert cache.exists()
         before = weights.read_bytes()
         weights.write_bytes(b"other numbers")
-        assert store.find(weights, "float32", {}) is None
+        assert store.find(spec_of(weights), "float32") is None
         weights.write_bytes(before)
-        assert store.find(weights, "float32", {}) is not None
+        assert store.find(spec_of(weights), "float32") is not None
         card = weights.with_name("pets.json")
         text = card.read_text()
         card.write_text(json.dumps({"config": {"size": 128}}))
-        assert store.find(weights, "float32", {}) is None
+        assert store.find(spec_of(weights), "float32") is None
         card.write_text(text.replace("[]", '["cat"]'))  # nothing of the network
-        assert store.find(weights, "float32", {}) is not None
+        assert store.find(spec_of(weights), "float32") is not None
         monkeypatch.setattr(store, "version", lambda _: "2099.1")
-        assert store.find(weights, "float32", {}) is None
+        assert store.find(spec_of(weights), "float32") is None
 
     @pytest.mark.parametrize("format_", [0, store.FORMAT + 1])
     def test_one_in_another_format_is_not_found(
         self, weights: Path, monkeypatch: pytest.MonkeyPatch, format_: int
     ) -> None:
-        store.keep(weights, "int8", {}, TINY, write, beside=True)
+        store.keep(spec_of(weights), "int8", write, beside=True)
         monkeypatch.setattr(store, "FORMAT", format_)
-        assert store.find(weights, "int8", {}) is None
+        assert store.find(spec_of(weights), "int8") is None
 
     def test_beside_the_weights(self, weights: Path, cache: Path) -> None:
-        beside = store.keep(weights, "int8", {}, TINY, write, beside=True)
-        assert beside.folder == weights.with_name("pets-int8")
-        assert store.find(weights, "int8", {}) == beside
+        beside = store.keep(spec_of(weights), "int8", write, beside=True)
+        assert beside == weights.with_name("pets-int8")
+        assert store.find(spec_of(weights), "int8") == beside
         assert not cache.exists()
 
     def test_the_users_own_goes_before_the_one_beside(self, weights: Path, cache: Path) -> None:
-        store.keep(weights, "int8", {}, TINY, write, beside=True)
-        own = store.keep(weights, "int8", {}, replace(TINY, size=128), write)
-        assert own.folder.parent == cache
-        assert store.find(weights, "int8", {}) == own
+        store.keep(spec_of(weights), "int8", write, beside=True)
+        own = store.keep(spec_of(weights), "int8", write)
+        assert own.parent == cache
+        assert store.find(spec_of(weights), "int8") == own
 
     @pytest.mark.parametrize("error", [RuntimeError("no"), KeyboardInterrupt()], ids=repr)
     def test_a_write_that_breaks_off_leaves_nothing(
@@ -313,20 +318,22 @@ class TestStore:
             raise error
 
         with pytest.raises(type(error)):
-            store.keep(weights, "float32", {}, TINY, break_off)
+            store.keep(spec_of(weights), "float32", break_off)
         assert names(cache) == []
-        assert store.find(weights, "float32", {}) is None
-        kept = store.keep(weights, "float32", {}, TINY, write)
+        assert store.find(spec_of(weights), "float32") is None
+        kept = store.keep(spec_of(weights), "float32", write)
         with pytest.raises(type(error)):
-            store.keep(weights, "float32", {}, TINY, break_off)
-        assert store.find(weights, "float32", {}) == kept  # the old one stays
+            store.keep(spec_of(weights), "float32", break_off)
+        assert store.find(spec_of(weights), "float32") == kept  # the old one stays
 
     def test_no_room(self, weights: Path, cache: Path) -> None:
         def fill_up(_: Path) -> None:
             raise OSError(28, "No space left on device")
 
-        with pytest.raises(WeightsError, match=r"No space left.*Make room, .*LIVE_SEG_CACHE, or .*keras"):
-            store.keep(weights, "float32", {}, TINY, fill_up)
+        with pytest.raises(
+            WeightsError, match=r"No space left.*Free disk space, .*LIVE_SEG_CACHE .*or .*keras"
+        ):
+            store.keep(spec_of(weights), "float32", fill_up)
         assert names(cache) == []
 
     def test_no_folder_can_be_made(
@@ -334,21 +341,21 @@ class TestStore:
     ) -> None:
         (tmp_path / "file").touch()
         monkeypatch.setenv("LIVE_SEG_CACHE", str(tmp_path / "file" / "cache"))
-        assert store.find(weights, "float32", {}) is None
+        assert store.find(spec_of(weights), "float32") is None
         with pytest.raises(WeightsError, match=r"Cannot keep the converted network in .*file/cache"):
-            store.keep(weights, "float32", {}, TINY, write)
+            store.keep(spec_of(weights), "float32", write)
         assert store.compiled_folder() is None
 
     def test_a_file_in_its_place(self, weights: Path, cache: Path) -> None:
-        kept = store.keep(weights, "float32", {}, TINY, write)
-        (kept.folder / "trunk.xml").unlink()
-        (kept.folder / "source.json").unlink()
-        kept.folder.rmdir()
-        kept.folder.touch()
-        assert store.find(weights, "float32", {}) is None
+        kept = store.keep(spec_of(weights), "float32", write)
+        (kept / "trunk.xml").unlink()
+        (kept / "source.json").unlink()
+        kept.rmdir()
+        kept.touch()
+        assert store.find(spec_of(weights), "float32") is None
         with pytest.raises(WeightsError, match="Not a directory"):
-            store.keep(weights, "float32", {}, TINY, write)
-        assert names(cache) == [kept.folder.name]
+            store.keep(spec_of(weights), "float32", write)
+        assert names(cache) == [kept.name]
 
     def test_a_cache_that_cannot_be_written(self, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert store.compiled_folder() == cache / "compiled"
@@ -360,19 +367,11 @@ class TestStore:
         "text", [b"", b"{broken", b"[]", b"{}", b'{"source": 3}', b"\xff\xfe\x00"], ids=repr
     )
     def test_a_damaged_note_is_as_none(self, weights: Path, text: bytes) -> None:
-        beside = store.keep(weights, "int8", {}, TINY, write, beside=True)
-        (beside.folder / "source.json").write_bytes(text)
-        assert store.find(weights, "int8", {}) is None
-        store.keep(weights, "int8", {}, TINY, write, beside=True)
-        assert store.find(weights, "int8", {}) == beside
-
-    def test_a_note_of_another_config_is_as_none(self, weights: Path) -> None:
-        beside = store.keep(weights, "int8", {}, TINY, write, beside=True)
-        note = beside.folder / "source.json"
-        others: tuple[Any, ...] = ({"depth": 3}, [], None)
-        for config in others:
-            note.write_text(json.dumps(json.loads(note.read_text()) | {"config": config}))
-            assert store.find(weights, "int8", {}) is None
+        beside = store.keep(spec_of(weights), "int8", write, beside=True)
+        (beside / "source.json").write_bytes(text)
+        assert store.find(spec_of(weights), "int8") is None
+        store.keep(spec_of(weights), "int8", write, beside=True)
+        assert store.find(spec_of(weights), "int8") == beside
 
     def test_two_at_once_end_with_one_sound_folder(self, weights: Path, cache: Path) -> None:
         start, faults = threading.Barrier(3), []
@@ -381,7 +380,7 @@ class TestStore:
             start.wait()
             try:
                 for _ in range(30):
-                    store.keep(weights, "float32", {}, TINY, write)
+                    store.keep(spec_of(weights), "float32", write)
             except WeightsError as error:
                 faults.append(error)
 
@@ -391,10 +390,10 @@ class TestStore:
         for thread in threads:
             thread.join()
         assert faults == []
-        found = store.find(weights, "float32", {})
+        found = store.find(spec_of(weights), "float32")
         assert found is not None
-        assert names(cache) == [found.folder.name]
-        assert names(found.folder) == ["source.json", "trunk.xml"]
+        assert names(cache) == [found.name]
+        assert names(found) == ["source.json", "trunk.xml"]
 
 
 class Narrow(Engine):

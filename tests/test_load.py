@@ -1,32 +1,38 @@
-"""Which engine runs which weights, and what the bundled person model does without Keras."""
+"""Loading: names and files to specs, specs to engines; the bundled model without Keras."""
 
 import hashlib
 import json
+import platform
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+import cv2
 import numpy as np
 import pytest
 import tensorflow as tf
 from matplotlib import cbook
 
 from live_seg.choices import EngineName
+from live_seg.engines import auto, table
 from live_seg.engines.keras import KerasEngine
 from live_seg.engines.openvino import cache as store
 from live_seg.engines.openvino.engine import OpenVINOEngine
+from live_seg.engines.openvino.forms import converted
 from live_seg.errors import UsageError, WeightsError
 from live_seg.files import read_image
+from live_seg.maskrcnn.checkpoint import read_network as really_read
 from live_seg.maskrcnn.config import MaskRCNNConfig
 from live_seg.maskrcnn.model import MaskRCNN
-from live_seg.models import load as loading
-from live_seg.models.checkpoint import read_network as really_read
+from live_seg.models import registry
 from live_seg.models.download import find
-from live_seg.models.load import converted, load, quantized
+from live_seg.models.load import load, quantized
+from live_seg.models.registry import Weights
+from live_seg.models.spec import resolve
 from live_seg.training.checkpoint import save
 from live_seg.types import Image, Instances
 from tests.stand_ins import ROOT
@@ -47,12 +53,13 @@ def read(tiny: MaskRCNN, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """No network is built: `tiny` is there already. Returns the files that would have been read."""
     asked: list[Path] = []
 
-    def read_network(path: Path, options: dict[str, Any], _dtype: str) -> MaskRCNN:
+    def read_network(path: Path, config: MaskRCNNConfig, _dtype: str = "float32") -> MaskRCNN:
         asked.append(path)
-        monkeypatch.setattr(tiny, "config", replace(tiny.config, **options))
+        monkeypatch.setattr(tiny, "config", config)
         return tiny
 
-    monkeypatch.setattr("live_seg.models.checkpoint.read_network", read_network)
+    for module in ("live_seg.engines.keras", "live_seg.maskrcnn.checkpoint"):
+        monkeypatch.setattr(f"{module}.read_network", read_network)
     return asked
 
 
@@ -65,14 +72,15 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "Path", machine_with())
+    monkeypatch.setattr(auto, "Path", machine_with())
+    monkeypatch.setattr(auto, "has_fast_int8", lambda: True)
 
 
 @pytest.fixture
-def int8(saved: Path, tiny: MaskRCNN, tiny_converted: Path, cache: Path) -> store.Converted:
+def int8(saved: Path, tiny_converted: Path, cache: Path) -> Path:
     """Stands where the int8 form would: which numbers are in it does not matter for choosing it."""
     assert not cache.exists()
-    return store.keep(saved, "int8", {}, tiny.config, copying(tiny_converted))
+    return store.keep(resolve(saved), "int8", copying(tiny_converted))
 
 
 def copying(source: Path) -> Callable[[Path], None]:
@@ -96,7 +104,7 @@ def machine_with(*devices: str) -> type[Path]:
 
 
 def lacking(monkeypatch: pytest.MonkeyPatch, *packages: str) -> None:
-    monkeypatch.setattr(loading, "find_spec", lambda name: None if name in packages else find_spec(name))
+    monkeypatch.setattr(table, "find_spec", lambda name: None if name in packages else find_spec(name))
 
 
 def picture(height: int = 64, width: int = 64) -> Image:
@@ -120,20 +128,30 @@ def folders_of_engines(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 @pytest.mark.usefixtures("no_gpu")
 class TestAuto:
     def test_int8_where_that_is(
-        self, saved: Path, int8: store.Converted, read: list[Path], monkeypatch: pytest.MonkeyPatch
+        self, saved: Path, int8: Path, read: list[Path], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         chosen = folders_of_engines(monkeypatch)
         assert isinstance(load(saved).engine, OpenVINOEngine)
-        assert (chosen, read) == ([int8.folder], [])
+        assert (chosen, read) == ([int8], [])
 
     def test_float32_where_that_is_not(
-        self, saved: Path, tiny: MaskRCNN, tiny_converted: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+        self, saved: Path, tiny_converted: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         assert not cache.exists()
-        float32 = store.keep(saved, "float32", {}, tiny.config, copying(tiny_converted))
+        float32 = store.keep(resolve(saved), "float32", copying(tiny_converted))
         chosen = folders_of_engines(monkeypatch)
         assert isinstance(load(saved).engine, OpenVINOEngine)
-        assert chosen == [float32.folder]
+        assert chosen == [float32]
+
+    @pytest.mark.usefixtures("int8")
+    def test_float32_on_a_cpu_without_fast_int8(
+        self, saved: Path, tiny_converted: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        float32 = store.keep(resolve(saved), "float32", copying(tiny_converted))
+        monkeypatch.setattr(auto, "has_fast_int8", lambda: False)
+        chosen = folders_of_engines(monkeypatch)
+        load(saved)
+        assert chosen == [float32]
 
     def test_keras_without_openvino(self, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         lacking(monkeypatch, "openvino")
@@ -172,12 +190,83 @@ class TestAuto:
         def details(ability: tuple[int, int] | None) -> dict[str, Any]:
             return {} if ability is None else {"compute_capability": ability}
 
-        monkeypatch.setattr("live_seg.models.checkpoint.read_network", really_read)
-        monkeypatch.setattr(loading, "Path", machine_with(*devices))
+        monkeypatch.setattr("live_seg.engines.keras.read_network", really_read)
+        monkeypatch.setattr(auto, "Path", machine_with(*devices))
         monkeypatch.setattr("live_seg.engines.keras.grow_memory", lambda: None)
         monkeypatch.setattr(tf.config, "list_physical_devices", list_devices)
         monkeypatch.setattr(tf.config.experimental, "get_device_details", details)
         assert load(saved).engine.device.startswith(engine)
+
+
+class TestFastInt8:
+    @pytest.mark.parametrize(
+        ("machine", "avx512_vnni", "flags", "fast"),
+        [
+            ("x86_64", True, "", True),
+            ("AMD64", True, "", True),
+            ("x86_64", False, "flags : fpu avx2 avx_vnni", True),
+            ("x86_64", False, "flags : fpu avx2 avx_vnni_int8", False),
+            ("x86_64", False, "", False),
+            ("arm64", True, "", False),
+            ("aarch64", False, "", False),
+        ],
+    )
+    def test_x86_with_vnni(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        tmp_path: Path,
+        machine: str,
+        avx512_vnni: bool,
+        flags: str,
+        fast: bool,
+    ) -> None:
+        (tmp_path / "cpuinfo").write_text(f"{flags}\nbugs :\n")
+        monkeypatch.setattr(platform, "machine", lambda: machine)
+        monkeypatch.setattr(cv2, "checkHardwareSupport", lambda number: avx512_vnni and number == 23)
+        monkeypatch.setattr(auto, "Path", lambda path: tmp_path / Path(path).name)
+        assert auto.has_fast_int8() == fast
+
+    def test_a_system_without_cpuinfo(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        monkeypatch.setattr(platform, "machine", lambda: "AMD64")
+        monkeypatch.setattr(cv2, "checkHardwareSupport", lambda _: False)
+        monkeypatch.setattr(auto, "Path", lambda _: tmp_path / "nowhere")
+        assert not auto.has_fast_int8()
+
+
+class TestTable:
+    def test_has_every_engine_that_can_be_chosen(self) -> None:
+        assert {"auto", *table.ENGINES} == set(get_args(EngineName))
+
+    def test_every_module_creates_engines(self) -> None:
+        for entry in table.ENGINES.values():
+            assert callable(import_module(entry.module).create)
+
+
+class TestRestrictedModel:
+    @pytest.fixture(autouse=True)
+    def cats(self, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Make the weights known as `cats`, restricted to one of their classes."""
+        entry = Weights("cats", saved.name, NAMES, "a test", restricted_to=("cat",))
+        monkeypatch.setitem(registry.WEIGHTS, "cats", entry)
+        monkeypatch.setattr(registry, "BUNDLED_FOLDERS", (saved.parent,))
+
+    def test_detects_its_classes_alone(self, saved: Path) -> None:
+        images = [picture(32, 64)]
+        restricted = load("cats", engine="keras", min_score=0.0)
+        assert restricted.class_names == NAMES
+        assert set(restricted(images)[0].class_ids.tolist()) == {1}
+        assert set(load(saved, engine="keras", min_score=0.0)(images)[0].class_ids.tolist()) == {1, 2}
+
+    def test_resolves_to_ids(self, saved: Path) -> None:
+        assert resolve("cats").class_ids == frozenset({1})
+        assert resolve("cats", classes=["Cat"]).class_ids == frozenset({1})
+        assert resolve("cats", classes=[]).class_ids == frozenset()
+        assert resolve(saved).class_ids is None
+        assert resolve(saved, classes=["cat", "dog"]).class_ids == frozenset({1, 2})
+
+    def test_has_no_other_class(self) -> None:
+        with pytest.raises(UsageError, match="no class 'dog'"):
+            load("cats", classes=["dog"])
 
 
 class TestAsked:
@@ -204,14 +293,12 @@ class TestAsked:
         with pytest.raises(WeightsError, match=r"live-seg optimize --model .*pets.weights.h5 --calibrate"):
             load(saved, engine="openvino-int8")
 
-    def test_calibration_takes_a_picture(
-        self, saved: Path, tiny: MaskRCNN, tiny_converted: Path, cache: Path
-    ) -> None:
+    def test_calibration_takes_a_picture(self, saved: Path, tiny_converted: Path, cache: Path) -> None:
         assert not cache.exists()
-        store.keep(saved, "float32", {}, tiny.config, copying(tiny_converted))
-        with pytest.raises(UsageError, match="at least one picture"):
+        store.keep(resolve(saved), "float32", copying(tiny_converted))
+        with pytest.raises(UsageError, match="at least one image"):
             quantized(saved, iter([]))
-        assert store.find(saved, "int8", {}) is None
+        assert store.find(resolve(saved), "int8") is None
 
     def test_a_form_for_a_network_as_described(
         self, saved: Path, tiny_converted: Path, monkeypatch: pytest.MonkeyPatch, cache: Path
@@ -221,22 +308,21 @@ class TestAsked:
         monkeypatch.setattr("live_seg.engines.openvino.convert.convert", lambda _, folder: copy(folder))
         monkeypatch.setattr("live_seg.engines.openvino.quantize.quantize", lambda *given: copy(given[-1]))
         form = quantized(saved, [picture()], num_classes=3)
-        assert store.find(saved, "int8", {}) is None
+        assert store.find(resolve(saved), "int8") is None
         chosen = folders_of_engines(monkeypatch)
         load(saved, engine="openvino-int8", num_classes=3)
-        assert chosen == [form.folder]
+        assert chosen == [form]
 
     def test_a_cache_that_cannot_be_written_costs_only_time(
         self,
         saved: Path,
-        tiny: MaskRCNN,
         tiny_converted: Path,
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         (tmp_path / "file").touch()
         monkeypatch.setenv("LIVE_SEG_CACHE", str(tmp_path / "file" / "cache"))
-        form = store.Converted(tiny_converted, tiny.config)
+        form = tiny_converted
         monkeypatch.setattr(store, "find", lambda *_: form)
         assert len(load(saved, engine="openvino")([picture()])[0])
 
@@ -260,11 +346,11 @@ class TestConversion:
         assert not cache.exists()
         copy = copying(tiny_converted)
         monkeypatch.setattr("live_seg.engines.openvino.convert.convert", lambda _, folder: copy(folder))
-        caplog.set_level("INFO", "live_seg.models.load")
-        first = converted(saved)
+        caplog.set_level("INFO", "live_seg.engines.openvino.forms")
+        first = converted(resolve(saved))
         told = [record.getMessage() for record in caplog.records]
         assert told == ["Converting pets.weights.h5 for OpenVINO: takes a moment, once."]
-        assert converted(saved) == first
+        assert converted(resolve(saved)) == first
         assert isinstance(load(saved, engine="openvino").engine, OpenVINOEngine)
         assert read == [saved]
         assert len(caplog.records) == 1
@@ -272,7 +358,7 @@ class TestConversion:
     def test_options_mean_the_same_as_with_keras(
         self, saved: Path, tiny: MaskRCNN, tiny_converted: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        form = store.Converted(tiny_converted, tiny.config)
+        form = tiny_converted
         monkeypatch.setattr(store, "find", lambda *_: form)
         options: dict[str, Any] = {"size": 128, "min_score": 0.5, "layout": "square", "classes": ["dog"]}
         segments = [load(saved, engine=engine, **options) for engine in ("keras", "openvino")]
@@ -293,16 +379,14 @@ class TestPersonModel:
         card = json.loads(path.with_name("person.json").read_text())
         assert source["weights"] == hashlib.sha256(path.read_bytes()).hexdigest() == card["sha256"]
         assert source["card"] == card["config"]
-        found = store.find(path, "int8", {})
-        assert found is not None
-        assert found.folder == folder
-        assert found.config == MaskRCNNConfig.from_json(card["config"])
+        found = store.find(resolve(path), "int8")
+        assert found == folder
 
     def test_segments_without_keras(self) -> None:
         program = (
-            "import sys, live_seg; from live_seg.models import load as loading\n"
+            "import sys, live_seg; from live_seg.engines import auto\n"
             "from live_seg.sources.image_files import read_image; from pathlib import Path\n"
-            "loading._better_keras = lambda: None\n"
+            "auto.gpu_capabilities = list\n"
             f"found = live_seg.load('person')([read_image(Path({str(GRACE)!r}))])[0]\n"
             "print(len(found) > 0, sorted({'tensorflow', 'keras', 'jax', 'nncf'} & set(sys.modules)))"
         )

@@ -9,10 +9,10 @@ import pytest
 
 from live_seg.errors import WeightsError
 from live_seg.maskrcnn import matterport
+from live_seg.maskrcnn.checkpoint import read_network
 from live_seg.maskrcnn.config import MOBILE, MaskRCNNConfig
 from live_seg.maskrcnn.matterport import Tensors
 from live_seg.maskrcnn.model import MaskRCNN
-from live_seg.models.checkpoint import read_network
 from tests.matterport_weights import write
 
 CLASSES = 3
@@ -109,7 +109,7 @@ def test_many_faults_are_cut_short(model: MaskRCNN) -> None:
 
 def test_too_many_classes_asked_for(path: Path) -> None:
     with pytest.raises(WeightsError, match="81 classes") as error:
-        read_network(path, {"num_classes": 81})
+        read_network(path, MaskRCNNConfig(backbone="resnet50", num_classes=81))
     parts = [
         f"{layer}/{w}"
         for layer in ("mrcnn_class_logits", "mrcnn_bbox_fc", "mrcnn_mask")

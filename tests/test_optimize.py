@@ -13,13 +13,14 @@ from typer.testing import CliRunner, Result
 from live_seg.cli.main import app
 from live_seg.cli.optimize import _evenly_spaced
 from live_seg.cli.options import Options
+from live_seg.engines import auto, table
 from live_seg.engines.openvino import cache as store
 from live_seg.engines.openvino.engine import OpenVINOEngine
 from live_seg.errors import WeightsError
-from live_seg.maskrcnn.config import MaskRCNNConfig
 from live_seg.maskrcnn.model import MaskRCNN
 from live_seg.models import load as loading
 from live_seg.models.load import load
+from live_seg.models.spec import resolve
 from live_seg.sources import opening
 from live_seg.training.checkpoint import save
 from live_seg.types import Frame, Source
@@ -48,7 +49,7 @@ def saved(tiny: MaskRCNN, tiny_converted: Path, tmp_path: Path, cache: Path) -> 
         for file in tiny_converted.iterdir():
             (folder / file.name).write_bytes(file.read_bytes())
 
-    assert store.keep(path, "float32", {}, tiny.config, write).folder.parent == cache
+    assert store.keep(resolve(path), "float32", write).parent == cache
     return path
 
 
@@ -77,14 +78,15 @@ def test_int8_form_is_used_by_auto(
     saved: Path, video: Path, cache: Path, calibrated_with: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     result = invoke("--model", saved, "--calibrate", video, "--frames", "3")
-    form = store.find(saved, "int8", {})
+    form = store.find(resolve(saved), "int8")
     assert form is not None
     assert (result.exit_code, result.stderr) == (0, "")
-    message = f"pets.weights.h5 in int8 -> {form.folder}; live-seg now uses it for --engine auto.\n"
+    message = f"pets.weights.h5 in int8 -> {form}; live-seg now uses it for --engine auto.\n"
     assert result.stdout == message
     assert calibrated_with == [3, 3, 3]
     assert all(name.startswith("pets-") for name in names(cache))
-    monkeypatch.setattr(loading, "_better_keras", lambda: None)
+    monkeypatch.setattr(auto, "gpu_capabilities", list)
+    monkeypatch.setattr(auto, "has_fast_int8", lambda: True)
     engine = load(saved).engine
     assert isinstance(engine, OpenVINOEngine)
     assert engine.device.startswith("OpenVINO int8")
@@ -94,9 +96,9 @@ def test_int8_form_is_used_by_auto(
 
 
 def test_quiet_prints_nothing(saved: Path, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def noisy(*_: Any, **__: Any) -> store.Converted:
+    def noisy(*_: Any, **__: Any) -> Path:
         print("Statistics collection 100%")
-        return store.Converted(saved.parent, MaskRCNNConfig())
+        return saved.parent
 
     monkeypatch.setattr(loading, "quantized", noisy)
     assert invoke("--model", saved, "--calibrate", video, "--quiet").output == ""
@@ -125,7 +127,7 @@ def test_unknown_model(video: Path) -> None:
 
 @pytest.mark.parametrize("package", ["openvino", "nncf"])
 def test_missing_package(saved: Path, video: Path, monkeypatch: pytest.MonkeyPatch, package: str) -> None:
-    monkeypatch.setattr(loading, "find_spec", lambda name: None if name == package else name)
+    monkeypatch.setattr(table, "find_spec", lambda name: None if name == package else name)
     result = invoke("--model", saved, "--calibrate", video)
     assert result.exit_code == 2
     assert "pip install 'live-seg[openvino]'" in result.stderr

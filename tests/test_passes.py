@@ -1,4 +1,4 @@
-"""Models rewritten: that the same comes out, and which convolutions are worth it."""
+"""Rewriting passes: the rewritten model computes the same, and cost rules choose the operations."""
 
 import platform
 from collections import Counter
@@ -13,11 +13,11 @@ from openvino import Model, Node, opset13
 
 from live_seg.engines.openvino.engine import PROPERTIES
 from live_seg.engines.openvino.passes import halves, strips
-from live_seg.engines.openvino.passes.rewrite import LEAST_CHANNELS, rewritten
-from live_seg.engines.openvino.passes.winograd import transforms
+from live_seg.engines.openvino.passes.rewrite import rewritten
+from live_seg.engines.openvino.passes.winograd import MIN_CHANNELS, transforms
 from live_seg.engines.openvino.runtime import core
 
-Picture = NDArray[np.float32]
+Image = NDArray[np.float32]
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +25,7 @@ def on_x86(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
 
 
-def noise(seed: int, *shape: int) -> Picture:
+def noise(seed: int, *shape: int) -> Image:
     return np.random.default_rng(seed).normal(0, 1, shape).astype(np.float32)
 
 
@@ -38,7 +38,7 @@ def network(
     margins: tuple[int, int] = (1, 1),
     count: int = 1,
 ) -> Model:
-    """One convolution of pictures of `size` (C, H, W), with a bias, and a ReLU behind.
+    """One convolution of images of `size` (C, H, W), with a bias, and a ReLU behind.
 
     `margins`: above and left, below and right.
     """
@@ -66,28 +66,28 @@ def operations(model: Model) -> Counter[str]:
     return Counter(operation.get_type_name() for operation in model.get_ops())
 
 
-def outcome(model: Model, picture: Picture) -> Picture:
+def outcome(model: Model, image: Image) -> Image:
     compiled: openvino.CompiledModel = core().compile_model(model, "CPU", PROPERTIES)
-    return np.array(compiled(picture)[0])
+    return np.array(compiled(image)[0])
 
 
 @settings(max_examples=25, deadline=None)
 @given(height=st.integers(1, 18), width=st.integers(1, 18), seed=st.integers(0, 99))
 def test_same_result_for_any_size(height: int, width: int, seed: int) -> None:
-    size = LEAST_CHANNELS, height, width
-    picture = noise(seed, 1, *size)
-    plain, fast = network(size, LEAST_CHANNELS), rewritten(network(size, LEAST_CHANNELS))
+    size = MIN_CHANNELS, height, width
+    image = noise(seed, 1, *size)
+    plain, fast = network(size, MIN_CHANNELS), rewritten(network(size, MIN_CHANNELS))
     assert operations(fast)["Convolution"] == 0
     assert operations(fast)["MatMul"] == 3
-    expected = outcome(plain, picture)
+    expected = outcome(plain, image)
     assert expected.std() > 0.1
-    np.testing.assert_allclose(outcome(fast, picture), expected, atol=2e-5)
+    np.testing.assert_allclose(outcome(fast, image), expected, atol=2e-5)
 
 
 @settings(max_examples=25, deadline=None)
 @given(height=st.integers(1, 15), width=st.integers(1, 15), count=st.integers(1, 5), seed=st.integers(0, 99))
 def test_same_result_for_any_regions(height: int, width: int, count: int, seed: int) -> None:
-    size = LEAST_CHANNELS, height, width
+    size = MIN_CHANNELS, height, width
     plain = network(size, 130, count=-1)
     fast = rewritten(plain.clone())
     assert operations(fast)["Convolution"] == 0
@@ -99,7 +99,7 @@ def test_same_result_for_any_regions(height: int, width: int, count: int, seed: 
 
 
 @pytest.mark.parametrize("size", [4, 5])
-def test_one_tile_by_its_definition(size: int) -> None:
+def test_transforms_convolve_one_tile(size: int) -> None:
     tiles, weights, results = transforms(size)
     assert (tiles.shape, weights.shape, results.shape) == (
         (size + 2, size + 2),
@@ -111,21 +111,21 @@ def test_one_tile_by_its_definition(size: int) -> None:
     np.testing.assert_allclose(results @ ((tiles @ tile) * (weights @ kernel)), expected, atol=1e-12)
 
 
-def test_a_chain_is_rewritten_throughout() -> None:
+def test_every_convolution_of_a_chain_is_rewritten() -> None:
     values = opset13.parameter([1, 128, 9, 10], np.float32)
     end = values
     for seed in range(3):
         weights = noise(seed, 128, 128, 3, 3) / 34
         end = opset13.relu(opset13.convolution(end, weights, [1, 1], [1, 1], [1, 1], [1, 1]))
-    picture = noise(7, 1, 128, 9, 10)
+    image = noise(7, 1, 128, 9, 10)
     plain = Model([end], [values])
-    expected = outcome(plain, picture)
+    expected = outcome(plain, image)
     fast = rewritten(plain.clone())
     assert operations(fast)["Convolution"] == 0
-    np.testing.assert_allclose(outcome(fast, picture), expected, atol=2e-5)
+    np.testing.assert_allclose(outcome(fast, image), expected, atol=2e-5)
 
 
-def test_regions_are_turned_once_for_a_chain() -> None:
+def test_regions_are_transposed_once_for_a_chain() -> None:
     values = opset13.parameter([-1, 128, 14, 14], np.float32)
     end = values
     for seed in range(3):
@@ -151,13 +151,13 @@ def test_regions_are_turned_once_for_a_chain() -> None:
         network((128, 8, 8), 128, side=1, margins=(0, 0)),
         network((128, 8, 8), 128, count=2),
     ],
-    ids=["few in", "few out", "stride", "no margin", "uneven margins", "1x1", "two pictures"],
+    ids=["few in", "few out", "stride", "no margin", "uneven margins", "1x1", "two images"],
 )
-def test_others_stay(model: Model) -> None:
+def test_other_convolutions_are_unchanged(model: Model) -> None:
     assert operations(rewritten(model.clone())) == operations(model)
 
 
-def test_other_processors_keep_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_models_are_unchanged_on_other_processors(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "machine", lambda: "arm64")
     model = network((128, 8, 8), 128)
     assert operations(rewritten(model.clone())) == operations(model)
@@ -169,12 +169,12 @@ def test_large_int8_convolutions_are_split(monkeypatch: pytest.MonkeyPatch) -> N
     model = int8_network((9, 8), 16)
     split = rewritten(model.clone())
     assert operations(split)["Convolution"] == 2
-    picture = noise(5, 1, 4, 9, 8)
-    np.testing.assert_allclose(outcome(split, picture), outcome(model, picture), atol=1e-4)
+    image = noise(5, 1, 4, 9, 8)
+    np.testing.assert_allclose(outcome(split, image), outcome(model, image), atol=1e-4)
 
 
 @pytest.mark.parametrize(("size", "kernels"), [((9, 7), 16), ((9, 8), 15)], ids=["few cells", "few outputs"])
-def test_smaller_int8_convolutions_stay(
+def test_smaller_int8_convolutions_are_unchanged(
     size: tuple[int, int], kernels: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(strips, "MANY_CELLS", 9 * 8)
@@ -206,7 +206,7 @@ def test_long_int8_products_are_halved(inputs: int, products: int, monkeypatch: 
     np.testing.assert_allclose(outcome(halved, regions), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_long_float32_products_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_float32_products_are_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(halves, "LONG_SUM", 96)
     regions = opset13.parameter([-1, 96], np.float32)
     product = opset13.matmul(regions, opset13.constant(noise(1, 24, 96)), False, True)

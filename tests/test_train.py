@@ -20,7 +20,8 @@ from live_seg.choices import Layers
 from live_seg.errors import LiveSegError, SinkError, SourceError, UsageError
 from live_seg.evaluation.evaluate import evaluate
 from live_seg.evaluation.ground_truth import GroundTruth
-from live_seg.maskrcnn.backbone import RESNET_BLOCKS, build_backbone
+from live_seg.maskrcnn.backbone import build_backbone
+from live_seg.maskrcnn.config import RESNET_BLOCKS
 from live_seg.maskrcnn.model import MaskRCNN
 from live_seg.training.batches import Batches, Columns
 from live_seg.training.checkpoint import State, read_state, write_state

@@ -13,15 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from gather import gather, gather_val
+from live_seg.models.checkpoint import read_network
 
-from live_seg.engines.openvino import cache
-from live_seg.engines.openvino.convert import convert
-from live_seg.engines.openvino.engine import OpenVINOEngine
-from live_seg.engines.openvino.quantize import quantize
+from live_seg.engines.openvino.forms import converted, quantized
+from live_seg.engines.table import create
 from live_seg.evaluation.evaluate import Evaluation, evaluate
 from live_seg.evaluation.ground_truth import GroundTruth
 from live_seg.files import read_image
-from live_seg.models.checkpoint import read_network
 from live_seg.models.classes import COCO_CLASSES
 from live_seg.models.load import load
 from live_seg.segmenter import Segmenter
@@ -103,11 +101,9 @@ def ground_truths(data: Path, run: Path) -> dict[str, GroundTruth]:
 
 def publish(model: Path, data: Path, run: Path) -> None:
     """Write the model, its card and its converted forms beside this file, and evaluate all forms."""
-    network = read_network(model, {"size": SIDE, "min_side": SIDE})
+    network = read_network(model, replace(resolve(model).config, size=SIDE, min_side=SIDE))
     save(network, COCO_CLASSES, SMALL_FILE, FACTS, MIN_SCORE)
-    cache.keep(
-        SMALL_FILE, "float32", {}, network.config, lambda folder: convert(network, folder), beside=True
-    )
+    converted(resolve(SMALL_FILE), beside=True)
     truths = ground_truths(data, run)
     measured = {name: figures(evaluate(load_form("openvino"), truth)) for name, truth in truths.items()}
     save(network, COCO_CLASSES, SMALL_FILE, {**FACTS, "measured": measured}, MIN_SCORE)
@@ -116,17 +112,11 @@ def publish(model: Path, data: Path, run: Path) -> None:
 
 def publish_int8(data: Path, run: Path) -> None:
     """Quantize the published model, write its int8 form beside it, and evaluate that form."""
-    source = cache.find(SMALL_FILE, "float32", {})
-    if source is None:
-        raise SystemExit("Publish the float32 form first.")
-    segment = Segmenter(OpenVINOEngine(source.folder, source.config), COCO_CLASSES)
+    spec = resolve(SMALL_FILE)
+    segment = Segmenter(create("openvino", spec), COCO_CLASSES)
     photos = sorted((data / "person/train").glob("*.jpg"))
     images = [segment.prepared(read_image(path)) for path in photos[:: len(photos) // CALIBRATED_WITH]]
-
-    def write(folder: Path) -> None:
-        quantize(source.folder, source.config, images[:CALIBRATED_WITH], folder)
-
-    cache.keep(SMALL_FILE, "int8", {}, source.config, write, beside=True)
+    quantized(spec, images[:CALIBRATED_WITH], beside=True)
     for name, truth in ground_truths(data, run).items():
         print(name, json.dumps(figures(evaluate(load_form("openvino-int8"), truth)), indent=2))
 

@@ -12,18 +12,18 @@ import sys
 from pathlib import Path
 
 from live_seg.engines.keras import KerasEngine
-from live_seg.engines.openvino.cache import keep
-from live_seg.engines.openvino.engine import OpenVINOEngine
-from live_seg.engines.openvino.quantize import quantize
+from live_seg.engines.openvino.forms import quantized
+from live_seg.engines.table import create
 from live_seg.evaluation.evaluate import evaluate
 from live_seg.evaluation.ground_truth import GroundTruth
 from live_seg.evaluation.threshold import best_threshold
 from live_seg.files import read_image
+from live_seg.maskrcnn.checkpoint import read_network
 from live_seg.maskrcnn.config import MOBILE
 from live_seg.maskrcnn.model import MaskRCNN
-from live_seg.models.checkpoint import read_network
 from live_seg.models.classes import BACKGROUND
-from live_seg.models.load import converted, load
+from live_seg.models.load import load
+from live_seg.models.spec import resolve
 from live_seg.segmenter import Segmenter
 from live_seg.training.augment import Augmentation
 from live_seg.training.checkpoint import save
@@ -67,7 +67,8 @@ def learn(data: Path, backbone: Path, run: Path) -> tuple[Path, Path]:
 
 def averaged(one: Path, other: Path) -> MaskRCNN:
     """Read two models and average their weights (Wortsman et al., arXiv 2203.05482)."""
-    networks = [read_network(path, {"size": MOBILE.size, "min_score": 0.05}) for path in (one, other)]
+    specs = [resolve(path, size=MOBILE.size, min_score=0.05) for path in (one, other)]
+    networks = [read_network(spec.weights, spec.config) for spec in specs]
     for variables in zip(*(network.weights for network in networks), strict=True):
         variables[0].assign((variables[0] + variables[1]) / 2)
     return networks[0]
@@ -108,15 +109,11 @@ CALIBRATED_WITH = 128
 
 def publish_int8(data: Path) -> None:
     """Quantize the published model, write its int8 form beside it, and evaluate that form."""
-    source = converted(PERSON)
-    segment = Segmenter(OpenVINOEngine(source.folder, source.config), (BACKGROUND, "person"))
+    spec = resolve(PERSON)
+    segment = Segmenter(create("openvino", spec), spec.class_names)
     photos = sorted((data / "train").glob("*.jpg"))
     images = [segment.prepared(read_image(path)) for path in photos[:: len(photos) // CALIBRATED_WITH]]
-
-    def write(folder: Path) -> None:
-        quantize(source.folder, source.config, images[:CALIBRATED_WITH], folder)
-
-    keep(PERSON, "int8", {}, source.config, write, beside=True)
+    quantized(spec, images[:CALIBRATED_WITH], beside=True)
     truth = GroundTruth(data / "val", data / "instances_val.json")
     print(evaluate(load("person", engine="openvino-int8", min_score=0.05), truth).report())
 

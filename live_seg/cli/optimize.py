@@ -40,9 +40,9 @@ def optimize(
     with _bars_on_stderr(shown=not quiet), hidden_native_messages():
         from live_seg.models.load import quantized
 
-        converted = quantized(path, images, layout=layout, size=size)
+        folder = quantized(path, images, layout=layout, size=size)
     if not quiet:
-        print(f"{path.name} in int8 -> {converted.folder}; live-seg now uses it for --engine auto.")
+        print(f"{path.name} in int8 -> {folder}; live-seg now uses it for --engine auto.")
 
 
 @contextlib.contextmanager

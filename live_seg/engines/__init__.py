@@ -1,1 +1,1 @@
-"""What runs a network: Keras itself, or another runtime that its layers are converted to."""
+"""Engines run a network: with Keras itself, or with a runtime that it is converted for."""

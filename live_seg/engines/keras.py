@@ -1,4 +1,4 @@
-"""The network as it is: Keras on TensorFlow or JAX."""
+"""The engine that runs the Keras network itself, on TensorFlow or JAX."""
 
 from typing import Any
 
@@ -8,14 +8,21 @@ from keras import ops
 from numpy.typing import NDArray
 
 from live_seg.engines.engine import Engine, Found
-from live_seg.maskrcnn.model import MaskRCNN
+from live_seg.engines.spec import ModelSpec
+from live_seg.maskrcnn.checkpoint import read_network
+from live_seg.maskrcnn.family import Network
 from live_seg.maskrcnn.ops import compiled, devices, grow_memory, out_of_memory
 
 
-class KerasEngine(Engine):
-    """Runs `model` in a graph of each stage for each size of its input, traced when first met."""
+def create(spec: ModelSpec, precision: str) -> "KerasEngine":
+    """Create the engine for `spec` with the Keras dtype policy `precision`. Raises WeightsError."""
+    return KerasEngine(read_network(spec.weights, spec.config, precision))
 
-    def __init__(self, model: MaskRCNN) -> None:
+
+class KerasEngine(Engine):
+    """Run `model` with Keras, in one graph per stage and input size, traced on first use."""
+
+    def __init__(self, model: Network) -> None:
         grow_memory()
         self.config = model.config
         self._dtype = model.compute_dtype
@@ -25,14 +32,14 @@ class KerasEngine(Engine):
 
     @property
     def device(self) -> str:
-        """Keras, its precision and backend, and what that computes on."""
+        """Return Keras with its precision, backend and devices."""
         return f"Keras {self._dtype} on {keras.backend.backend()}, {devices()}"
 
-    def detect(self, pictures: NDArray[np.uint8], windows: NDArray[np.float32]) -> tuple[Any, Found]:
-        """Find instances: see Engine. Raises MemoryError when the device has too little for the batch."""
+    def detect(self, images: NDArray[np.uint8], windows: NDArray[np.float32]) -> tuple[Any, Found]:
+        """Find instances: see Engine. Raises MemoryError when the batch does not fit on the device."""
         with out_of_memory(), self.timer("trunk"):
-            maps, scores, deltas = self._trunk(pictures)
-        with out_of_memory(), self.timer("heads"):  # on a GPU it waits for the trunk, which goes on by itself
+            maps, scores, deltas = self._trunk(images)
+        with out_of_memory(), self.timer("heads"):  # on a GPU this includes waiting for the trunk
             detections = self._detect(maps, scores, deltas, windows)
             boxes, class_ids, scores = (np.asarray(ops.convert_to_numpy(part)) for part in detections)
         found = class_ids > 0
@@ -40,7 +47,7 @@ class KerasEngine(Engine):
         return maps, Found(rows, boxes[found], class_ids[found], scores[found])
 
     def masks(self, maps: Any, found: Found) -> NDArray[np.float32]:
-        """Masks of what was found: see Engine. Raises MemoryError as `detect` does."""
+        """Compute masks: see Engine. Raises MemoryError when the batch does not fit on the device."""
         with out_of_memory(), self.timer("masks"):
             return np.asarray(
                 ops.convert_to_numpy(self._masks(maps, found.boxes, found.rows, found.class_ids))

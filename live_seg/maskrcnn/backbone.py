@@ -4,10 +4,7 @@ import keras
 from keras import layers
 
 from live_seg.maskrcnn.boxes import Tensor
-from live_seg.maskrcnn.config import BackboneName
-
-RESNET_BLOCKS = {"resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}
-"""Bottleneck blocks in stages 2 to 5 (He et al., arXiv 1512.03385, table 1)."""
+from live_seg.maskrcnn.config import RESNET_BLOCKS, BackboneName
 
 NORM_EPSILON = 1e-3
 """The default of Keras, used to train Matterport's weights."""

@@ -15,6 +15,9 @@ BackboneName = Literal["resnet50", "resnet101", "mobilenetv2", "csp-darknet-nano
 FirstStage = Literal["rpn", "yolox"]
 BACKBONES: tuple[str, ...] = get_args(BackboneName)
 
+RESNET_BLOCKS = {"resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}
+"""Bottleneck blocks in stages 2 to 5 (He et al., arXiv 1512.03385, table 1)."""
+
 
 @dataclass(frozen=True)
 class MaskRCNNConfig:

@@ -3,19 +3,22 @@
 Every tensor must be used. This is the only module with names of Matterport's layers.
 """
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
 from live_seg.errors import WeightsError
-from live_seg.maskrcnn.backbone import RESNET_BLOCKS
-from live_seg.maskrcnn.config import BackboneName
-from live_seg.maskrcnn.model import MaskRCNN
+from live_seg.maskrcnn.config import RESNET_BLOCKS, BackboneName
+
+if TYPE_CHECKING:
+    import keras
+
+    from live_seg.maskrcnn.model import MaskRCNN
 
 Tensors = dict[str, NDArray[Any]]
 """Arrays by "layer/weight", such as "conv1/kernel"."""
@@ -28,9 +31,15 @@ def read(path: Path) -> Tensors:
 
     Raises WeightsError when it is another kind of file or truncated.
     """
+    with _datasets(path) as datasets:
+        return {name: np.asarray(dataset) for name, dataset in datasets.items()}
+
+
+@contextlib.contextmanager
+def _datasets(path: Path) -> Iterator[dict[str, h5py.Dataset]]:
     try:
         with h5py.File(path) as file:
-            return dict(_tensors(file.get("model_weights", file)))
+            yield dict(_weights(file.get("model_weights", file)))
     except (OSError, KeyError) as error:
         raise WeightsError(
             f"{path} is not a complete Keras 2 weights file in Matterport's layout ({error}). "
@@ -38,16 +47,22 @@ def read(path: Path) -> Tensors:
         ) from error
 
 
-def _tensors(root: Any) -> Iterator[tuple[str, NDArray[Any]]]:
+def _weights(root: Any) -> Iterator[tuple[str, h5py.Dataset]]:
     """Yield names and arrays. A group is a layer or, for the RPN, a model; it lists its weights."""
     for layer in root.attrs["layer_names"]:
         group = root[layer]
         for weight in group.attrs["weight_names"]:
             name = weight.decode() if isinstance(weight, bytes) else str(weight)
-            yield "/".join(name.removesuffix(":0").split("/")[-2:]), np.asarray(group[name])
+            yield "/".join(name.removesuffix(":0").split("/")[-2:]), group[name]
 
 
-def describe(tensors: Tensors) -> tuple[BackboneName, int]:
+def describe_file(path: Path) -> tuple[BackboneName, int]:
+    """Apply `describe` to the file `path` without reading its tensors. Raises WeightsError as `read`."""
+    with _datasets(path) as datasets:
+        return describe(datasets)
+
+
+def describe(tensors: Mapping[str, Any]) -> tuple[BackboneName, int]:
     """Return the backbone and the number of classes, background included, that `tensors` are for.
 
     Raises WeightsError when they belong to another network than Mask R-CNN.
@@ -62,7 +77,7 @@ def describe(tensors: Tensors) -> tuple[BackboneName, int]:
     return ("resnet101" if deep else "resnet50"), int(logits.shape[1])
 
 
-def load(model: MaskRCNN, tensors: Tensors) -> None:
+def load(model: "MaskRCNN", tensors: Tensors) -> None:
     """Set every weight of `model` from `tensors`.
 
     Raises WeightsError that names each missing, unused or misshapen tensor, and leaves the model unchanged.
@@ -102,11 +117,11 @@ def _fits(tensor: NDArray[Any], variable: Any) -> bool:
     return tensor.shape == tuple(variable.shape)
 
 
-def _weight_names(layer: keras.Layer) -> tuple[str, ...]:
-    return NORM if isinstance(layer, keras.layers.BatchNormalization) else ("kernel", "bias")
+def _weight_names(layer: "keras.Layer") -> tuple[str, ...]:
+    return NORM if len(layer.weights) == len(NORM) else ("kernel", "bias")
 
 
-def _table(model: MaskRCNN) -> Iterator[tuple[str, keras.Layer]]:
+def _table(model: "MaskRCNN") -> Iterator[tuple[str, "keras.Layer"]]:
     """Yield all layers that have weights with Matterport's names for them."""
     yield from _backbone_table(model.backbone, RESNET_BLOCKS[model.config.backbone])
     for level, (lateral, output) in enumerate(
@@ -130,7 +145,7 @@ def _table(model: MaskRCNN) -> Iterator[tuple[str, keras.Layer]]:
     yield "mrcnn_mask", mask.logits
 
 
-def _backbone_table(backbone: keras.Model, blocks: tuple[int, ...]) -> Iterator[tuple[str, keras.Layer]]:
+def _backbone_table(backbone: "keras.Model", blocks: tuple[int, ...]) -> Iterator[tuple[str, "keras.Layer"]]:
     yield "conv1", backbone.get_layer("stem_conv")
     yield "bn_conv1", backbone.get_layer("stem_norm")
     for stage, count in enumerate(blocks, start=2):

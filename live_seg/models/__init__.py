@@ -1,1 +1,1 @@
-"""Models by name or file: known weights, their cards and classes, and loading them."""
+"""Models by name or file: known weights, model cards, classes, and `load`."""

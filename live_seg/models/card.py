@@ -1,4 +1,4 @@
-"""The JSON card beside a weights file: what the network is, what it finds, where it comes from."""
+"""The model card, a JSON file beside a weights file: config, class names and origin of the network."""
 
 import json
 from pathlib import Path
@@ -9,12 +9,12 @@ from live_seg.models.classes import BACKGROUND, COCO_CLASSES
 
 
 def card_of(path: Path) -> Path:
-    """Where the JSON card of the weights file at `path` lies: NAME.json beside NAME.weights.h5 or NAME.h5."""
+    """Return the path of the model card of a weights file: NAME.json for NAME.weights.h5 and NAME.h5."""
     return path.with_name(path.name.removesuffix(".h5").removesuffix(".weights") + ".json")
 
 
 def read_card(path: Path) -> dict[str, Any]:
-    """Read the card of the weights file at `path`: {} where there is none. Raises WeightsError."""
+    """Read the model card of the weights file `path`; {} if it has none. Raises WeightsError."""
     card = card_of(path)
     if not card.exists():
         return {}
@@ -27,13 +27,13 @@ def read_card(path: Path) -> dict[str, Any]:
     return content
 
 
-def class_names(path: Path, count: int) -> tuple[str, ...]:
-    """Names of the `count` classes, background first, of the weights file at `path`.
+def class_names(path: Path, count: int, card: dict[str, Any]) -> tuple[str, ...]:
+    """Return the names of the `count` classes, background first, of the weights file `path`.
 
-    From its card; without one COCO's names where the number is COCO's, else numbers: Matterport's files
-    hold no names. Raises WeightsError where the card names more or fewer.
+    Without names on its `card`, as with Matterport's files, they are COCO's if there are as many, else
+    numbered. Raises WeightsError when the card has another number of names.
     """
-    names = read_card(path).get("class_names")
+    names = card.get("class_names")
     if names is None:
         numbered = (BACKGROUND, *(f"class {i}" for i in range(1, count)))
         return COCO_CLASSES if count == len(COCO_CLASSES) else numbered
@@ -43,10 +43,10 @@ def class_names(path: Path, count: int) -> tuple[str, ...]:
 
 
 def sha256_on_card(path: Path) -> str | None:
-    """The hex digest that a bundled file's card (NAME.json beside NAME.weights.h5) gives, if it does."""
+    """Return the hex digest on the card of a bundled weights file, if there is one. Raises WeightsError."""
     card = card_of(path)
     try:
         digest = json.loads(card.read_text(encoding="utf-8")).get("sha256")
     except (OSError, ValueError, AttributeError) as error:
-        raise WeightsError(f"The card {card} cannot be read: {error}. Install live_seg anew.") from error
+        raise WeightsError(f"The card {card} cannot be read: {error}. Reinstall live_seg.") from error
     return None if digest is None else str(digest)

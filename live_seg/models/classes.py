@@ -1,4 +1,4 @@
-"""Names of the classes a network tells apart, and choosing some of them by name."""
+"""Class names, and their ids in a network."""
 
 from collections.abc import Iterable, Sequence
 
@@ -22,15 +22,19 @@ COCO_CLASSES: tuple[str, ...] = (
 """Background and COCO's 80 classes, in the order of Matterport's `mask_rcnn_coco.h5`."""
 
 
-def choose(names: Iterable[str], class_names: Sequence[str]) -> frozenset[int]:
-    """Find the network ids of the classes called `names` (case does not matter).
+def choose(
+    names: Iterable[str], class_names: Sequence[str], available: Iterable[str] | None = None
+) -> frozenset[int]:
+    """Return the ids of the classes called `names`, case-insensitive.
 
-    Raises UsageError, with the nearest names, for one that is not among `class_names`.
+    `class_names` are those of the network, background first; only the `available` may be chosen, by default
+    all. Raises UsageError, with the nearest names, for any other.
     """
-    ids = {name.lower(): class_id for class_id, name in enumerate(class_names) if class_id > 0}
+    allowed = {name.lower() for name in (class_names[1:] if available is None else available)}
+    ids = {name.lower(): i for i, name in enumerate(class_names) if i > 0 and name.lower() in allowed}
     chosen = set()
     for name in names:
         if name.strip().lower() not in ids:
-            raise UsageError(f"This model knows no class {name!r}. {nearest(name.strip(), ids)}")
+            raise UsageError(f"This model has no class {name!r}. {nearest(name.strip(), ids)}")
         chosen.add(ids[name.strip().lower()])
     return frozenset(chosen)

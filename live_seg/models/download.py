@@ -1,9 +1,9 @@
-"""Fetching known weights: into the cache, whole and proven."""
+"""Download known weights into the cache, resumable and verified."""
 
 import contextlib
-import fcntl
 import logging
 import ssl
+import sys
 import time
 from collections.abc import Iterator
 from http import HTTPStatus
@@ -17,26 +17,29 @@ from tqdm import tqdm
 
 from live_seg.errors import WeightsError, nearest
 from live_seg.models import registry
-from live_seg.models.registry import Weights, fault_at_a_glance, fault_of, known, path_of
+from live_seg.models.registry import Weights, fault_of, known, path_of, size_fault
 
 logger = logging.getLogger(__name__)
 
 TIMEOUT = 30.0
-"""Seconds without a byte until a connection counts as broken."""
+"""Seconds without data until a connection counts as broken."""
+
+LOCK_WAIT = 0.2
+"""Seconds between attempts to lock the cache."""
 
 RETRY_WAITS = (0.5, 1.0, 2.0)
-"""Seconds to wait before each new try: enough for a hiccup, while being offline is told soon."""
+"""Seconds to wait before each retry."""
 
 CHUNK = 1 << 18
-"""Bytes read at a time: some hundred steps of the bar for a big file."""
+"""Bytes read at a time."""
 
 _BROKEN_CONNECTION = (URLError, ConnectionError, TimeoutError, ssl.SSLError, HTTPException)
 
 
 def find(model: str, *, quiet: bool = False) -> Path:
-    """The file of a `model` given by a known name or by its path; a missing download is fetched.
+    """Return the file of a `model` given by name or path. A missing file of a known name is downloaded.
 
-    Raises WeightsError, with the nearest names, when it is neither, and as `locate` does.
+    Raises WeightsError for an unknown name, with the nearest names, and as `locate` does.
     """
     if model in registry.WEIGHTS:
         return locate(model, quiet=quiet)
@@ -47,22 +50,22 @@ def find(model: str, *, quiet: bool = False) -> Path:
 
 
 def locate(name: str, *, quiet: bool = False) -> Path:
-    """The file of the weights called `name`, downloaded when it is missing or has the wrong size.
+    """Return the file of the weights called `name`, downloaded if it is missing or has the wrong size.
 
     Raises WeightsError when the name is unknown, a bundled file is missing, or the download fails.
     """
     weights = known(name)
     path = path_of(weights)
-    return path if fault_at_a_glance(weights, path) is None else download(name, quiet=quiet)
+    return path if size_fault(weights, path) is None else download(name, quiet=quiet)
 
 
 def download(name: str, *, quiet: bool = False) -> Path:
-    """Make sure the cache holds a valid file of the weights called `name`, and return its path.
+    """Download the weights called `name` into the cache unless a valid file is there, and return the path.
 
-    A valid file is not fetched again; a broken-off download goes on where it stopped; `quiet` hides the bar
-    on stderr. Nothing incomplete or unproven ever has the final name. Bundled weights are only looked up.
+    An interrupted download is resumed. The file gets its final name once it is verified. `quiet` hides the
+    progress bar on stderr. Bundled weights are never downloaded.
 
-    Raises WeightsError, with the manual way out, when that cannot be done.
+    Raises WeightsError, with instructions for a manual download, when it fails.
     """
     weights = known(name)
     path = path_of(weights)
@@ -71,35 +74,55 @@ def download(name: str, *, quiet: bool = False) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _lock(path.with_name(f"{path.name}.lock")):
-            fault = fault_of(weights, path)  # looked at again: the lock's last holder may have brought it
+            fault = fault_of(weights, path)  # the previous holder of the lock may have downloaded it
             if fault is not None:
                 logger.info("Downloading the weights %r, as %s.", name, fault)
                 part = path.with_name(f"{path.name}.part")
                 _receive(weights.url, weights.size, part, quiet=quiet)
-                _prove(weights, part)
+                _verify(weights, part)
                 part.replace(path)
     except (OSError, WeightsError) as error:
         raise WeightsError(
             f"Cannot download the weights {name!r} into {path.parent}: {_reason(error)}. Try later, or "
-            f"save {weights.url} by other means as {path}. LIVE_SEG_CACHE names another folder."
+            f"download {weights.url} by other means and save it as {path}. "
+            "LIVE_SEG_CACHE sets another folder."
         ) from error
     return path
 
 
 @contextlib.contextmanager
 def _lock(path: Path) -> Iterator[None]:
-    """Keep other processes out while one downloads. The system frees the lock however a process ends."""
+    """Exclude other processes from downloading. The system releases the lock when a process ends."""
     with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _try_lock(file.fileno()):
             logger.info("Waiting for another process that is downloading to %s.", path.parent)
-            fcntl.flock(file, fcntl.LOCK_EX)
+            while not _try_lock(file.fileno()):
+                time.sleep(LOCK_WAIT)
         yield
 
 
+if sys.platform == "win32":
+    import msvcrt
+
+    def _try_lock(descriptor: int) -> bool:
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+else:
+    import fcntl
+
+    def _try_lock(descriptor: int) -> bool:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+
 def _receive(url: str, size: int, part: Path, *, quiet: bool) -> None:
-    """Fill `part` to `size` bytes from `url`, asking anew a few times when the connection breaks off."""
+    """Download `url` into `part`, `size` bytes, with a few retries when the connection breaks."""
     problem = ""
     with tqdm(total=size, unit="B", unit_scale=True, desc=part.stem, disable=quiet) as bar:
         for wait in (0.0, *RETRY_WAITS):
@@ -122,10 +145,10 @@ def _receive(url: str, size: int, part: Path, *, quiet: bool) -> None:
 
 
 def _fetch(url: str, size: int, part: Path, bar: "tqdm[NoReturn]") -> None:
-    """Ask once for what `part` lacks of its `size` bytes, and append it.
+    """Request the bytes that `part` lacks of its `size`, once, and append them.
 
-    A server that ignores the range sends the file from its start: so `part` starts over. Raises one of
-    _BROKEN_CONNECTION when not everything came, WeightsError when another file is offered.
+    If the server ignores the range, `part` is overwritten from its beginning. Raises one of
+    _BROKEN_CONNECTION when the response is incomplete, WeightsError when the file has another size.
     """
     have = _size(part)
     if have == size:
@@ -136,7 +159,7 @@ def _fetch(url: str, size: int, part: Path, bar: "tqdm[NoReturn]") -> None:
         continued = response.status == HTTPStatus.PARTIAL_CONTENT
         if continued and not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
             part.unlink(missing_ok=True)
-            raise ConnectionError("the server went on at another place than asked")
+            raise ConnectionError("the server sent another range than requested")
         if not continued and response.length not in (None, size):
             raise WeightsError(f"the server offers {response.length:,} bytes instead of {size:,}")
         with part.open("ab" if continued else "wb") as file:
@@ -145,14 +168,14 @@ def _fetch(url: str, size: int, part: Path, bar: "tqdm[NoReturn]") -> None:
                 file.write(chunk)
                 bar.update(len(chunk))
     if _size(part) < size:
-        raise ConnectionError("the connection broke off")
+        raise ConnectionError("the connection was closed early")
 
 
-def _prove(weights: Weights, part: Path) -> None:
+def _verify(weights: Weights, part: Path) -> None:
     fault = fault_of(weights, part)
     if fault is not None:
         part.unlink()
-        raise WeightsError(f"what came was wrong and is deleted: {fault}")
+        raise WeightsError(f"the download failed verification and was deleted: {fault}")
 
 
 def _size(path: Path) -> int:

@@ -1,4 +1,4 @@
-"""The known weights: where they are, and proving that they are what they should be."""
+"""The table of known weights, their location and verification."""
 
 import hashlib
 import logging
@@ -13,25 +13,27 @@ from live_seg.models.classes import BACKGROUND, COCO_CLASSES
 logger = logging.getLogger(__name__)
 
 BUNDLED_FOLDERS = (Path(__file__).parents[1] / "bundled", Path(__file__).parents[2] / "weights")
-"""Where the files that come with live_seg lie: in an installed wheel, and in a checkout."""
+"""Folders of bundled files: in an installed wheel, and in a checkout."""
 
 
 @dataclass(frozen=True)
 class Weights:
-    """A file of weights known by name: bundled when it has no `url`, else downloaded into the cache."""
+    """Weights known by name: bundled without a `url`, else downloaded into the cache."""
 
     name: str
     file: str
-    """File name, in the bundled or the cache folder. Beside a bundled file lies its card, NAME.json."""
+    """File name in the bundled or the cache folder. A bundled file has its card, NAME.json, beside it."""
     classes: tuple[str, ...]
-    """Class names by network id, background first."""
+    """Class names by id, background first."""
     origin: str
-    """Who made them from what, and their licence."""
+    """Author, training data and licence, in one line."""
     url: str | None = None
     size: int | None = None
-    """Bytes; a bundled file's are not fixed here."""
+    """Bytes; None for bundled files."""
     md5: str | None = None
     """Hex digest; a bundled file's card holds its sha256 instead."""
+    restricted_to: tuple[str, ...] | None = None
+    """The only classes that `load` detects with it; None for all."""
 
 
 WEIGHTS: dict[str, Weights] = {
@@ -41,7 +43,7 @@ WEIGHTS: dict[str, Weights] = {
             name="person",
             file="person.weights.h5",
             classes=(BACKGROUND, "person"),
-            origin="comes with live_seg; data, licence and measured AP in person.json",
+            origin="bundled with live_seg; data, licence and measured AP in person.json",
         ),
         Weights(
             name="coco",
@@ -50,14 +52,14 @@ WEIGHTS: dict[str, Weights] = {
             origin="Matterport Mask_RCNN 2.0, trained on MS COCO; MIT licence",
             url="https://github.com/matterport/Mask_RCNN/releases/download/v2.0/mask_rcnn_coco.h5",
             size=257_557_808,
-            md5="e98aaff6f99e307b5e2a8a3ff741a518",  # as printed in NVIDIA TensorRT's UFF Mask R-CNN sample
+            md5="e98aaff6f99e307b5e2a8a3ff741a518",  # given in NVIDIA TensorRT's UFF Mask R-CNN sample
         ),
     )
 }
 
 
 def verify(name: str) -> Path:
-    """Check the size and the hash of the weights called `name` where they lie, and return their path.
+    """Check the size and the hash of the weights called `name`, and return their path.
 
     Raises WeightsError when the name is unknown, or the file is missing or damaged.
     """
@@ -65,13 +67,13 @@ def verify(name: str) -> Path:
     path = path_of(weights)
     fault = fault_of(weights, path)
     if fault is not None:
-        way_out = "Install live_seg anew" if weights.url is None else f"Run: live-seg weights download {name}"
-        raise WeightsError(f"The weights {name!r} cannot be used: {fault}. {way_out}.")
+        fix = "Reinstall live_seg" if weights.url is None else f"Run: live-seg weights download {name}"
+        raise WeightsError(f"The weights {name!r} cannot be used: {fault}. {fix}.")
     return path
 
 
 def status(name: str) -> str:
-    """In a few words whether the weights called `name` are here. Sizes are checked, hashes are not.
+    """Return a short description of the state of the weights called `name`, without checking hashes.
 
     Raises WeightsError when the name is unknown.
     """
@@ -81,7 +83,7 @@ def status(name: str) -> str:
     path = path_of(weights)
     if not path.is_file():
         return "not downloaded"
-    return f"cached at {path}" if fault_at_a_glance(weights, path) is None else f"damaged at {path}"
+    return f"cached at {path}" if size_fault(weights, path) is None else f"damaged at {path}"
 
 
 def known(name: str) -> Weights:
@@ -92,13 +94,13 @@ def known(name: str) -> Weights:
 
 
 def path_of(weights: Weights) -> Path:
-    """Where the file lies or will be downloaded to. Raises WeightsError when a bundled one is missing."""
+    """Return the path of the file, existing or not. Raises WeightsError for a missing bundled file."""
     if weights.url is not None:
         return cache_folder() / weights.file
     if found := _bundled(weights):
         return found
     folders = " or ".join(map(str, BUNDLED_FOLDERS))
-    raise WeightsError(f"{weights.file} should be in {folders}, but is not. Install live_seg anew.")
+    raise WeightsError(f"{weights.file} is missing: expected in {folders}. Reinstall live_seg.")
 
 
 def _bundled(weights: Weights) -> Path | None:
@@ -106,8 +108,8 @@ def _bundled(weights: Weights) -> Path | None:
     return next((file for file in files if file.is_file()), None)
 
 
-def fault_at_a_glance(weights: Weights, path: Path) -> str | None:
-    """What existence and size tell against the file at `path`; None: nothing."""
+def size_fault(weights: Weights, path: Path) -> str | None:
+    """Describe a fault in existence or size of the file `path`; None without one."""
     if not path.is_file():
         return f"there is no {path}"
     size = path.stat().st_size
@@ -117,8 +119,8 @@ def fault_at_a_glance(weights: Weights, path: Path) -> str | None:
 
 
 def fault_of(weights: Weights, path: Path) -> str | None:
-    """What existence, size and hash tell against the file at `path`; None: it is valid."""
-    fault = fault_at_a_glance(weights, path)
+    """Describe a fault in existence, size or hash of the file `path`; None if it is valid."""
+    fault = size_fault(weights, path)
     if fault is not None:
         return fault
     algorithm, expected = ("sha256", sha256_on_card(path)) if weights.md5 is None else ("md5", weights.md5)

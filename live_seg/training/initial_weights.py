@@ -11,13 +11,12 @@ import numpy as np
 from live_seg.choices import Layers
 from live_seg.errors import WeightsError
 from live_seg.maskrcnn import yolox
+from live_seg.maskrcnn.checkpoint import read_network
 from live_seg.maskrcnn.config import MOBILE, SMALL, MaskRCNNConfig
 from live_seg.maskrcnn.family import Network, build_network
 from live_seg.maskrcnn.model import computing_in
 from live_seg.maskrcnn.one_stage import OneStageMaskRCNN
-from live_seg.models.card import class_names as names_of
-from live_seg.models.checkpoint import read_network
-from live_seg.models.download import find
+from live_seg.models.spec import resolve
 
 LAYERS: tuple[str, ...] = get_args(Layers)
 
@@ -77,12 +76,10 @@ def initial_network(
             Path(start.removeprefix(YOLOX_PREFIX)).expanduser(),
         )
         return InitialNetwork(model, "mask_fusion, mask_head")
-    path = find(start)
-    old = read_network(path, {})
+    spec = resolve(start)
+    old = read_network(spec.weights, spec.config)
     model = build(_resized(replace(old.config, num_classes=count), size), precision)
-    return InitialNetwork(
-        model, transfer_weights(old, names_of(path, old.config.num_classes), model, class_names)
-    )
+    return InitialNetwork(model, transfer_weights(old, spec.class_names, model, class_names))
 
 
 def _resized(config: MaskRCNNConfig, size: int | None) -> MaskRCNNConfig:

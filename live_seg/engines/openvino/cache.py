@@ -1,4 +1,4 @@
-"""Where converted networks lie: beside the weights that live_seg brings, or in the cache."""
+"""The cache of converted networks, and those bundled beside their weights."""
 
 import contextlib
 import errno
@@ -8,62 +8,47 @@ import json
 import os
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
+from live_seg.engines.spec import ModelSpec
 from live_seg.errors import WeightsError
 from live_seg.files import cache_folder
-from live_seg.maskrcnn.config import MaskRCNNConfig
-from live_seg.models.card import read_card
 
 Precision = Literal["float32", "int8"]
 
 FORMAT = 2
-"""Goes up when what `conversion.convert` writes changes: older conversions are made anew."""
+"""Increased when the output of `convert` changes, so that older conversions are replaced."""
 
 SOURCE = "source.json"
-"""Beside the models: which weights they come from, and the config of their network."""
+"""File beside the models that identifies the weights they were converted from."""
 
 
-@dataclass(frozen=True)
-class Converted:
-    """A network as OpenVINO reads it: a folder of models, and what they are made of."""
+def find(spec: ModelSpec, precision: Precision) -> Path | None:
+    """Return the folder of the converted form of `spec`; None if there is none.
 
-    folder: Path
-    config: MaskRCNNConfig
-
-
-def find(weights: Path, precision: Precision, made_of: dict[str, Any]) -> Converted | None:
-    """The converted form of the file `weights`, if there is one: sooner the user's own than one beside it.
-
-    `made_of` are fields of the config that were given, rather than read from the file.
+    The cached copy takes precedence over the bundled one.
     """
-    source = _source(weights, made_of)
-    for folder in (_cached(weights, precision, source), _beside(weights, precision)):
+    source = _source(spec)
+    for folder in (_cached(spec.weights, precision, source), _beside(spec.weights, precision)):
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
             stored = json.loads((folder / SOURCE).read_text(encoding="utf-8"))
             if stored["source"] == source:
-                return Converted(folder, MaskRCNNConfig.from_json(stored["config"]))
+                return folder
     return None
 
 
 def keep(
-    weights: Path,
-    precision: Precision,
-    made_of: dict[str, Any],
-    config: MaskRCNNConfig,
-    write: Callable[[Path], None],
-    *,
-    beside: bool = False,
-) -> Converted:
-    """Have `write` fill a folder with the converted form of `weights`, and keep it.
+    spec: ModelSpec, precision: Precision, write: Callable[[Path], None], *, beside: bool = False
+) -> Path:
+    """Call `write` to fill a folder with the converted form of `spec`, and return the folder.
 
-    It lies in the cache, or `beside` the weights. Nothing half-written is ever found. Raises WeightsError
-    when there is no room, or no right to write.
+    It is in the cache or `beside` the weights, and appears there complete or not at all. Raises WeightsError
+    when it cannot be written.
     """
-    source = _source(weights, made_of)
+    source = _source(spec)
+    weights = spec.weights
     folder = _beside(weights, precision) if beside else _cached(weights, precision, source)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -71,19 +56,18 @@ def keep(
             made = Path(temporary) / folder.name
             made.mkdir()
             write(made)
-            stored = {"source": source, "config": asdict(config)}
-            (made / SOURCE).write_text(json.dumps(stored, indent=2) + "\n", encoding="utf-8")
+            (made / SOURCE).write_text(json.dumps({"source": source}, indent=2) + "\n", encoding="utf-8")
             _put(made, folder)
     except OSError as error:
         raise WeightsError(
             f"Cannot keep the converted network in {folder.parent}: {error}. "
-            "Make room, name another folder in LIVE_SEG_CACHE, or use --engine keras."
+            "Free disk space, set LIVE_SEG_CACHE to another folder, or use --engine keras."
         ) from error
-    return Converted(folder, config)
+    return folder
 
 
 def compiled_folder() -> Path | None:
-    """Where OpenVINO keeps what it compiled; None where nothing can be kept."""
+    """Return the folder for models compiled by OpenVINO; None if it cannot be written."""
     folder = cache_folder() / "openvino" / "compiled"
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
@@ -91,7 +75,7 @@ def compiled_folder() -> Path | None:
 
 
 def _put(made: Path, folder: Path) -> None:
-    """Give `made` the name `folder`. What had it is moved away whole: nobody ever finds a part of either."""
+    """Rename `made` to `folder`. An existing folder is moved away whole: readers see one or the other."""
     while True:
         try:
             made.rename(folder)
@@ -118,14 +102,14 @@ def _stem(weights: Path) -> str:
     return weights.name.removesuffix(".h5").removesuffix(".weights")
 
 
-def _source(weights: Path, made_of: dict[str, Any]) -> dict[str, Any]:
-    status = weights.stat()
-    digest = _sha256(weights, status.st_size, status.st_mtime_ns)
-    return {"weights": digest, "card": read_card(weights).get("config"), "given": made_of, "format": FORMAT}
+def _source(spec: ModelSpec) -> dict[str, Any]:
+    status = spec.weights.stat()
+    digest = _sha256(spec.weights, status.st_size, status.st_mtime_ns)
+    return {"weights": digest, "card": spec.card.get("config"), "given": spec.made_of, "format": FORMAT}
 
 
 @functools.lru_cache(maxsize=8)
 def _sha256(path: Path, _size: int, _modified: int) -> str:
-    """Of a file as it was when it had this size and was modified then."""
+    """Return the digest of a file; size and time of modification are part of the key of the cache."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

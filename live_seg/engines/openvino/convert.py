@@ -1,8 +1,7 @@
-"""A Keras network turned into OpenVINO models, in three parts that OpenVINO runs without Keras.
+"""Convert a Keras network into OpenVINO models that run without Keras.
 
-Between the parts lies what OpenVINO is slow at, choosing the best of very many anchors; after them the last
-NMS, which has few boxes left. The models take pictures of any size. Maps pass from one to the next channels
-first, as OpenVINO keeps them.
+The network is split where OpenVINO is slow: at the choice of the top-k of many anchors, and before the final
+NMS. The models accept images of any size. Feature maps between them are channels first, as in OpenVINO.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +12,7 @@ import keras
 import openvino
 import tensorflow as tf
 
-from live_seg.engines.openvino.passes.transposes import without_idle_transposes
+from live_seg.engines.openvino.passes.transposes import without_inverse_transposes
 from live_seg.errors import UsageError
 from live_seg.maskrcnn.boxes import Tensor
 from live_seg.maskrcnn.family import Network
@@ -21,17 +20,17 @@ from live_seg.maskrcnn.one_stage import OneStageMaskRCNN
 
 
 def convert(model: Network, folder: Path) -> None:
-    """Write `model` as it is now into `folder`: NAME.xml and NAME.bin for each of the three, in float32.
+    """Write `model` with its current weights into `folder`: NAME.xml and NAME.bin of each part, in float32.
 
-    trunk: picture (1, H, W, 3) uint8 RGB -> maps (1, C, h, w), finest first, scores (1, A), deltas (1, A, 4).
+    trunk: image (1, H, W, 3) uint8 RGB -> maps (1, C, h, w), finest first, scores (1, A), deltas (1, A, 4).
     heads: maps, scores (1, N), deltas and anchors (1, N, 4), window (1, 4) -> boxes (1, M, 4), class ids and
-    scores (1, M) of what may be a detection. masks: maps, boxes (K, 4), class ids (K,) -> (K, 28, 28).
+    scores (1, M) of candidates. masks: maps, boxes (K, 4), class ids (K,) -> (K, 28, 28).
     Raises UsageError where Keras does not run on TensorFlow.
     """
     backend = keras.backend.backend()
     if backend != "tensorflow":
         raise UsageError(
-            f"Converting for OpenVINO takes Keras on TensorFlow, not on {backend}: "
+            f"Conversion for OpenVINO needs Keras on TensorFlow. Got {backend}: "
             "unset KERAS_BACKEND, or use --engine keras."
         )
     if isinstance(model, OneStageMaskRCNN):
@@ -41,8 +40,8 @@ def convert(model: Network, folder: Path) -> None:
     levels = model.config.finer_levels + len(model.config.anchor_scales) - 1
     maps = [_input(1, channels, None, None) for _ in range(levels)]
 
-    def trunk(picture: Tensor) -> Any:
-        maps, scores, deltas = model.trunk(picture)
+    def trunk(image: Tensor) -> Any:
+        maps, scores, deltas = model.trunk(image)
         return [*_transposed(maps, (0, 3, 1, 2)), scores, deltas]
 
     def heads(*inputs: Tensor) -> Any:
@@ -66,8 +65,8 @@ def _convert_one_stage(model: OneStageMaskRCNN, folder: Path) -> None:
     trunk: image -> map (1, C, h, w), scores (1, A, classes), boxes (1, A, 4). masks: map, boxes (K, 4).
     """
 
-    def trunk(picture: Tensor) -> Any:
-        maps, scores, boxes = model.trunk(picture)
+    def trunk(image: Tensor) -> Any:
+        maps, scores, boxes = model.trunk(image)
         return [*_transposed(maps, (0, 3, 1, 2)), scores, boxes]
 
     def masks(fused: Tensor, boxes: Tensor) -> Any:
@@ -91,8 +90,8 @@ def _write(function: Callable[..., Any], inputs: list[tf.TensorSpec], path: Path
     graph = tf.function(function, input_signature=inputs, autograph=False)
     try:
         model = openvino.convert_model(graph)
-    except RuntimeError as error:  # also what Python raised below OpenVINO's C++ side, such as by Ctrl-C
+    except RuntimeError as error:  # OpenVINO also wraps exceptions of Python, such as of Ctrl-C
         if "KeyboardInterrupt" in str(error):
             raise KeyboardInterrupt from None
         raise
-    openvino.save_model(without_idle_transposes(model), path, compress_to_fp16=False)
+    openvino.save_model(without_inverse_transposes(model), path, compress_to_fp16=False)

@@ -1,4 +1,4 @@
-"""A converted network run by OpenVINO: without Keras, and faster on CPUs."""
+"""The engine that runs a converted network with OpenVINO: no Keras, and faster on CPUs."""
 
 from pathlib import Path
 from typing import Any
@@ -7,10 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from live_seg.engines.engine import Engine, Found
+from live_seg.engines.openvino.cache import Precision, compiled_folder
+from live_seg.engines.openvino.forms import form_of
 from live_seg.engines.openvino.nms import best_first
 from live_seg.engines.openvino.one_stage import OneStage
 from live_seg.engines.openvino.runtime import core, inputs_of
 from live_seg.engines.openvino.two_stage import TwoStage
+from live_seg.engines.spec import ModelSpec
 from live_seg.errors import WeightsError
 from live_seg.maskrcnn.config import MaskRCNNConfig
 
@@ -18,7 +21,12 @@ PROPERTIES = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
 """One image at a time on all cores. Half precision is off, so that results do not depend on the CPU."""
 
 LARGEST_KEPT = 32 * 2**20
-"""Bytes of weights up to which compiled models are kept on disk: as much again for each size of picture."""
+"""Bytes of weights up to which compiled models are cached: each input size takes as much again."""
+
+
+def create(spec: ModelSpec, precision: Precision) -> "OpenVINOEngine":
+    """Create the engine for `spec`, converted first if necessary. Raises WeightsError."""
+    return OpenVINOEngine(form_of(spec, precision), spec.config, cache=compiled_folder())
 
 
 class OpenVINOEngine(Engine):
@@ -38,7 +46,8 @@ class OpenVINOEngine(Engine):
             self._models = {part: core().read_model(folder / f"{part}.xml") for part in self.parts}
         except RuntimeError as error:
             raise WeightsError(
-                f"The converted network in {folder} is damaged. Delete that folder, and it is made anew."
+                f"The converted network in {folder} is damaged. "
+                "Delete that folder; it is converted again on next use."
             ) from error
         self._sizes: dict[tuple[int, int], tuple[OneStage | TwoStage, list[Any]]] = {}
 
@@ -49,17 +58,17 @@ class OpenVINOEngine(Engine):
 
     @property
     def device(self) -> str:
-        """OpenVINO, its precision, and the processor."""
+        """Return OpenVINO with its precision and the processor."""
         operations = {operation.get_type_name() for operation in self._models["trunk"].get_ops()}
         precision = "int8" if "FakeQuantize" in operations else "float32"
         return f"OpenVINO {precision}, {core().get_property('CPU', 'FULL_DEVICE_NAME')}"
 
-    def detect(self, pictures: NDArray[np.uint8], windows: NDArray[np.float32]) -> tuple[Any, Found]:
+    def detect(self, images: NDArray[np.uint8], windows: NDArray[np.float32]) -> tuple[Any, Found]:
         """Find instances: see Engine."""
-        runs = self._runs(pictures.shape[1:3], len(pictures))
+        runs = self._runs(images.shape[1:3], len(images))
         found = []
-        for row, (run, picture, window) in enumerate(zip(runs, pictures, windows, strict=True)):
-            boxes, class_ids, scores = run.detect(picture, window, self.timer)
+        for row, (run, image, window) in enumerate(zip(runs, images, windows, strict=True)):
+            boxes, class_ids, scores = run.detect(image, window, self.timer)
             with self.timer("suppression"):
                 kept = best_first(
                     boxes,
@@ -74,7 +83,7 @@ class OpenVINOEngine(Engine):
         return runs, Found(*(np.concatenate(column) for column in zip(*found, strict=True)))
 
     def masks(self, maps: Any, found: Found) -> NDArray[np.float32]:
-        """Masks of what was found: see Engine."""
+        """Compute masks: see Engine."""
         with self.timer("masks"):
             return np.concatenate(
                 [maps[row].masks(found.only(found.rows == row)) for row in np.unique(found.rows)]

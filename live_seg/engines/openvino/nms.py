@@ -1,4 +1,4 @@
-"""Choosing the best, in NumPy: OpenVINO sorts long lists slowly, and short ones need no graph."""
+"""Top-k and non-maximum suppression in NumPy: OpenVINO sorts long lists slowly."""
 
 from typing import Any
 
@@ -7,10 +7,10 @@ from numpy.typing import NDArray
 
 
 def top_k(scores: NDArray[np.float32], count: int) -> NDArray[np.intp]:
-    """Positions of the `count` highest of `scores` (A,), best first, of equals the earlier first."""
+    """Return the positions of the `count` highest of `scores` (A,), best first; ties in their order."""
     if count < len(scores):
         least = np.partition(scores, -count)[-count]
-        chosen = np.nonzero(~(scores < least))[0]  # its equals, too: black margins have many; and NaN
+        chosen = np.nonzero(~(scores < least))[0]  # includes ties, of which black margins have many, and NaN
     else:
         chosen = np.arange(len(scores))
     return chosen[np.argsort(-scores[chosen], kind="stable")][:count]
@@ -25,10 +25,10 @@ def best_first(
     min_score: float,
     max_iou: float,
 ) -> NDArray[np.intp]:
-    """Greedy non-maximum suppression within each class: positions of at most `keep` boxes, best first.
+    """Apply greedy NMS within each class; return the positions of at most `keep` boxes, best first.
 
     boxes (M, 4) normalized y1 x1 y2 x2, class_ids (M,), scores (M,). Background and scores below `min_score`
-    take no part: the rule of `maskrcnn.roi.select`.
+    are ignored, as in `maskrcnn.roi.select`.
     """
     order = np.nonzero((class_ids > 0) & (scores >= min_score))[0]
     order = order[np.argsort(-scores[order], kind="stable")]
@@ -46,7 +46,7 @@ def best_first(
 
 
 def _iou(box: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Of one box (4,) with others (4, N) -> (N,), as `maskrcnn.boxes.iou`."""
+    """Return the IoU of one box (4,) with others (4, N) -> (N,), as `maskrcnn.boxes.iou`."""
     height = np.maximum(np.minimum(box[2], others[2]) - np.maximum(box[0], others[0]), 0)
     width = np.maximum(np.minimum(box[3], others[3]) - np.maximum(box[1], others[1]), 0)
     shared = height * width

@@ -1,4 +1,4 @@
-"""A converted network in int8: quantized by NNCF, with pictures that show which values occur."""
+"""Quantize a converted network to int8 with NNCF, calibrated on images."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -18,29 +18,28 @@ from live_seg.engines.openvino.runtime import core
 from live_seg.engines.openvino.signals import own_signal_stack
 from live_seg.maskrcnn.config import MaskRCNNConfig
 
-UNSURE = 0.05
-"""Least score of a detection whose mask is drawn for calibration: unsure ones will have masks, too."""
+CALIBRATION_SCORE = 0.05
+"""Score threshold of detections whose masks are used for calibration."""
 
 LAYERS = {"Convolution", "ConvolutionBackpropData", "MatMul"}
-"""What is worth computing in int8 behind the trunk: the arithmetic of boxes would only suffer."""
+"""Operations that are quantized after the trunk. The arithmetic of boxes would only lose precision."""
 
 MOVES = {"Reshape", "Transpose"}
-"""What int8 values may pass through on their way; not Concat, as the parts may be empty and have no range."""
+"""Operations that int8 values may pass through; not Concat, whose parts may be empty and have no range."""
 
 
-def quantize(source: Path, config: MaskRCNNConfig, pictures: Sequence[Prepared], folder: Path) -> None:
+def quantize(source: Path, config: MaskRCNNConfig, images: Sequence[Prepared], folder: Path) -> None:
     """Write into `folder` the int8 form of the float32 models in `source`.
 
-    `pictures` should be as varied as those to come; a hundred are enough. Each passes through the network
-    several times.
+    `images` should be as varied as those to be segmented; a hundred are enough. Each is run several times.
     """
-    engine = OpenVINOEngine(source, replace(config, min_score=UNSURE))
+    engine = OpenVINOEngine(source, replace(config, min_score=CALIBRATION_SCORE))
     logging.getLogger("nncf").setLevel(logging.ERROR)
     for part in engine.parts:
-        model = _flattened_as_they_lie(core().read_model(source / f"{part}.xml"))
-        shown = [picture for picture in pictures if part != "masks" or _shows_something(engine, picture)]
-        if shown:
-            model = _quantized(model, part, nncf.Dataset(shown, _inputs(engine, part)), len(shown))
+        model = _without_transposes(core().read_model(source / f"{part}.xml"))
+        used = [image for image in images if part != "masks" or _has_detections(engine, image)]
+        if used:
+            model = _quantized(model, part, nncf.Dataset(used, _inputs(engine, part)), len(used))
         openvino.save_model(model, folder / f"{part}.xml", compress_to_fp16=False)
 
 
@@ -52,16 +51,16 @@ def _quantized(model: openvino.Model, part: str, dataset: nncf.Dataset, count: i
             subset_size=count,
             preset=nncf.QuantizationPreset.MIXED,
             fast_bias_correction=False,  # half the loss of AP
-            ignored_scope=_left_alone(part, model),
+            ignored_scope=_ignored(part, model),
         )
 
 
 def _inputs(engine: OpenVINOEngine, part: str) -> Callable[[Prepared], list[NDArray[Any]]]:
-    """What `part` of the network is given on a picture's way."""
+    """Return a function that maps an image to the inputs of `part` of the network."""
 
     def given(prepared: Prepared) -> list[NDArray[Any]]:
-        picture, window = prepared
-        maps, found = engine.detect(picture[None], window[None])
+        image, window = prepared
+        maps, found = engine.detect(image[None], window[None])
         if part == "masks":
             engine.masks(maps, found)
         return engine.given(maps, part)
@@ -69,27 +68,27 @@ def _inputs(engine: OpenVINOEngine, part: str) -> Callable[[Prepared], list[NDAr
     return given
 
 
-def _shows_something(engine: OpenVINOEngine, prepared: Prepared) -> bool:
-    picture, window = prepared
-    return len(engine.detect(picture[None], window[None])[1].rows) > 0
+def _has_detections(engine: OpenVINOEngine, prepared: Prepared) -> bool:
+    image, window = prepared
+    return len(engine.detect(image[None], window[None])[1].rows) > 0
 
 
 CHANNELS_LAST = [0, 2, 3, 1]
-"""The order that Keras has axes in, of those that OpenVINO has."""
+"""The permutation from OpenVINO's order of axes to that of Keras."""
 
 
-def _flattened_as_they_lie(model: openvino.Model) -> openvino.Model:
-    """Have fully connected layers read regions channels first, in place: their weights are turned, once."""
+def _without_transposes(model: openvino.Model) -> openvino.Model:
+    """Permute the weights of fully connected layers, in place, so that they read regions channels first."""
     for product in model.get_ordered_ops():
         if product.get_type_name() != "MatMul" or not product.get_attributes()["transpose_b"]:
             continue
         flat, weights = (value.get_node() for value in product.input_values())
-        turned = flat.input_value(0).get_node() if flat.get_type_name() == "Reshape" else flat
-        if turned.get_type_name() != "Transpose" or not _is_constant(product.input_value(1)):
+        transposed = flat.input_value(0).get_node() if flat.get_type_name() == "Reshape" else flat
+        if transposed.get_type_name() != "Transpose" or not _is_constant(product.input_value(1)):
             continue
-        if list(turned.input_value(1).get_node().data) != CHANNELS_LAST:
+        if list(transposed.input_value(1).get_node().data) != CHANNELS_LAST:
             continue
-        regions = turned.input_value(0)
+        regions = transposed.input_value(0)
         _, channels, *side = regions.get_partial_shape()
         shape = [length.get_length() for length in (*side, channels)]
         if weights.data.shape[1] == np.prod(shape):
@@ -100,8 +99,8 @@ def _flattened_as_they_lie(model: openvino.Model) -> openvino.Model:
     return model
 
 
-def _left_alone(part: str, model: openvino.Model) -> nncf.IgnoredScope:
-    """Operations that are not quantized."""
+def _ignored(part: str, model: openvino.Model) -> nncf.IgnoredScope:
+    """Return the operations that are not quantized."""
     if part == "trunk":
         names = [] if len(model.outputs) > 3 else sorted(_decoding(model))
         return nncf.IgnoredScope(names=names)

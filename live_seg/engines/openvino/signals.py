@@ -1,20 +1,24 @@
-"""Ctrl-C beside OpenVINO."""
+"""Keep Ctrl-C working beside OpenVINO."""
 
 import contextlib
 import ctypes
+import sys
 from collections.abc import Iterator
 
 LARGEST_STACK_T = 64
-"""Bytes: more than `stack_t` has on any system."""
+"""Bytes: more than `stack_t` has on any POSIX system."""
 
 
 @contextlib.contextmanager
 def own_signal_stack() -> Iterator[None]:
-    """Have this thread keep the stack that its signals are handled on.
+    """Restore this thread's alternate signal stack afterwards. No effect on Windows, which has none.
 
-    OpenVINO's CPU plugin puts up one of its own where it loads, and where several come and go it leaves the
-    address of one that is freed: the next signal, such as Ctrl-C, would end the process.
+    OpenVINO's CPU plugin replaces the stack when it loads, and may leave the address of freed memory. The
+    next signal, such as Ctrl-C, would then crash the process.
     """
+    if sys.platform == "win32":
+        yield
+        return
     stack = ctypes.create_string_buffer(LARGEST_STACK_T)
     libc = ctypes.CDLL(None)
     libc.sigaltstack(None, stack)

@@ -1,15 +1,14 @@
-"""A long int8 product in two halves."""
+"""Pass: compute a long int8 matrix product in two halves."""
 
 import numpy as np
 from openvino import Node, Output, opset13
 
 LONG_SUM = 8192
-"""Inputs of a fully connected layer from which on OpenVINO's int8 product takes three quarters of the time in
-two halves."""
+"""From this many inputs on, OpenVINO's int8 product in two halves takes three quarters of the time."""
 
 
-def is_long_int8(node: Node) -> bool:
-    """Whether it is a product of regions (N, C) with int8 weights (K, C), as NNCF writes them, of many C."""
+def applies(node: Node) -> bool:
+    """Return whether `node` multiplies (N, C) with int8 weights (K, C) of NNCF, where C is that large."""
     if node.get_type_name() != "MatMul" or not node.get_attributes()["transpose_b"]:
         return False
     scaled = node.input_value(1).get_node()
@@ -20,8 +19,13 @@ def is_long_int8(node: Node) -> bool:
     return chain == ["Multiply", "Convert", "Constant"] and scaled.get_output_shape(0)[-1] >= LONG_SUM
 
 
+def apply(node: Node) -> Output:
+    """Return the output of the matrix product `node`, computed in halves."""
+    return in_halves(*node.input_values())
+
+
 def in_halves(values: Output, weights: Output) -> Output:
-    """Sum the products of the first and of the second half of the inputs."""
+    """Return the sum of the products of both halves of the inputs."""
     converted, scale = weights.get_node().input_values()
     numbers = converted.get_node().input_value(0).get_node().data
     length = numbers.shape[1]

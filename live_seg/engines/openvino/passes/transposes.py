@@ -1,11 +1,11 @@
-"""Transposes that undo each other, taken out."""
+"""Pass: remove pairs of transposes that cancel out."""
 
 import numpy as np
 import openvino
 
 
-def without_idle_transposes(model: openvino.Model) -> openvino.Model:
-    """Take out, in place, transposes that undo the one before: the conversion leaves such pairs."""
+def without_inverse_transposes(model: openvino.Model) -> openvino.Model:
+    """Remove transposes, in place, that invert the one before. The conversion leaves such pairs."""
     for back in model.get_ordered_ops():
         if back.get_type_name() != "Transpose":
             continue

@@ -1,4 +1,4 @@
-"""3x3 convolutions by Winograd's algorithm, as a few matrix products: fewer multiplications, no own kernel.
+"""Pass: compute a 3x3 convolution by Winograd's algorithm, as a few matrix products.
 
 Tiles of T rows and columns of the output are computed together, in (T + 2)² multiplications instead of 9 T²:
 F(TxT, 3x3) of Lavin and Gray, arXiv 1509.09308.
@@ -11,27 +11,48 @@ import numpy as np
 from numpy.typing import NDArray
 from openvino import Node, Output, opset13
 
+from live_seg.engines.openvino.passes.convolutions import is_int8, is_one_image, is_plain_3x3
+
+MIN_CHANNELS = 128
+"""With fewer channels of input or output the transforms cost more than is saved."""
+
 POINTS = {
     4: (0.0, 0.75, -0.75, 1.5, -1.5),
     5: (0.0, 0.5, -0.5, 1.1, -1.1, 2.5),
 }
-"""Where the polynomials of a tile of T are evaluated, besides infinity. The customary 0, 1, -1, 2, -2 spare
-multiplications where transforms are written out by hand; here they are matrix products, and these points
-halve the rounding error (for T = 4 to 0.9e-6 of the values' spread, for T = 5 2.2e-6; summing directly has
-0.2e-6)."""
+"""Points at which the polynomials of a tile of T are evaluated, besides infinity. The usual 0, 1, -1, 2, -2
+save multiplications in transforms written by hand. Here transforms are matrix products, and these points
+halve the rounding error: 0.9e-6 standard deviations for T = 4, 2.2e-6 for T = 5. Direct summation has 0.2e-6."""
 
-PICTURE_TILE = 4
+IMAGE_TILE = 4
 REGION_TILE = 5
-"""Three of them span the 14 cells of a mask head's region; four of the other would cover 16."""
+"""Three tiles cover the 14 cells of a mask head's region; four tiles of 4 would cover 16."""
 
 
-def convolved_picture(values: Output, weights: NDArray[np.float32]) -> Output:
-    """Convolve values (1, C, H, W) with weights (K, C, 3, 3), margins of 1 -> (1, K, H, W).
+def applies(node: Node) -> bool:
+    """Return whether `node` is a plain 3x3 float32 convolution with constant weights and enough channels."""
+    if not is_plain_3x3(node) or is_int8(node):
+        return False
+    weights = node.input_value(1)
+    outputs, inputs = weights.get_shape()[:2]
+    constant = weights.get_node().get_type_name() == "Constant"
+    return bool(constant and min(inputs, outputs) >= MIN_CHANNELS)
 
-    Three products: of the tiles with a constant matrix, of each of their 36 components with the weights', and
-    of the results with a constant matrix.
+
+def apply(node: Node) -> Output:
+    """Return the output of the convolution `node`, computed by Winograd's algorithm."""
+    values, weights = node.input_values()
+    convolved = convolved_image if is_one_image(node) else convolved_regions
+    return convolved(values, weights.get_node().data)
+
+
+def convolved_image(values: Output, weights: NDArray[np.float32]) -> Output:
+    """Convolve values (1, C, H, W) with weights (K, C, 3, 3), padding 1 -> (1, K, H, W).
+
+    Three products: a constant matrix with the tiles, the weights with each of their 36 components, and a
+    constant matrix with the results.
     """
-    tile, span = PICTURE_TILE, PICTURE_TILE + 2
+    tile, span = IMAGE_TILE, IMAGE_TILE + 2
     from_tiles, from_weights, to_results = (np.kron(one, one) for one in transforms(tile))
     _, channels, height, width = values.get_shape()
     kernels = len(weights)
@@ -49,10 +70,10 @@ def convolved_picture(values: Output, weights: NDArray[np.float32]) -> Output:
 
 
 def convolved_regions(values: Output, weights: NDArray[np.float32]) -> Output:
-    """Do the same for values (N, C, H, W), any number N of small maps -> (N, K, H, W).
+    """Convolve values (N, C, H, W), a dynamic number N of small maps, in the same way -> (N, K, H, W).
 
-    They are laid out (H, W, N, C): rows and columns are transformed whole, each in one product, and no tile
-    is ever cut out or put together. In a chain of such convolutions only the first and the last turn them.
+    The layout is (H, W, N, C): whole rows and columns are transformed, each in one product, without cutting
+    tiles. In a chain of such convolutions only the first and the last transpose.
     """
     kernels, channels = weights.shape[:2]
     height, width = (length.get_length() for length in list(values.get_partial_shape())[2:])
@@ -75,7 +96,7 @@ ROWS_FIRST = [2, 3, 0, 1]
 
 
 def _rows_first(values: Output) -> Node:
-    """Lay values (N, C, H, W) out as (H, W, N, C); what such a chain's last convolution laid out, is."""
+    """Transpose values (N, C, H, W) to (H, W, N, C), or remove the transpose of the convolution before."""
     node = values.get_node()
     kind, inputs = node.get_type_name(), node.input_values()
     if kind == "Relu":
@@ -89,7 +110,7 @@ def _rows_first(values: Output) -> Node:
 
 @functools.cache
 def _sides(length: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """What takes a side of a region, margins of 1 thought on, to its tiles' components, and back.
+    """Return the matrices that transform a side of a region, with padding 1, to tiles and back.
 
     (components x tiles, length) and (length, components x tiles).
     """
@@ -106,10 +127,10 @@ def _sides(length: int) -> tuple[NDArray[Any], NDArray[Any]]:
 
 @functools.cache
 def transforms(tile: int) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Matrices, float64, for one dimension of a tile of `tile` T: T + 2 values, 3 weights, T results.
+    """Return the transforms, float64, of T + 2 values, 3 weights and T results of a tile of `tile` T.
 
-    (T + 2, T + 2), (T + 2, 3), (T, T + 2). Those of Toom and Cook for POINTS, turned round as Winograd did:
-    Barabasz et al., arXiv 1803.10986.
+    (T + 2, T + 2), (T + 2, 3), (T, T + 2), for one dimension. They are the Toom-Cook matrices for POINTS,
+    transposed as in Winograd's algorithm: Barabasz et al., arXiv 1803.10986.
     """
     points = np.array(POINTS[tile])
     powers = points[:, None] ** np.arange(tile)

@@ -1,0 +1,39 @@
+"""Load weights files into Keras networks."""
+
+import textwrap
+from pathlib import Path
+
+from live_seg.errors import WeightsError
+from live_seg.maskrcnn import matterport
+from live_seg.maskrcnn.config import MaskRCNNConfig
+from live_seg.maskrcnn.family import Network, build_network
+from live_seg.maskrcnn.model import MaskRCNN, computing_in
+
+
+def read_network(path: Path, config: MaskRCNNConfig, dtype: str = "float32") -> Network:
+    """Build the network of `config` and load the weights file `path` into it.
+
+    The file is a `.weights.h5` of Keras 3 or has Matterport's layout. `dtype` is a Keras dtype policy: see
+    `computing_in`. Raises WeightsError when the weights are damaged or do not fit.
+    """
+    with computing_in(dtype):
+        if path.name.endswith(".weights.h5"):
+            return _read_own(path, config)
+        return _read_matterport(path, config)
+
+
+def _read_own(path: Path, config: MaskRCNNConfig) -> Network:
+    try:
+        model = build_network(config)
+        model.load_weights(path)
+    except (TypeError, ValueError, KeyError, OSError) as error:
+        reason = textwrap.shorten(str(error) or type(error).__name__, 300)
+        raise WeightsError(f"{path} does not fit the network of its model card: {reason}") from error
+    return model
+
+
+def _read_matterport(path: Path, config: MaskRCNNConfig) -> MaskRCNN:
+    tensors = matterport.read(path)
+    model = MaskRCNN(config)
+    matterport.load(model, tensors)
+    return model

@@ -1,0 +1,95 @@
+"""Resolve a model's name or file, once, into the ModelSpec that engine and segmenter work from."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from live_seg.choices import Layout
+from live_seg.engines.spec import ModelSpec
+from live_seg.errors import UsageError, WeightsError, nearest
+from live_seg.maskrcnn.config import BACKBONES, BackboneName, MaskRCNNConfig
+from live_seg.models.card import card_of, class_names, read_card
+from live_seg.models.classes import choose
+from live_seg.models.download import find
+from live_seg.models.registry import WEIGHTS
+
+SMALLEST_SIZE = 64
+"""Pixels: the coarsest pyramid level, of stride 64, then has one cell."""
+
+
+def resolve(
+    model: str | Path,
+    *,
+    backbone: BackboneName | None = None,
+    num_classes: int | None = None,
+    layout: Layout = "fit",
+    size: int | None = None,
+    min_score: float | None = None,
+    classes: Iterable[str] | None = None,
+) -> ModelSpec:
+    """Resolve `model` and the options of `load`: find the file, read its card, check and apply the options.
+
+    Raises WeightsError when the weights are unknown, missing or without a usable card, UsageError for an
+    invalid option.
+    """
+    made_of = _given(backbone=_checked_backbone(backbone), num_classes=_checked_count(num_classes))
+    used = _given(size=_checked_size(size, layout), min_score=_checked_score(min_score))
+    known = WEIGHTS.get(str(model))
+    path = find(str(model))
+    card = read_card(path)
+    config = replace(_config(path, card), **made_of, **used)
+    names = class_names(path, config.num_classes, card)
+    available = names[1:] if known is None or known.restricted_to is None else known.restricted_to
+    chosen = available if classes is None else tuple(classes)
+    everything = classes is None and available == names[1:]
+    class_ids = None if everything else choose(chosen, names, available)
+    return ModelSpec(path, config, names, class_ids, card, made_of)
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    return {key: value for key, value in options.items() if value is not None}
+
+
+def _config(path: Path, card: dict[str, Any]) -> MaskRCNNConfig:
+    """Return the config of the network whose weights are in the file `path`, which has the card `card`."""
+    if not path.name.endswith(".weights.h5"):
+        from live_seg.maskrcnn import matterport
+
+        backbone, num_classes = matterport.describe_file(path)
+        return MaskRCNNConfig(backbone=backbone, num_classes=num_classes)
+    fields = card.get("config")
+    if not isinstance(fields, dict):
+        raise WeightsError(f"{path} needs its model card {card_of(path).name} beside it, with the config.")
+    try:
+        return MaskRCNNConfig.from_json(fields)
+    except TypeError as error:
+        raise WeightsError(f"{path} does not fit the network of its model card: {error}") from error
+
+
+def _checked_backbone(backbone: BackboneName | None) -> BackboneName | None:
+    if backbone is not None and backbone not in BACKBONES:
+        raise UsageError(f"Unknown backbone {backbone!r}. {nearest(backbone, BACKBONES)}")
+    return backbone
+
+
+def _checked_count(num_classes: int | None) -> int | None:
+    if num_classes is not None and num_classes < 2:
+        raise UsageError(f"A network has at least 2 classes, background included. Got {num_classes}.")
+    return num_classes
+
+
+def _checked_size(size: int | None, layout: Layout) -> int | None:
+    if layout not in ("fit", "square"):
+        raise UsageError(f"Unknown layout {layout!r}: expected fit or square.")
+    if size is not None and size < SMALLEST_SIZE:
+        raise UsageError(f"A network input of {size} pixels is too small: at least {SMALLEST_SIZE}.")
+    if size is not None and layout == "square" and size % 64:
+        raise UsageError(f"The square layout needs a size that is a multiple of 64. Got {size}.")
+    return size
+
+
+def _checked_score(score: float | None) -> float | None:
+    if score is not None and not 0 <= score <= 1:
+        raise UsageError(f"A score threshold is between 0 and 1. Got {score}.")
+    return score
