@@ -13,15 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from gather import gather, gather_val
-from live_seg.models.checkpoint import read_network
 
 from live_seg.engines.openvino.forms import converted, quantized
 from live_seg.engines.table import create
 from live_seg.evaluation.evaluate import Evaluation, evaluate
 from live_seg.evaluation.ground_truth import GroundTruth
 from live_seg.files import read_image
+from live_seg.maskrcnn.checkpoint import read_network
 from live_seg.models.classes import COCO_CLASSES
 from live_seg.models.load import load
+from live_seg.models.spec import resolve
 from live_seg.segmenter import Segmenter
 from live_seg.training.augment import Augmentation
 from live_seg.training.checkpoint import save
