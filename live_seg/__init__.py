@@ -2,7 +2,7 @@
 
     import live_seg
 
-    segment = live_seg.load("person")
+    segment = live_seg.load("small")
     for frame, instances in live_seg.run("street.mp4", segment):
         print(frame.seconds, instances.boxes)
 

@@ -30,7 +30,7 @@ from live_seg.timing import NO_TIMER, StageTimer
 from live_seg.training.checkpoint import save
 from live_seg.types import Image, Instances
 from tests import matterport_weights
-from tests.stand_ins import TINY, tiny_network
+from tests.stand_ins import TINY
 
 OPENVINO_STAGES = ["trunk", "proposals", "heads", "suppression"]
 

@@ -20,6 +20,7 @@ from live_seg.evaluation.evaluate import Evaluation, evaluate
 from live_seg.evaluation.ground_truth import GroundTruth
 from live_seg.files import read_image
 from live_seg.maskrcnn.checkpoint import read_network
+from live_seg.maskrcnn.config import SMALL
 from live_seg.models.classes import COCO_CLASSES
 from live_seg.models.load import load
 from live_seg.models.spec import resolve
@@ -102,7 +103,7 @@ def ground_truths(data: Path, run: Path) -> dict[str, GroundTruth]:
 
 def publish(model: Path, data: Path, run: Path) -> None:
     """Write the model, its card and its converted forms beside this file, and evaluate all forms."""
-    network = read_network(model, replace(resolve(model).config, size=SIDE, min_side=SIDE))
+    network = read_network(model, SMALL)
     save(network, COCO_CLASSES, SMALL_FILE, FACTS, MIN_SCORE)
     converted(resolve(SMALL_FILE), beside=True)
     truths = ground_truths(data, run)
@@ -124,7 +125,7 @@ def publish_int8(data: Path, run: Path) -> None:
 
 def load_form(engine: Any) -> Segmenter:
     """Load one form of the published model with the threshold of COCO's evaluation."""
-    return load(SMALL_FILE, engine=engine, min_score=0.05)
+    return load(SMALL_FILE, engine=engine, min_score=0.01)
 
 
 def figures(found: Evaluation) -> dict[str, Any]:

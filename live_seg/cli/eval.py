@@ -8,7 +8,7 @@ from live_seg.cli.options import ModelOptions
 from live_seg.cli.panels import INPUT, OUTPUT, option
 from live_seg.errors import UsageError
 
-EVAL_OPTIONS = ModelOptions(conf=0.05, batch=1, engine="keras")
+EVAL_OPTIONS = ModelOptions(conf=0.01, batch=1, engine="keras")
 """COCO's metrics need detections of low score. One photo at a time makes the measured speed a latency. Keras
 runs the network as it was trained."""
 

@@ -23,7 +23,7 @@ def optimize(
         option(INPUT, "A video, folder or image like yours.", metavar="VIDEO"),
     ],
     frames: Annotated[int, option(INPUT, "Maximum number of frames to calibrate with.", min=1)] = 64,
-    model: ModelName = "person",
+    model: ModelName = "small",
     size: InputSize = None,
     quiet: Quiet = False,
     layout: LayoutChoice = "fit",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     DrawFunction = Callable[..., Image]
 
 
-ModelName = Annotated[str, option(MODEL, "Name (person, coco) or path of a weights file.")]
+ModelName = Annotated[str, option(MODEL, "Name (small, person, coco) or path of a weights file.")]
 InputSize = Annotated[
     int | None,
     option(MODEL, "Longest side of the network's input in pixels.", show_default="the model's own"),
@@ -36,7 +36,7 @@ Quiet = Annotated[bool, option(OUTPUT, "Suppress progress and summary.", "--quie
 class ModelOptions:
     """Options of every command that runs a model."""
 
-    model: ModelName = "person"
+    model: ModelName = "small"
     classes: Annotated[
         str | None, option(MODEL, "Detect only these classes: person,dog.", show_default="all")
     ] = None

@@ -31,9 +31,9 @@ def train(
         str | None,
         option(
             MODEL,
-            "Initial weights: person, coco, a weights file, backbone:FILE, or yolox:FILE (ONNX).",
+            "Initial weights: small, coco, a weights file, backbone:FILE, or yolox:FILE (ONNX).",
             "--from",
-            show_default="person",
+            show_default="small",
         ),
     ] = None,
     size: Annotated[

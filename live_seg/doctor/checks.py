@@ -17,7 +17,7 @@ CHECKS = (
     Check("video", video.round_trip, SinkError),
     Check("cameras", video.cameras, SourceError),
     Check("cache", model.cache, WeightsError),
-    Check("person", model.person, WeightsError),
+    Check("model", model.bundled, WeightsError),
     Check("coco", model.coco, WeightsError),
     Check("segmenting", model.segmentation, WeightsError),
 )

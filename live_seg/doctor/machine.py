@@ -39,7 +39,7 @@ FEATURES = {
 """CPU features that speed a network up, with their names in Linux's /proc/cpuinfo and macOS's sysctl."""
 
 MIN_FREE_MEMORY = 2e9
-"""Bytes: the person model takes about 1.3 GB with TensorFlow; frames of 720p take the rest."""
+"""Bytes: the bundled model takes about 1.3 GB with TensorFlow; frames of 720p take the rest."""
 
 
 def python() -> Finding:

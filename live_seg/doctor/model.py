@@ -33,11 +33,11 @@ def cache() -> Finding:
     return Finding("good", message)
 
 
-def person() -> Finding:
+def bundled() -> Finding:
     """Check the hash of the bundled weights. Raises WeightsError."""
     from live_seg.models.registry import verify
 
-    return Finding("good", f"verified: {verify('person')}")
+    return Finding("good", f"verified: {verify('small')}")
 
 
 def coco() -> Finding:
@@ -58,9 +58,9 @@ def segmentation() -> Finding:
     try:
         answer = run_probe("segmentation", SEGMENTATION_TIMEOUT)
     except ProbeError as error:
-        return Finding("bad", f"the person model does not run: {error}")
+        return Finding("bad", f"the bundled model does not run: {error}")
     times = f"first result after {answer['start']:.1f} s, then {answer['frame']:.2f} s per frame"
     if not answer["people"]:
         reinstall = "pip install --force-reinstall live-seg keras tensorflow"
-        return Finding("bad", f"the person model finds no person in the demo clip: {times}", reinstall)
+        return Finding("bad", f"the bundled model finds no person in the demo clip: {times}", reinstall)
     return Finding("good", f"{answer['people']} people found in the demo clip; {times}")

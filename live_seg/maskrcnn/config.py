@@ -44,6 +44,7 @@ class MaskRCNNConfig:
     detections: int = 100  # at most this many instances per image
     detection_iou: float = 0.3
     min_score: float = USUAL_THRESHOLD
+    mask_scoring: bool = False  # scores are multiplied by the confidence of the masks
     every_class: bool = False  # a region may give several classes, not only its most probable
 
     @classmethod
@@ -96,8 +97,9 @@ SMALL = MaskRCNNConfig(
     min_side=512,
     mean_pixel=(0.0, 0.0, 0.0),
     mask_channels=64,
-    candidates=400,
+    candidates=1000,
     detections=100,
     detection_iou=0.6,
+    mask_scoring=True,
 )
 """The bundled model: a one-stage detector and a mask head."""

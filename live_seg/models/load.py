@@ -14,7 +14,7 @@ from live_seg.types import Image
 
 
 def load(
-    model: str | Path = "person",
+    model: str | Path = "small",
     *,
     engine: EngineName = "auto",
     backbone: BackboneName | None = None,
@@ -24,7 +24,7 @@ def load(
     min_score: float | None = None,
     classes: Iterable[str] | None = None,
 ) -> Segmenter:
-    """Load a model by its name, such as "person" or "coco", or from a weights file.
+    """Load a model by its name, such as "small", "person" or "coco", or from a weights file.
 
     A file is either ours (`.weights.h5`, with its JSON model card beside it) or has Matterport's layout
     (`.h5`). Of the latter, backbone and number of classes, background included, are read from the file unless

@@ -8,7 +8,7 @@ from pathlib import Path
 from live_seg.errors import WeightsError, nearest
 from live_seg.files import cache_folder
 from live_seg.models.card import sha256_on_card
-from live_seg.models.classes import BACKGROUND, COCO_CLASSES
+from live_seg.models.classes import COCO_CLASSES
 
 logger = logging.getLogger(__name__)
 
@@ -40,10 +40,17 @@ WEIGHTS: dict[str, Weights] = {
     weights.name: weights
     for weights in (
         Weights(
+            name="small",
+            file="small.weights.h5",
+            classes=COCO_CLASSES,
+            origin="bundled with live_seg; data, licence and measured AP in small.json",
+        ),
+        Weights(
             name="person",
-            file="person.weights.h5",
-            classes=(BACKGROUND, "person"),
-            origin="bundled with live_seg; data, licence and measured AP in person.json",
+            file="small.weights.h5",
+            classes=COCO_CLASSES,
+            origin="the model small, restricted to persons",
+            restricted_to=("person",),
         ),
         Weights(
             name="coco",

@@ -27,7 +27,7 @@ class Settings:
     """Folders of photos, each with its COCO instances file. At least one."""
     val: tuple[Path, Path] | None = None
     """Folder of validation photos and its COCO instances file."""
-    start: str = "person"
+    start: str = "small"
     """Initial weights, as `initial_weights.initial_network` takes them."""
     epochs: int = 30
     size: int | None = None
