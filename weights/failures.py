@@ -1,6 +1,8 @@
 """Draw the failures of a model without the photos: detected persons, missed persons, false positives.
 
-python weights/failures.py DATA OUT.png    (DATA as in train_person.py)
+python weights/failures.py DATA OUT.png
+
+DATA holds the photos in `val/` and their annotations in `instances_val.json`.
 """
 
 import sys

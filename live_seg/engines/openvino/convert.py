@@ -94,4 +94,17 @@ def _write(function: Callable[..., Any], inputs: list[tf.TensorSpec], path: Path
         if "KeyboardInterrupt" in str(error):
             raise KeyboardInterrupt from None
         raise
-    openvino.save_model(without_inverse_transposes(model), path, compress_to_fp16=False)
+    model = without_inverse_transposes(_declared_outputs(model))
+    openvino.save_model(model, path, compress_to_fp16=False)
+
+
+def _declared_outputs(model: openvino.Model) -> openvino.Model:
+    """Drop outputs that the converted function does not return.
+
+    The conversion adds one for every activation with a gradient of its own, such as SiLU, and OpenVINO would
+    copy them all. TensorFlow names what a function returns Identity:0, Identity_1:0, ...
+    """
+    by_name = {name: output for output in model.outputs for name in output.get_names()}
+    names = ["Identity:0", *(f"Identity_{i}:0" for i in range(1, len(model.outputs)))]
+    kept = [by_name[name].get_node().input_value(0) for name in names if name in by_name]
+    return openvino.Model(kept, model.get_parameters())
