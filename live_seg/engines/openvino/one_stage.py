@@ -74,8 +74,9 @@ def candidates(
     scores (A, classes), background left out, boxes (A, 4), window (4,) -> boxes (M, 4) clipped to the window,
     class ids (M,), scores (M,), M <= `config.candidates`: the rule of `OneStageMaskRCNN.detect`.
     """
-    cells, classes = np.nonzero(scores >= config.min_score)
-    best = top_k(scores[cells, classes], config.candidates)
-    cells, classes = cells[best], classes[best]
+    flat = scores.reshape(-1)
+    above = np.flatnonzero(flat >= config.min_score)
+    chosen = above[top_k(flat[above], config.candidates)]
+    cells, classes = np.divmod(chosen, scores.shape[1])
     low, high = np.tile(window[:2], 2), np.tile(window[2:], 2)
-    return boxes[cells].clip(low, high), classes.astype(np.int32) + 1, scores[cells, classes]
+    return boxes[cells].clip(low, high), classes.astype(np.int32) + 1, flat[chosen]
