@@ -3,7 +3,7 @@
 import functools
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from live_seg.maskrcnn.anchors import to_normalized
 from live_seg.maskrcnn.model import MaskRCNN
 from live_seg.models.card import class_names
 from live_seg.models.classes import COCO_CLASSES
-from live_seg.segmenter import Segmenter, _resized
+from live_seg.segmenter import Segmenter, _resized, rescored
 from live_seg.timing import NO_TIMER, StageTimer
 from live_seg.training.checkpoint import save
 from live_seg.types import Image, Instances
@@ -168,7 +168,7 @@ class TestPictures:
         ids=lambda image: f"{image.shape} {image.dtype}",
     )
     def test_what_is_no_picture(self, segment: Segmenter, image: Any) -> None:
-        with pytest.raises(UsageError, match=r"BGR pictures \(H, W, 3\) uint8"):
+        with pytest.raises(UsageError, match=r"BGR images \(H, W, 3\) uint8"):
             segment([PICTURES[0], image])
 
     @settings(max_examples=10, deadline=None)
@@ -243,6 +243,64 @@ def test_boxes_without_a_whole_pixel_are_dropped() -> None:
     np.testing.assert_allclose(found.boxes[:, [1, 0, 3, 2]], kept, atol=1e-4)
 
 
+def masks_of(*levels: float) -> NDArray[np.float32]:
+    """Return masks whose upper half has one level each, below 0.5 in the lower half."""
+    masks = np.full((len(levels), 28, 28), 0.49, np.float32)
+    masks[:, :14] = np.array(levels, np.float32)[:, None, None]
+    return masks
+
+
+def detections(rows: list[int], scores: list[float]) -> Found:
+    """Return detections with boxes and class ids of their own."""
+    count = len(rows)
+    boxes = np.arange(4 * count, dtype=np.float32).reshape(count, 4)
+    class_ids = np.arange(1, count + 1, dtype=np.int32)
+    return Found(np.array(rows, np.int32), boxes, class_ids, np.array(scores, np.float32))
+
+
+class TestMaskScoring:
+    def test_scores_are_multiplied_by_the_mean_probability_inside_the_mask(self) -> None:
+        masks = masks_of(0.9)
+        masks[0, :7] = 0.5  # belongs to the inside
+        found, kept = rescored(detections([0], [0.8]), masks, 0.0)
+        assert found.scores.dtype == np.float32
+        assert found.scores.tolist() == pytest.approx([0.8 * 0.7])
+        np.testing.assert_array_equal(kept, masks)
+
+    def test_the_best_of_each_image_come_first_and_keep_their_boxes_and_masks(self) -> None:
+        given, masks = detections([0, 0, 0, 1, 1], [0.9, 0.8, 0.7, 0.9, 0.6]), masks_of(0.5, 0.9, 0, 0.6, 1)
+        found, kept = rescored(given, masks, 0.0)
+        assert found.scores.tolist() == pytest.approx([0.72, 0.45, 0, 0.6, 0.54])
+        order = [1, 0, 2, 4, 3]
+        assert found.rows.tolist() == [0, 0, 0, 1, 1]
+        np.testing.assert_array_equal(found.boxes, given.boxes[order])
+        np.testing.assert_array_equal(found.class_ids, given.class_ids[order])
+        np.testing.assert_array_equal(kept, masks[order])
+
+    def test_detections_below_the_threshold_are_dropped(self) -> None:
+        given, masks = detections([0, 0, 2], [0.9, 1.0, 0.6]), masks_of(0.55, 0.5, 1)
+        found, kept = rescored(given, masks, 0.5)
+        assert found.rows.tolist() == [0, 2]
+        assert found.scores.tolist() == pytest.approx([0.5, 0.6])
+        np.testing.assert_array_equal(found.boxes, given.boxes[[1, 2]])
+        np.testing.assert_array_equal(kept, masks[[1, 2]])
+
+    def test_an_empty_mask_scores_nothing(self) -> None:
+        given = detections([0], [1.0])
+        assert rescored(given, masks_of(0.49), 0.0)[0].scores.tolist() == [0]
+        assert len(rescored(given, masks_of(0.49), 0.01)[0].rows) == 0
+
+    @pytest.mark.parametrize(("mask_scoring", "scores"), [(False, [[0.8], [1.0]]), (True, [[], [0.75]])])
+    def test_only_if_the_config_has_it(
+        self, monkeypatch: pytest.MonkeyPatch, mask_scoring: bool, scores: list[list[float]]
+    ) -> None:
+        engine = FixedEngine()
+        engine.config = replace(TINY, mask_scoring=mask_scoring, min_score=0.7)
+        monkeypatch.setattr(engine, "masks", lambda _, found: masks_of(*[0.75] * len(found.rows)))
+        found = Segmenter(engine, NAMES)([np.full((64, 64, 3), level, np.uint8) for level in (204, 255)])
+        assert [one.scores.tolist() for one in found] == [pytest.approx(row) for row in scores]
+
+
 class TestTooLittleMemory:
     def test_batches_are_halved_until_they_fit(self, caplog: pytest.LogCaptureFixture) -> None:
         engine = FixedEngine(limit=3)
@@ -252,7 +310,7 @@ class TestTooLittleMemory:
         assert engine.calls == [16, 8, 4, *[2] * 10]
         np.testing.assert_allclose([255 * one.scores[0] for one in found], range(1, 21), rtol=1e-5)
         assert len(caplog.records) == 1
-        assert "memory for 16" in caplog.text
+        assert "Out of memory with a batch of 16 images" in caplog.text
 
         engine.calls.clear()
         assert len(segment(images[:5])) == 5
@@ -467,7 +525,8 @@ class TestPersonModel:
         portrait = read_image(Path(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)))
         height, width = portrait.shape[:2]
         segment = live_seg.load("person", size=320, min_score=0.2)
-        assert segment.class_names == ("background", "person")
+        assert segment.class_names == COCO_CLASSES
         found = segment([portrait])[0]
+        assert set(found.class_ids.tolist()) == {1}
         sides = np.minimum(found.boxes[:, 2:], [width, height]) - np.maximum(found.boxes[:, :2], 0)
         assert (sides.prod(axis=1) / (width * height)).max(initial=0) > 0.5
