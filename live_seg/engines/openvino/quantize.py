@@ -40,7 +40,7 @@ def quantize(source: Path, config: MaskRCNNConfig, images: Sequence[Prepared], f
         used = [image for image in images if part != "masks" or _has_detections(engine, image)]
         if used:
             dataset = nncf.Dataset(used, _inputs(engine, part))
-            # NNCF fails on the depthwise layers of a one-stage network when it corrects biases layer by layer.
+            # Correcting biases layer by layer fails in NNCF on one-stage networks.
             fast = config.first_stage == "yolox"
             model = _quantized(model, part, dataset, len(used), fast=fast)
         openvino.save_model(model, folder / f"{part}.xml", compress_to_fp16=False)
