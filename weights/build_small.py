@@ -21,6 +21,7 @@ from live_seg.evaluation.ground_truth import GroundTruth
 from live_seg.files import read_image
 from live_seg.maskrcnn.checkpoint import read_network
 from live_seg.maskrcnn.config import SMALL
+from live_seg.models.card import card_of
 from live_seg.models.classes import COCO_CLASSES
 from live_seg.models.load import load
 from live_seg.models.spec import resolve
@@ -102,25 +103,23 @@ def ground_truths(data: Path, run: Path) -> dict[str, GroundTruth]:
 
 
 def publish(model: Path, data: Path, run: Path) -> None:
-    """Write the model, its card and its converted forms beside this file, and evaluate all forms."""
+    """Write the model, its card and its converted forms beside this file, and evaluate both forms."""
     network = read_network(model, SMALL)
     save(network, COCO_CLASSES, SMALL_FILE, FACTS, MIN_SCORE)
-    converted(resolve(SMALL_FILE), beside=True)
-    truths = ground_truths(data, run)
-    measured = {name: figures(evaluate(load_form("openvino"), truth)) for name, truth in truths.items()}
-    save(network, COCO_CLASSES, SMALL_FILE, {**FACTS, "measured": measured}, MIN_SCORE)
-    print(json.dumps(measured, indent=2))
-
-
-def publish_int8(data: Path, run: Path) -> None:
-    """Quantize the published model, write its int8 form beside it, and evaluate that form."""
     spec = resolve(SMALL_FILE)
+    converted(spec, beside=True)
     segment = Segmenter(create("openvino", spec), COCO_CLASSES)
     photos = sorted((data / "person/train").glob("*.jpg"))
     images = [segment.prepared(read_image(path)) for path in photos[:: len(photos) // CALIBRATED_WITH]]
     quantized(spec, images[:CALIBRATED_WITH], beside=True)
-    for name, truth in ground_truths(data, run).items():
-        print(name, json.dumps(figures(evaluate(load_form("openvino-int8"), truth)), indent=2))
+    truths = ground_truths(data, run)
+    measured = {
+        form: {name: figures(evaluate(load_form(engine), truth)) for name, truth in truths.items()}
+        for form, engine in (("float32", "openvino"), ("int8", "openvino-int8"))
+    }
+    card = json.loads(card_of(SMALL_FILE).read_text(encoding="utf-8")) | {"measured": measured}
+    card_of(SMALL_FILE).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps(measured, indent=2))
 
 
 def load_form(engine: Any) -> Segmenter:
@@ -141,4 +140,3 @@ def figures(found: Evaluation) -> dict[str, Any]:
 if __name__ == "__main__":
     folder, weights, out = map(Path, sys.argv[1:])
     publish(learn(folder, weights, out), folder, out)
-    publish_int8(folder, out)
