@@ -1,4 +1,6 @@
-"""The optimizer of a training: its learning rate schedule and its gradient clipping."""
+"""The optimizer of a training: its learning rates and its gradient clipping."""
+
+from typing import Any, cast
 
 import keras
 import numpy as np
@@ -8,10 +10,20 @@ from live_seg.maskrcnn.training import Sampling
 from live_seg.training.trainer import CLIP_NORM, Trainer
 
 
-def trainer_of(steps: int, learning_rate: float) -> Trainer:
-    """Return a Trainer of a single layer, prepared for a run of `steps`."""
-    trainer = Trainer(keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)]), Sampling(), seed=0)
-    trainer.prepare(steps, learning_rate)
+class TwoLayers(keras.Model):
+    """A layer for the backbone, and one for the heads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone, self.head = keras.layers.Dense(3), keras.layers.Dense(2)
+        self.head(self.backbone(keras.Input((4,))))
+        self.built = True
+
+
+def trainer_of(steps: int, learning_rate: float, detector_rate: float = 1.0) -> Trainer:
+    """Return a Trainer of two layers, prepared for a run of `steps`."""
+    trainer = Trainer(cast(Any, TwoLayers()), Sampling(), seed=0)
+    trainer.prepare(steps, learning_rate, detector_rate)
     return trainer
 
 
@@ -34,6 +46,22 @@ def test_gradients_are_clipped_to_a_norm_over_all_variables(norm: float, applied
     scale = norm / np.sqrt(sum(gradient.size for gradient in gradients))
     trainer.optimizer.apply([keras.ops.convert_to_tensor(scale * gradient) for gradient in gradients])
     moments = [np.array(v) for v in trainer.optimizer.variables if v.path.endswith("_momentum")]
-    assert len(moments) == 2
+    assert len(moments) == 4
     # The first moment is a tenth of the first gradient.
     assert 10 * np.sqrt(sum((moment**2).sum() for moment in moments)) == pytest.approx(applied, rel=1e-3)
+
+
+@pytest.mark.parametrize("rate", [1.0, 0.1])
+def test_the_detector_learns_at_a_rate_of_its_own(rate: float) -> None:
+    trainer = trainer_of(10, 1e-3, rate)
+    variables = trainer.trainable_variables
+    for variable in variables:
+        variable.assign(np.zeros(variable.shape))  # nothing to decay
+    trainer.optimizer.apply([keras.ops.ones(variable.shape) for variable in variables])
+    backbone, head = (
+        np.concatenate([np.ravel(variable) for variable in layer.variables])
+        for layer in (trainer.model.backbone, trainer.model.head)
+    )
+    # The first step of Adam is the learning rate, a hundredth of its peak, whatever the gradient.
+    np.testing.assert_allclose(head, -1e-5, rtol=1e-3)
+    np.testing.assert_allclose(backbone, -1e-5 * rate, rtol=1e-3)
