@@ -1,6 +1,8 @@
 """Targets, losses and training of the one-stage network, on worlds small enough to check by hand."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -8,11 +10,14 @@ import numpy as np
 import pytest
 from keras import ops
 from numpy.typing import NDArray
+from typer.testing import CliRunner
 
-from live_seg.maskrcnn.one_stage import DenseOutputs
+from live_seg.cli.main import app
+from live_seg.maskrcnn.one_stage import DenseOutputs, OneStageMaskRCNN
 from live_seg.maskrcnn.one_stage_losses import (
     CENTER_CELLS,
     JITTER,
+    LOSSES,
     assign,
     cell_centers,
     detection_losses,
@@ -20,7 +25,14 @@ from live_seg.maskrcnn.one_stage_losses import (
     mask_examples,
 )
 from live_seg.maskrcnn.training import Truth
-from tests.tiny_one_stage import SIDE
+from live_seg.training.batches import Batches, Columns
+from live_seg.training.checkpoint import read_state, save
+from live_seg.training.photos import read_all
+from live_seg.training.progress import read_table
+from live_seg.training.train import resume
+from live_seg.training.trainer import Trainer
+from tests.tiny_one_stage import CONFIG, SIDE, use_few_layers
+from tests.tiny_world import EASY, draw_shapes
 
 SIZE = (SIDE, SIDE)
 CLASSES = 3
@@ -209,3 +221,74 @@ class TestMaskExamples:
             assert (boxes.shape, masks.shape, known.tolist()) == ((1, 4), (1, 28, 28), [True])
             chosen.add(bool(boxes[0, 1] > 0.4))
         assert chosen == {False, True}
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Use few layers, and take steps without tracing, which would take longer than the steps."""
+    use_few_layers(monkeypatch)
+    compile_ = Trainer.compile
+    monkeypatch.setattr(
+        Trainer, "compile", lambda trainer, **options: compile_(trainer, run_eagerly=True, **options)
+    )
+
+
+@pytest.mark.usefixtures("quick")
+def test_steps_on_one_batch_reduce_the_loss_and_one_without_objects_is_finite(tmp_path: Path) -> None:
+    keras.utils.set_random_seed(0)
+    photos = read_all([draw_shapes(tmp_path, 4)])[0]
+    columns = Batches(
+        photos, CONFIG.mean_pixel, side=SIDE, batch=4, seed=0, augmentation=EASY["augmentation"]
+    ).make(0, 0)
+    trainer = Trainer(OneStageMaskRCNN(CONFIG), EASY["sampling"], seed=0)
+    trainer.prepare(12, 3e-3)
+    found = [trainer.step(columns) for _ in range(12)]
+    assert set(found[0]) == {"loss", *LOSSES}
+    assert np.isfinite([one["loss"] for one in found]).all()
+    assert found[-1]["loss"] < 0.8 * found[0]["loss"]
+    empty = {name: values if name == "images" else np.zeros_like(values) for name, values in columns.items()}
+    values = trainer.step(empty)
+    assert values["class"] == values["box"] == values["mask"] == 0
+    assert 0 < values["objectness"] < np.inf
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_command_trains_from_a_one_stage_model_and_resumes_with_the_same_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("live_seg.training.settings.AUGMENTATION", EASY["augmentation"])
+    keras.utils.set_random_seed(3)
+    start = tmp_path / "start.weights.h5"
+    save(OneStageMaskRCNN(replace(CONFIG, num_classes=2)), ("background", "disc"), start, {})
+    photos, file = draw_shapes(tmp_path / "data", 4)
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+
+    def command(folder: Path) -> list[str]:
+        words = ["train", "--images", photos, "--annotations", file, "--from", start, "-o", folder]
+        words += ["--epochs", 2, "--batch", 2, "--size", SIDE, "--heads-first", 0]
+        return [str(word) for word in words]
+
+    result = CliRunner().invoke(app, command(whole))
+    assert result.exit_code == 0, result.output
+    assert "_classes for block" in result.stdout
+    make = Batches.make
+
+    def stop_in_the_second(batches: Batches, epoch: int, index: int) -> Columns:
+        if (epoch, index) == (1, 1):
+            raise KeyboardInterrupt
+        return make(batches, epoch, index)
+
+    monkeypatch.setattr(Batches, "make", stop_in_the_second)
+    assert CliRunner().invoke(app, command(stopped)).exit_code == 130
+    assert read_state(stopped / "state.npz").epoch == 1
+    monkeypatch.setattr(Batches, "make", make)
+    resume(stopped, quiet=True)
+    one, other = (read_state(folder / "state.npz") for folder in (whole, stopped))
+    assert one[:3] == other[:3]
+    assert one.config.first_stage == "yolox"
+    for values, expected in zip(other.network, one.network, strict=True):
+        np.testing.assert_allclose(values, expected, rtol=1e-3, atol=5e-5)
+    rows = [read_table(folder / "log.csv", 99) for folder in (whole, stopped)]
+    assert [set(row) for row in rows[0]] == 2 * [{"epoch", "loss", *LOSSES, "learning_rate", "seconds"}]
+    for row, twin in zip(*rows, strict=True):
+        assert row | {"seconds": 0} == pytest.approx(twin | {"seconds": 0}, rel=1e-4)
