@@ -138,7 +138,7 @@ class TestConversion:
 
     def test_needs_tensorflow(self, tiny: MaskRCNN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
-        with pytest.raises(UsageError, match="not on jax: unset KERAS_BACKEND"):
+        with pytest.raises(UsageError, match="Got jax: unset KERAS_BACKEND"):
             convert(tiny, tmp_path)
         assert names(tmp_path) == []
 
@@ -227,7 +227,7 @@ class TestQuantization:
     def test_where_nothing_is_found_masks_stay_in_float32(
         self, tiny: MaskRCNN, tiny_converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(quantization, "UNSURE", 1.1)
+        monkeypatch.setattr(quantization, "CALIBRATION_SCORE", 1.1)
         quantization.quantize(tiny_converted, tiny.config, [prepared(0)], tmp_path)
         assert "FakeQuantize" not in operations(tmp_path / "masks.xml")
 
@@ -448,7 +448,7 @@ class TestTooLittleMemory:
             (
                 "live_seg.segmenter",
                 logging.WARNING,
-                "Too little memory for 5 pictures at once: going on with fewer.",
+                "Out of memory with a batch of 5 images: using smaller batches.",
             )
         ]
 
