@@ -134,7 +134,7 @@ class TestOptions:
         given = ("--conf", "0.5", "--batch", "2", "--size", "256", "--model", "coco")
         assert invoke(data).exit_code == invoke(data, *given).exit_code == 0
         assert seen == [
-            ModelOptions(conf=0.05, batch=1, engine="keras"),
+            ModelOptions(conf=0.01, batch=1, engine="keras"),
             ModelOptions(conf=0.5, batch=2, size=256, model="coco", engine="keras"),
         ]
         assert model.batches == [1, 1, 1, 2, 1]
