@@ -365,14 +365,14 @@ class TestCommand:
             6,
         )
         assert result.exit_code == 0, result.output
-        assert f"person, size {TINY.size}, batch 4, 6 frames of street.mp4, 64x48" in result.stdout
+        assert f"small, size {TINY.size}, batch 4, 6 frames of street.mp4, 64x48" in result.stdout
         assert "\nkeras, runs on thin air, keras\n" in result.stdout
         assert "\nopenvino, runs on thin air, openvino\n" in result.stdout
         assert "times as fast as keras" in result.stdout
         assert result.stdout.endswith(f"-> {output}\n-> {chart}\n")
         written = json.loads(output.read_text())
         assert {key: written[key] for key in ("model", "batch", "frames")} == {
-            "model": "person",
+            "model": "small",
             "batch": 4,
             "frames": 6,
         }

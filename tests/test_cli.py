@@ -622,10 +622,11 @@ class TestWeights:
         assert [line.split()[0] for line in result.stdout.splitlines()] == list(WEIGHTS)
 
     def test_verify_and_download_bundled_weights(self) -> None:
-        assert re.fullmatch(
-            r".*person\.weights\.h5 is valid\.\n", invoke("weights", "verify", "person").stdout
-        )
-        assert Path(invoke("weights", "download", "person").stdout.strip()).is_file()
+        for name in ("small", "person"):
+            assert re.fullmatch(
+                r".*small\.weights\.h5 is valid\.\n", invoke("weights", "verify", name).stdout
+            )
+            assert Path(invoke("weights", "download", name).stdout.strip()).is_file()
 
     @pytest.mark.parametrize("command", ["verify", "download"])
     def test_unknown_name_suggests_the_nearest(self, command: str) -> None:

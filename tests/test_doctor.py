@@ -549,18 +549,18 @@ def test_nearly_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_bundled_weights_are_verified() -> None:
-    assert model.person().state == "good"
+    assert model.bundled().state == "good"
 
 
 def test_damaged_bundled_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "BUNDLED_FOLDERS", (tmp_path,))
-    write(tmp_path / "person.json", '{"sha256": "abc"}')
-    write(tmp_path / "person.weights.h5", "torn")
-    finding = Check("person", model.person, WeightsError).run()
+    write(tmp_path / "small.json", '{"sha256": "abc"}')
+    write(tmp_path / "small.weights.h5", "torn")
+    finding = Check("model", model.bundled, WeightsError).run()
     assert finding.state == "bad"
     assert "instead of abc" in finding.message
-    (tmp_path / "person.weights.h5").unlink()
-    assert "but is not" in Check("person", model.person).run().message
+    (tmp_path / "small.weights.h5").unlink()
+    assert "small.weights.h5 is missing" in Check("model", model.bundled).run().message
 
 
 def test_coco_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -604,7 +604,7 @@ def test_error_of_a_probe_reaches_the_finding(fake: Fake) -> None:
         loading.load = load
         """,
     )
-    assert model.segmentation() == Finding("bad", "the person model does not run: person: torn")
+    assert model.segmentation() == Finding("bad", "the bundled model does not run: person: torn")
 
 
 def broken() -> Finding:

@@ -371,23 +371,24 @@ class TestConversion:
         assert_same(*found)
 
 
-class TestPersonModel:
-    def test_its_int8_form_is_made_of_these_weights(self) -> None:
-        path = find("person")
-        folder = path.with_name("person-int8")
+class TestBundledModel:
+    def test_its_float32_form_is_made_of_these_weights(self, cache: Path) -> None:
+        assert not cache.exists()
+        path = find("small")
+        folder = path.with_name("small-float32")
         source = json.loads((folder / "source.json").read_text())["source"]
-        card = json.loads(path.with_name("person.json").read_text())
+        card = json.loads(path.with_name("small.json").read_text())
         assert source["weights"] == hashlib.sha256(path.read_bytes()).hexdigest() == card["sha256"]
         assert source["card"] == card["config"]
-        found = store.find(resolve(path), "int8")
-        assert found == folder
+        assert store.find(resolve("small"), "float32") == store.find(resolve("person"), "float32") == folder
+        assert store.find(resolve("small"), "int8") is None
 
     def test_segments_without_keras(self) -> None:
         program = (
             "import sys, live_seg; from live_seg.engines import auto\n"
             "from live_seg.sources.image_files import read_image; from pathlib import Path\n"
             "auto.gpu_capabilities = list\n"
-            f"found = live_seg.load('person')([read_image(Path({str(GRACE)!r}))])[0]\n"
+            f"found = live_seg.load()([read_image(Path({str(GRACE)!r}))])[0]\n"
             "print(len(found) > 0, sorted({'tensorflow', 'keras', 'jax', 'nncf'} & set(sys.modules)))"
         )
         done = subprocess.run(
@@ -396,20 +397,25 @@ class TestPersonModel:
         assert (done.stdout.strip(), done.stderr) == ("True []", "")
 
     @pytest.mark.parametrize(
-        ("engine", "least_iou", "atol"), [("openvino-int8", 0.8, 0.1), ("keras-float16", 0.98, 0.01)]
+        ("engine", "device", "least_iou", "atol"),
+        [
+            ("openvino", "OpenVINO float32", 0.99, 0.001),
+            ("keras-float16", "Keras float16", 0.98, 0.01),
+        ],
     )
-    def test_coarser_numbers_find_what_float32_finds(
-        self, engine: EngineName, least_iou: float, atol: float, monkeypatch: pytest.MonkeyPatch
+    def test_other_engines_find_what_keras_finds(
+        self, engine: EngineName, device: str, least_iou: float, atol: float, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.undo()  # the network itself, not the tiny one
         portrait = read_image(GRACE)
         size = (portrait.shape[0], portrait.shape[1])
         pictures = [portrait, np.ascontiguousarray(portrait[:, ::-1])]
-        coarse, exact = load("person", engine=engine), load("person", engine="keras")
-        assert engine.rpartition("-")[2] in coarse.engine.device
-        for ours, theirs in zip(coarse(pictures), exact(pictures), strict=True):
+        other, keras = load("small", engine=engine), load("small", engine="keras")
+        assert other.engine.device.startswith(device)
+        for ours, theirs in zip(other(pictures), keras(pictures), strict=True):
             assert len(ours) == len(theirs) > 0
-            for one, other in zip(ours.bitmaps(size), theirs.bitmaps(size), strict=True):
-                assert (one & other).sum() / (one | other).sum() > least_iou
+            assert ours.class_ids.tolist() == theirs.class_ids.tolist()
+            for one, two in zip(ours.bitmaps(size), theirs.bitmaps(size), strict=True):
+                assert (one & two).sum() / (one | two).sum() > least_iou
             np.testing.assert_allclose(ours.scores, theirs.scores, atol=atol)
             assert ours.masks.dtype == ours.boxes.dtype == ours.scores.dtype == np.float32

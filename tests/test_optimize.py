@@ -84,7 +84,9 @@ def test_int8_form_is_used_by_auto(
     message = f"pets.weights.h5 in int8 -> {form}; live-seg now uses it for --engine auto.\n"
     assert result.stdout == message
     assert calibrated_with == [3, 3, 3]
-    assert all(name.startswith("pets-") for name in names(cache))
+    float32 = store.find(resolve(saved), "float32")
+    assert float32 is not None
+    assert set(names(cache)) == {"compiled", float32.name, form.name}
     monkeypatch.setattr(auto, "gpu_capabilities", list)
     monkeypatch.setattr(auto, "has_fast_int8", lambda: True)
     engine = load(saved).engine

@@ -270,8 +270,8 @@ def test_a_length_need_not_be_announced(fake: Server) -> None:
 @pytest.mark.parametrize(
     ("answer", "requests", "expected"),
     [
-        (breaks_off, 4, r"broke off \(so far: 96,000 of 102,400 bytes\)"),
-        (ignores_range_and_breaks_off, 4, r"broke off \(so far: 51,200 of 102,400 bytes\)"),
+        (breaks_off, 4, r"connection was closed early \(so far: 96,000 of 102,400 bytes\)"),
+        (ignores_range_and_breaks_off, 4, r"connection was closed early \(so far: 51,200 of 102,400 bytes\)"),
         (hangs_up, 4, r"closed connection"),
         (refuses(416), 4, r"answered 416"),
         (refuses(500), 4, r"answered 500 Internal Server Error"),
@@ -279,7 +279,7 @@ def test_a_length_need_not_be_announced(fake: Server) -> None:
         (promises_more, 1, r"offers 103,400 bytes instead of 102,400"),
         (promises_less, 1, r"offers 51,200 bytes instead of 102,400"),
         (gives_a_login_page, 1, r"offers 33 bytes instead of 102,400"),
-        (gives_wrong_bytes, 1, r"wrong and is deleted: the md5 of .* instead of"),
+        (gives_wrong_bytes, 1, r"failed verification and was deleted: the md5 of .* instead of"),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
@@ -293,7 +293,7 @@ def test_a_download_that_fails_says_why_and_leaves_no_file(
 
 def test_wrong_bytes_are_not_resumed(fake: Server, cache: Path) -> None:
     part = leave_part(cache, b"?" * HALF)
-    check_failure(cache, fake.url, "wrong and is deleted")
+    check_failure(cache, fake.url, "failed verification and was deleted")
     assert not part.exists()
     assert download.locate("fake", quiet=True).read_bytes() == CONTENT
 
@@ -316,7 +316,7 @@ def test_a_silent_server_is_given_up(cache: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_a_cache_that_cannot_be_written_is_an_error(fake: Server, cache: Path) -> None:
     cache.write_text("a file where the folder should be")
-    with pytest.raises(WeightsError, match="LIVE_SEG_CACHE names another folder"):
+    with pytest.raises(WeightsError, match="LIVE_SEG_CACHE sets another folder"):
         download.locate("fake", quiet=True)
     assert fake.ranges == []
 
@@ -415,60 +415,65 @@ def test_the_cache_folder_is_the_users_unless_told_otherwise(monkeypatch: pytest
 
 @pytest.fixture
 def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a person model of a few bytes and its card; a wheel's folder does not exist."""
+    """A folder with a bundled model of a few bytes and its card; a wheel's folder does not exist."""
     folder = tmp_path / "weights"
     folder.mkdir()
-    (folder / "person.weights.h5").write_bytes(CONTENT)
-    (folder / "person.json").write_text(json.dumps({"sha256": hashlib.sha256(CONTENT).hexdigest()}))
+    (folder / "small.weights.h5").write_bytes(CONTENT)
+    (folder / "small.json").write_text(json.dumps({"sha256": hashlib.sha256(CONTENT).hexdigest()}))
     monkeypatch.setattr(registry, "BUNDLED_FOLDERS", (tmp_path / "bundled", folder))
     return folder
 
 
-def test_the_bundled_model_is_found_and_proven(bundle: Path) -> None:
-    path = bundle / "person.weights.h5"
-    assert registry.status("person") == "bundled"
-    assert download.locate("person") == download.download("person") == download.find("person") == path
-    assert registry.verify("person") == path
+def test_the_bundled_model_is_found_and_verified(bundle: Path) -> None:
+    path = bundle / "small.weights.h5"
+    assert registry.status("small") == "bundled"
+    assert download.locate("small") == download.download("small") == download.find("small") == path
+    assert registry.verify("small") == path
+    assert download.find("person") == registry.verify("person") == path
 
 
 def test_the_installed_bundle_comes_before_the_checkouts(bundle: Path) -> None:
     installed = bundle.parent / "bundled"
     installed.mkdir()
-    (installed / "person.weights.h5").touch()
-    assert download.locate("person") == installed / "person.weights.h5"
+    (installed / "small.weights.h5").touch()
+    assert download.locate("small") == installed / "small.weights.h5"
 
 
 def test_a_damaged_bundled_model_is_an_error(bundle: Path) -> None:
-    (bundle / "person.weights.h5").write_bytes(b"?")
-    with pytest.raises(WeightsError, match=r"the sha256 of .*person.weights.h5 is .* Install live_seg anew"):
-        registry.verify("person")
+    (bundle / "small.weights.h5").write_bytes(b"?")
+    with pytest.raises(WeightsError, match=r"the sha256 of .*small.weights.h5 is .* Reinstall live_seg"):
+        registry.verify("small")
 
 
 def test_a_missing_bundled_model_names_the_folders(bundle: Path) -> None:
-    (bundle / "person.weights.h5").unlink()
-    assert registry.status("person") == "missing"
+    (bundle / "small.weights.h5").unlink()
+    assert registry.status("small") == "missing"
     for look in (download.locate, download.download, registry.verify):
         with pytest.raises(WeightsError, match=re.escape(str(bundle))):
-            look("person")
+            look("small")
 
 
 @pytest.mark.parametrize("card", [None, "{", "[]"])
 def test_a_card_that_cannot_be_read_is_an_error(bundle: Path, card: str | None) -> None:
-    (bundle / "person.json").unlink()
+    (bundle / "small.json").unlink()
     if card is not None:
-        (bundle / "person.json").write_text(card)
-    with pytest.raises(WeightsError, match=r"The card .*person.json cannot be read"):
-        registry.verify("person")
+        (bundle / "small.json").write_text(card)
+    with pytest.raises(WeightsError, match=r"The card .*small.json cannot be read"):
+        registry.verify("small")
 
 
 def test_a_card_without_a_hash_is_only_warned_about(bundle: Path, caplog: pytest.LogCaptureFixture) -> None:
-    (bundle / "person.json").write_text("{}")
-    assert registry.verify("person") == bundle / "person.weights.h5"
+    (bundle / "small.json").write_text("{}")
+    assert registry.verify("small") == bundle / "small.weights.h5"
     assert "gives no sha256" in caplog.text
 
 
 def test_the_known_weights_are_complete() -> None:
-    assert list(registry.WEIGHTS) == ["person", "coco"]
+    assert list(registry.WEIGHTS) == ["small", "person", "coco"]
+    small, person = registry.WEIGHTS["small"], registry.WEIGHTS["person"]
+    assert small.file == person.file == "small.weights.h5"
+    assert small.classes == person.classes == COCO_CLASSES
+    assert (small.restricted_to, person.restricted_to) == (None, ("person",))
     coco = registry.WEIGHTS["coco"]
     assert coco.classes == COCO_CLASSES
     assert (coco.size, coco.md5) == (257_557_808, "e98aaff6f99e307b5e2a8a3ff741a518")

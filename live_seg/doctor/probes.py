@@ -70,7 +70,7 @@ def segmentation() -> dict[str, Any]:
     from live_seg.models.load import load
     from live_seg.sources.demo import DemoClip
 
-    segment = load("small")
+    segment = load("person")
     with DemoClip() as source:
         image = next(iter(source)).image
     people = len(segment([image])[0])
