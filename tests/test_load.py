@@ -9,7 +9,7 @@ from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import cv2
 import numpy as np
@@ -372,16 +372,19 @@ class TestConversion:
 
 
 class TestBundledModel:
-    def test_its_float32_form_is_made_of_these_weights(self, cache: Path) -> None:
+    @pytest.mark.parametrize("precision", ["float32", "int8"])
+    def test_its_forms_are_made_of_these_weights(
+        self, cache: Path, precision: Literal["float32", "int8"]
+    ) -> None:
         assert not cache.exists()
         path = find("small")
-        folder = path.with_name("small-float32")
+        folder = path.with_name(f"small-{precision}")
         source = json.loads((folder / "source.json").read_text())["source"]
         card = json.loads(path.with_name("small.json").read_text())
         assert source["weights"] == hashlib.sha256(path.read_bytes()).hexdigest() == card["sha256"]
         assert source["card"] == card["config"]
-        assert store.find(resolve("small"), "float32") == store.find(resolve("person"), "float32") == folder
-        assert store.find(resolve("small"), "int8") is None
+        for name in ("small", "person"):
+            assert store.find(resolve(name), precision) == folder
 
     def test_segments_without_keras(self) -> None:
         program = (
@@ -400,6 +403,7 @@ class TestBundledModel:
         ("engine", "device", "least_iou", "atol"),
         [
             ("openvino", "OpenVINO float32", 0.99, 0.001),
+            ("openvino-int8", "OpenVINO int8", 0.8, 0.15),
             ("keras-float16", "Keras float16", 0.98, 0.01),
         ],
     )
@@ -410,7 +414,7 @@ class TestBundledModel:
         portrait = read_image(GRACE)
         size = (portrait.shape[0], portrait.shape[1])
         pictures = [portrait, np.ascontiguousarray(portrait[:, ::-1])]
-        other, keras = load("small", engine=engine), load("small", engine="keras")
+        other, keras = load("person", engine=engine), load("person", engine="keras")
         assert other.engine.device.startswith(device)
         for ours, theirs in zip(other(pictures), keras(pictures), strict=True):
             assert len(ours) == len(theirs) > 0

@@ -50,8 +50,14 @@ STAGES: tuple[dict[str, Any], ...] = (
         "detector_rate": 0.03,
         "augmentation": Augmentation(scale=(0.6, 1.5), mosaic=0.3),
     },
+    {
+        "epochs": 2,
+        "layers": "heads",
+        "learning_rate": 6e-4,
+        "augmentation": Augmentation(scale=(0.65, 1.4), mosaic=0.2),
+    },
 )
-"""The mask head alone, then the whole network, of which the detector changes slowly."""
+"""The mask head alone, the whole network with a slow detector, and the mask head again."""
 
 MIN_SCORE = 0.35
 """Score threshold of the card."""
