@@ -100,7 +100,7 @@ def evaluate(
 
     Classes are matched by name regardless of case. Classes that only the model or only the file has are not
     evaluated, nor are those missing in `classes` if it is given. The score threshold is the segmenter's;
-    COCO's metrics assume a low one, such as 0.05. At most 100 detections of a class in a photo count. Masks
+    COCO's metrics assume a low one, such as 0.01. At most 100 detections of a class in a photo count. Masks
     are kept as RLE, a few hundred bytes each. `quiet` hides the progress bar.
 
     Raises UsageError for an unknown class, or if no class of the file is evaluated; SourceError for a photo

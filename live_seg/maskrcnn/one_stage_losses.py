@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from live_seg.maskrcnn.boxes import Tensor, iou
+from live_seg.maskrcnn.boxes import Tensor, area, iou
 from live_seg.maskrcnn.darknet import STRIDES
 from live_seg.maskrcnn.one_stage import DenseOutputs, OneStageMaskRCNN
 from live_seg.maskrcnn.training import Sampling, Truth, mask_loss, mask_targets
@@ -96,9 +96,9 @@ def detection_losses(outputs: DenseOutputs, truth: Truth, size: tuple[int, int])
     own_boxes = ops.take_along_axis(boxes, owner[..., None], axis=1)
     labels = ops.take_along_axis(ops.maximum(truth.class_ids - 1, 0), owner, axis=1)
     targets = ops.one_hot(labels, outputs.classes.shape[-1]) * overlap[..., None]
-    of_classes = ops.sum(_cross_entropy(targets, outputs.classes), axis=-1)
+    of_classes = ops.sum(ops.binary_crossentropy(targets, outputs.classes, from_logits=True), axis=-1)
     counted = chosen | ~in_crowds(truth, boxes, size)
-    of_objects = _cross_entropy(ops.cast(chosen, "float32"), outputs.objectness)
+    of_objects = ops.binary_crossentropy(ops.cast(chosen, "float32"), outputs.objectness, from_logits=True)
     of_boxes = 1 - paired_iou(outputs.boxes, own_boxes) ** 2
     return {
         "class": ops.sum(ops.where(chosen, of_classes, 0.0)) / count,
@@ -120,13 +120,7 @@ def paired_iou(boxes: Tensor, others: Tensor) -> Tensor:
     low = ops.maximum(boxes[..., :2], others[..., :2])
     sides = ops.maximum(ops.minimum(boxes[..., 2:], others[..., 2:]) - low, 0.0)
     shared = sides[..., 0] * sides[..., 1]
-    areas = [(b[..., 2] - b[..., 0]) * (b[..., 3] - b[..., 1]) for b in (boxes, others)]
-    return shared / ops.maximum(areas[0] + areas[1] - shared, 1e-9)
-
-
-def _cross_entropy(targets: Tensor, logits: Tensor) -> Tensor:
-    """Return the binary cross-entropy, element by element."""
-    return ops.maximum(logits, 0.0) - logits * targets + ops.softplus(-ops.abs(logits))
+    return shared / ops.maximum(area(boxes) + area(others) - shared, 1e-9)
 
 
 def losses(
