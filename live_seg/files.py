@@ -1,6 +1,8 @@
 """Reading and writing images, and output files that are either complete or absent."""
 
 import contextlib
+import functools
+import hashlib
 import logging
 import os
 import tempfile
@@ -42,6 +44,18 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise SourceError(f"Cannot read {path}: {error.strerror}. Check its name and permissions.") from error
+
+
+def sha256_of(path: Path) -> str:
+    """Return the hex digest of a file, computed again only after its size or modification time changed."""
+    status = path.stat()
+    return _sha256(path, status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=8)
+def _sha256(path: Path, _size: int, _modified: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_image(path: Path) -> Image:

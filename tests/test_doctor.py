@@ -554,11 +554,11 @@ def test_bundled_weights_are_verified() -> None:
 
 def test_damaged_bundled_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "BUNDLED_FOLDERS", (tmp_path,))
-    write(tmp_path / "small.json", '{"sha256": "abc"}')
+    write(tmp_path / "small.json", json.dumps({"sha256": "a" * 64}))
     write(tmp_path / "small.weights.h5", "torn")
     finding = Check("model", model.bundled, WeightsError).run()
     assert finding.state == "bad"
-    assert "instead of abc" in finding.message
+    assert f"instead of {'a' * 64}" in finding.message
     (tmp_path / "small.weights.h5").unlink()
     assert "small.weights.h5 is missing" in Check("model", model.bundled).run().message
 

@@ -44,6 +44,7 @@ KERAS_ROOMS = {"maskrcnn", "engines", "training.precision"}
 KERAS_ROOMS |= TRAINING | {"doctor.probes"}
 NETWORK_DOORS = {
     "engines",
+    "models.card",
     "models.load",
     "models.spec",
     "segmenter",

@@ -458,7 +458,7 @@ def test_a_card_that_cannot_be_read_is_an_error(bundle: Path, card: str | None) 
     (bundle / "small.json").unlink()
     if card is not None:
         (bundle / "small.json").write_text(card)
-    with pytest.raises(WeightsError, match=r"The card .*small.json cannot be read"):
+    with pytest.raises(WeightsError, match=r"card .*small.json is (missing|invalid)"):
         registry.verify("small")
 
 

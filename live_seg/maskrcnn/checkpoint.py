@@ -3,6 +3,9 @@
 import textwrap
 from pathlib import Path
 
+import numpy as np
+from keras import ops
+
 from live_seg.errors import WeightsError
 from live_seg.maskrcnn import matterport
 from live_seg.maskrcnn.config import MaskRCNNConfig
@@ -16,10 +19,13 @@ def read_network(path: Path, config: MaskRCNNConfig, dtype: str = "float32") -> 
     The file is a `.weights.h5` of Keras 3 or has Matterport's layout. `dtype` is a Keras dtype policy: see
     `computing_in`. Raises WeightsError when the weights are damaged or do not fit.
     """
+    read = _read_own if path.name.endswith(".weights.h5") else _read_matterport
     with computing_in(dtype):
-        if path.name.endswith(".weights.h5"):
-            return _read_own(path, config)
-        return _read_matterport(path, config)
+        model = read(path, config)
+    for variable in model.variables:
+        if not np.isfinite(ops.convert_to_numpy(variable)).all():
+            raise WeightsError(f"{path} is damaged: {variable.path} contains NaN or infinity. Copy it again.")
+    return model
 
 
 def _read_own(path: Path, config: MaskRCNNConfig) -> Network:

@@ -1,11 +1,15 @@
 """The configuration of a network, as stored in model cards. Needs no Keras."""
 
+import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
+import msgspec
+from msgspec import Meta
 from numpy import float32
 from numpy.typing import NDArray
 
+from live_seg.errors import nearest
 from live_seg.maskrcnn.anchors import pyramid_anchors
 
 USUAL_THRESHOLD = 0.7
@@ -15,45 +19,62 @@ BackboneName = Literal["resnet50", "resnet101", "mobilenetv2", "csp-darknet-nano
 FirstStage = Literal["rpn", "yolox"]
 BACKBONES: tuple[str, ...] = get_args(BackboneName)
 
+Side = Annotated[int, Meta(ge=1, le=16384)]
+Channels = Annotated[int, Meta(ge=1, le=1024)]
+Count = Annotated[int, Meta(ge=1, le=1_000_000)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+Intensity = Annotated[float, Meta(ge=0, le=255)]
+Factors = Annotated[tuple[Annotated[float, Meta(gt=0, le=16384)], ...], Meta(min_length=1, max_length=8)]
+
 RESNET_BLOCKS = {"resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}
 """Bottleneck blocks in stages 2 to 5 (He et al., arXiv 1512.03385, table 1)."""
 
 
 @dataclass(frozen=True)
 class MaskRCNNConfig:
-    """Configuration of a network. The defaults are Matterport's for COCO (`Config`, `InferenceConfig`)."""
+    """Configuration of a network. The defaults are Matterport's for COCO (`Config`, `InferenceConfig`).
 
-    num_classes: int = 81  # background included
+    `from_json` enforces the ranges of the types.
+    """
+
+    num_classes: Annotated[int, Meta(ge=2, le=10_000)] = 81  # background included
     backbone: BackboneName = "resnet101"
     first_stage: FirstStage = "rpn"  # the detector that proposes boxes; "yolox" also classifies them
-    size: int = 1024  # longest side of the input, pixels
-    min_side: int = 800  # the square layout enlarges the shorter side to this
-    mean_pixel: tuple[float, float, float] = (123.7, 116.8, 103.9)  # RGB
-    first_level: int = 2  # finest pyramid level with anchors: P2 has stride 4, P3 stride 8
-    finer_levels: int = 0  # levels below it, used by RoIAlign alone
-    anchor_scales: tuple[float, ...] = (32, 64, 128, 256, 512)  # one per level, the half-sized last included
-    anchor_octaves: tuple[float, ...] = (1,)  # factors of each scale (RetinaNet, section 4)
-    anchor_ratios: tuple[float, ...] = (0.5, 1, 2)  # width / height
-    pyramid_channels: int = 256
-    rpn_channels: int = 512
-    box_units: int = 1024
-    mask_channels: int = 256
-    candidates: int = 6000  # anchors that enter the first NMS
-    proposals: int = 1000  # boxes passed from the first stage to the second
-    proposal_iou: float = 0.7
-    detections: int = 100  # at most this many instances per image
-    detection_iou: float = 0.3
-    min_score: float = USUAL_THRESHOLD
+    size: Annotated[int, Meta(ge=64, le=16384)] = 1024  # longest side of the input, pixels
+    min_side: Side = 800  # the square layout enlarges the shorter side to this
+    mean_pixel: tuple[Intensity, Intensity, Intensity] = (123.7, 116.8, 103.9)  # RGB
+    # The finest pyramid level with anchors: P2 has stride 4, P3 stride 8.
+    first_level: Annotated[int, Meta(ge=2, le=5)] = 2
+    finer_levels: Annotated[int, Meta(ge=0, le=3)] = 0  # levels below it, used by RoIAlign alone
+    anchor_scales: Factors = (32, 64, 128, 256, 512)  # one per level, the half-sized last included
+    anchor_octaves: Factors = (1,)  # factors of each scale (RetinaNet, section 4)
+    anchor_ratios: Factors = (0.5, 1, 2)  # width / height
+    pyramid_channels: Channels = 256
+    rpn_channels: Channels = 512
+    box_units: Annotated[int, Meta(ge=1, le=4096)] = 1024
+    mask_channels: Channels = 256
+    candidates: Count = 6000  # anchors that enter the first NMS
+    proposals: Count = 1000  # boxes passed from the first stage to the second
+    proposal_iou: Share = 0.7
+    detections: Count = 100  # at most this many instances per image
+    detection_iou: Share = 0.3
+    min_score: Share = USUAL_THRESHOLD
     mask_scoring: bool = False  # scores are multiplied by the confidence of the masks
     every_class: bool = False  # a region may give several classes, not only its most probable
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> "MaskRCNNConfig":
-        """Read the JSON form of `dataclasses.asdict`. Raises TypeError for an unknown field."""
-        known: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()
-        }
-        return cls(**known)
+        """Read the JSON form of `dataclasses.asdict`.
+
+        Raises ValueError for an unknown field, a wrong type or a value out of range.
+        """
+        known = {field.name for field in dataclasses.fields(cls)}
+        for name in fields.keys() - known:
+            raise ValueError(f"Unknown field {name!r}. {nearest(name, known)}")
+        config = msgspec.convert(fields, cls)
+        if (config.first_stage == "yolox") != (config.backbone == "csp-darknet-nano"):
+            raise ValueError(f"The first stage {config.first_stage} does not fit a {config.backbone}.")
+        return config
 
     @property
     def strides(self) -> tuple[int, ...]:

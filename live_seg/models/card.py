@@ -1,10 +1,13 @@
 """The model card, a JSON file beside a weights file: config, class names and origin of the network."""
 
-import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypedDict
+
+import msgspec
+from msgspec import Meta
 
 from live_seg.errors import WeightsError
+from live_seg.maskrcnn.config import MaskRCNNConfig
 from live_seg.models.classes import BACKGROUND, COCO_CLASSES
 
 
@@ -13,18 +16,42 @@ def card_of(path: Path) -> Path:
     return path.with_name(path.name.removesuffix(".h5").removesuffix(".weights") + ".json")
 
 
+class _Card(TypedDict, total=False):
+    """Fields of a card that the program uses, with their types and ranges."""
+
+    class_names: Annotated[list[Annotated[str, Meta(min_length=1, max_length=100)]], Meta(max_length=10_000)]
+    config: dict[str, Any]
+    sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+
+
 def read_card(path: Path) -> dict[str, Any]:
-    """Read the model card of the weights file `path`; {} if it has none. Raises WeightsError."""
+    """Read and check the model card of the weights file `path`; {} if it has none.
+
+    Each field may be missing or null. Raises WeightsError for a wrong type, name or range.
+    """
     card = card_of(path)
     if not card.exists():
         return {}
     try:
-        content = json.loads(card.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"Cannot read the model card {card} as JSON: {error}.") from error
-    if not isinstance(content, dict):
-        raise WeightsError(f"The model card {card} holds no JSON object.")
-    return content
+        content = msgspec.json.decode(card.read_bytes(), type=dict[str, Any])
+        given = {key: value for key, value in content.items() if value is not None}
+        msgspec.convert(given, _Card)
+        _check_names(given.get("class_names", []))
+        MaskRCNNConfig.from_json(given.get("config", {}))
+    except (OSError, ValueError, RecursionError) as error:
+        raise WeightsError(f"The model card {card} is invalid: {error}. Correct or replace it.") from error
+    return given
+
+
+def _check_names(names: list[str]) -> None:
+    """Raise ValueError for a class name that cannot be shown or chosen, or that occurs twice."""
+    seen = set()
+    for name in names:
+        if not name.isprintable() or name != name.strip():
+            raise ValueError(f"the class name {name!r} has control characters or spaces at its ends")
+        if name.lower() in seen:
+            raise ValueError(f"the class name {name!r} occurs twice")
+        seen.add(name.lower())
 
 
 def class_names(path: Path, count: int, card: dict[str, Any]) -> tuple[str, ...]:
@@ -40,13 +67,3 @@ def class_names(path: Path, count: int, card: dict[str, Any]) -> tuple[str, ...]
     if len(names) != count:
         raise WeightsError(f"{card_of(path)} names {len(names)} classes, but {path} has {count}.")
     return tuple(names)
-
-
-def sha256_on_card(path: Path) -> str | None:
-    """Return the hex digest on the card of a bundled weights file, if there is one. Raises WeightsError."""
-    card = card_of(path)
-    try:
-        digest = json.loads(card.read_text(encoding="utf-8")).get("sha256")
-    except (OSError, ValueError, AttributeError) as error:
-        raise WeightsError(f"The card {card} cannot be read: {error}. Reinstall live_seg.") from error
-    return None if digest is None else str(digest)

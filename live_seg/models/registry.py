@@ -7,7 +7,7 @@ from pathlib import Path
 
 from live_seg.errors import WeightsError, nearest
 from live_seg.files import cache_folder
-from live_seg.models.card import sha256_on_card
+from live_seg.models.card import card_of, read_card
 from live_seg.models.classes import COCO_CLASSES
 
 logger = logging.getLogger(__name__)
@@ -130,10 +130,18 @@ def fault_of(weights: Weights, path: Path) -> str | None:
     fault = size_fault(weights, path)
     if fault is not None:
         return fault
-    algorithm, expected = ("sha256", sha256_on_card(path)) if weights.md5 is None else ("md5", weights.md5)
+    algorithm, expected = ("sha256", _sha256_on_card(path)) if weights.md5 is None else ("md5", weights.md5)
     if expected is None:
         logger.warning("The card of %s gives no sha256: its bytes are not checked.", path)
         return None
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, algorithm).hexdigest()
     return None if digest == expected else f"the {algorithm} of {path} is {digest} instead of {expected}"
+
+
+def _sha256_on_card(path: Path) -> str | None:
+    """Return the hex digest on the card of a bundled weights file, if it has one. Raises WeightsError."""
+    if not card_of(path).is_file():
+        raise WeightsError(f"The card {card_of(path)} is missing. Reinstall live_seg.")
+    digest: str | None = read_card(path).get("sha256")
+    return digest

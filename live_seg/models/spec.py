@@ -8,6 +8,7 @@ from typing import Any
 from live_seg.choices import Layout
 from live_seg.engines.spec import ModelSpec
 from live_seg.errors import UsageError, WeightsError, nearest
+from live_seg.files import reading, sha256_of
 from live_seg.maskrcnn.config import BACKBONES, BackboneName, MaskRCNNConfig
 from live_seg.models.card import card_of, class_names, read_card
 from live_seg.models.classes import choose
@@ -38,6 +39,7 @@ def resolve(
     known = WEIGHTS.get(str(model))
     path = find(str(model))
     card = read_card(path)
+    _check_bytes(path, card)
     config = replace(_config(path, card), **made_of, **used)
     names = class_names(path, config.num_classes, card)
     available = names[1:] if known is None or known.restricted_to is None else known.restricted_to
@@ -61,10 +63,18 @@ def _config(path: Path, card: dict[str, Any]) -> MaskRCNNConfig:
     fields = card.get("config")
     if not isinstance(fields, dict):
         raise WeightsError(f"{path} needs its model card {card_of(path).name} beside it, with the config.")
-    try:
-        return MaskRCNNConfig.from_json(fields)
-    except TypeError as error:
-        raise WeightsError(f"{path} does not fit the network of its model card: {error}") from error
+    return MaskRCNNConfig.from_json(fields)
+
+
+def _check_bytes(path: Path, card: dict[str, Any]) -> None:
+    """Raise WeightsError if the file `path` has another sha256 than its card says."""
+    expected = card.get("sha256")
+    with reading(path):
+        if expected is not None and sha256_of(path) != expected:
+            raise WeightsError(
+                f"{path} is damaged, or {card_of(path).name} is the card of another file: their sha256 "
+                "differ. Copy or download both again; for a bundled model, reinstall live_seg."
+            )
 
 
 def _checked_backbone(backbone: BackboneName | None) -> BackboneName | None:

@@ -2,9 +2,9 @@
 
 import contextlib
 import errno
-import functools
 import hashlib
 import json
+import logging
 import os
 import tempfile
 from collections.abc import Callable
@@ -14,7 +14,9 @@ from typing import Any, Literal
 
 from live_seg.engines.spec import ModelSpec
 from live_seg.errors import WeightsError
-from live_seg.files import cache_folder
+from live_seg.files import cache_folder, sha256_of
+
+logger = logging.getLogger(__name__)
 
 Precision = Literal["float32", "int8"]
 
@@ -34,9 +36,18 @@ def find(spec: ModelSpec, precision: Precision) -> Path | None:
     for folder in (_cached(spec.weights, precision, source), _beside(spec.weights, precision)):
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
             stored = json.loads((folder / SOURCE).read_text(encoding="utf-8"))
-            if stored["source"] == source:
+            if stored["source"] == source and _is_intact(folder, stored.get("sha256", {})):
                 return folder
     return None
+
+
+def _is_intact(folder: Path, digests: dict[str, str]) -> bool:
+    """Return whether all files have the digests that were stored with them; log the first that does not."""
+    for name, digest in digests.items():
+        if sha256_of(folder / name) != digest:
+            logger.warning("%s is damaged and will not be used.", folder / name)
+            return False
+    return True
 
 
 def keep(
@@ -56,7 +67,8 @@ def keep(
             made = Path(temporary) / folder.name
             made.mkdir()
             write(made)
-            (made / SOURCE).write_text(json.dumps({"source": source}, indent=2) + "\n", encoding="utf-8")
+            about = {"source": source, "sha256": {file.name: sha256_of(file) for file in made.iterdir()}}
+            (made / SOURCE).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
             _put(made, folder)
     except OSError as error:
         raise WeightsError(
@@ -103,13 +115,5 @@ def _stem(weights: Path) -> str:
 
 
 def _source(spec: ModelSpec) -> dict[str, Any]:
-    status = spec.weights.stat()
-    digest = _sha256(spec.weights, status.st_size, status.st_mtime_ns)
+    digest = sha256_of(spec.weights)
     return {"weights": digest, "card": spec.card.get("config"), "given": spec.made_of, "format": FORMAT}
-
-
-@functools.lru_cache(maxsize=8)
-def _sha256(path: Path, _size: int, _modified: int) -> str:
-    """Return the digest of a file; size and time of modification are part of the key of the cache."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
