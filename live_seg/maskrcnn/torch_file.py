@@ -55,9 +55,11 @@ def read_tensors(path: Path) -> dict[str, NDArray[Any]]:
     """
     with _archive(path) as archive:
         tensors = archive.state()
-        storages = {tensor.storage.key: tensor.storage for tensor in tensors.values()}
-        arrays = {key: archive.elements(storage) for key, storage in storages.items()}
-        return {name: _view(arrays[tensor.storage.key], tensor) for name, tensor in tensors.items()}
+        storages = {tensor.storage for tensor in tensors.values()}
+        if len({storage.key for storage in storages}) < len(storages):
+            raise ValueError("one of its storages has two types or sizes")
+        arrays = {storage: archive.elements(storage) for storage in storages}
+        return {name: _view(arrays[tensor.storage], tensor) for name, tensor in tensors.items()}
 
 
 def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
@@ -76,7 +78,7 @@ def _archive(path: Path) -> "Iterator[_Archive]":
                 file.limit = None
                 yield _Archive(opened, path.stat().st_size)
     except (ValueError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, struct.error) as error:
-        reason = textwrap.shorten(str(error) or type(error).__name__, 300)
+        reason = textwrap.shorten(str(error) or "it ends too early", 300)
         raise WeightsError(
             f"{path} cannot be read as PyTorch weights: {reason}. Expected the complete file that "
             "torch.save(model.state_dict(), PATH) writes."

@@ -172,21 +172,21 @@ def _called(callee: object, arguments: object) -> object:
 def _known(module: object, name: object) -> _Name:
     if not isinstance(module, str) or not isinstance(name, str):
         raise ValueError("its pickle is damaged: a name is no text")
-    known = _NAMES.get(f"{module}.{name}")
-    if known is None:
-        raise ValueError(f"its pickle names {_short(f'{module}.{name}')}, which no state dict needs")
-    return known
+    full = f"{module}.{name}"
+    if full not in _BUILDERS and full not in _STORAGE_NAMES:
+        raise ValueError(f"its pickle names {_short(full)}, which no state dict needs")
+    return _Name(full)
 
 
 def _storage(identity: object) -> Storage:
     """Check a persistent id: ("storage", class, key, device, elements)."""
     match identity:
-        case ("storage", _Name(name=kind), str(key), str(), int(count)) if kind in STORAGES:
+        case ("storage", _Name(name=name), str(key), str(), int(count)) if name in _STORAGE_NAMES:
             if not (key.isascii() and key.isdigit()) or not _is_count(count):
                 raise ValueError(
                     f"its pickle refers to the storage {_short(key)}, which has no valid name or size"
                 )
-            return Storage(kind, key, count)
+            return Storage(_STORAGE_NAMES[name], key, count)
     raise ValueError("its pickle refers to a storage of unknown type")
 
 
@@ -248,16 +248,12 @@ def _short(text: object) -> str:
     return repr(text[:80] if isinstance(text, str) else text)
 
 
-_NAMES = {
-    "collections.OrderedDict": _Name("OrderedDict"),
-    "torch._utils._rebuild_tensor_v2": _Name("_rebuild_tensor_v2"),
-    "torch._utils._rebuild_parameter": _Name("_rebuild_parameter"),
-} | {f"torch.{kind}": _Name(kind) for kind in STORAGES}
+_STORAGE_NAMES = {f"torch.{kind}": kind for kind in STORAGES}
 
 _BUILDERS: dict[str, Callable[[tuple[Any, ...]], Any]] = {
-    "OrderedDict": _ordered_dict,
-    "_rebuild_tensor_v2": _tensor,
-    "_rebuild_parameter": _parameter,
+    "collections.OrderedDict": _ordered_dict,
+    "torch._utils._rebuild_tensor_v2": _tensor,
+    "torch._utils._rebuild_parameter": _parameter,
 }
 
 _IGNORED = {"PROTO", "FRAME", "STOP"}
