@@ -375,10 +375,10 @@ class TestUnreadable:
             ("[]", "is a list, like COCO's results: detections, not annotations"),
             ("3", "has no images"),
             ('{"images": []}', "has no images"),
-            ('{"images": [3]}', "one of the images has no 'id'"),
+            ('{"images": [3]}', r"is invalid: 1 x Expected `object`, got `int` \(first: images\[0\]\)"),
             (
                 '{"images": [{"id": 1, "file_name": "1.png", "height": 5}]}',
-                "one of the images has no 'width'",
+                "missing required field `width`",
             ),
         ],
     )
@@ -392,22 +392,6 @@ class TestUnreadable:
     def test_no_categories(self, write: Write) -> None:
         with pytest.raises(SourceError, match=r"instances\.json has no categories"):
             evaluated(Knows({}), write(*THREE, categories=()))
-
-    @pytest.mark.parametrize(
-        ("shape", "message"),
-        [
-            ([[1, 2, 3, 4]], "annotation 1 of image 1 is not in COCO's format"),
-            (
-                {"size": [5, 5], "counts": [25]},
-                r"its mask is for \[5, 5\] pixels, its photo has \[160, 200\]",
-            ),
-            ("outline", "annotation 1 of image 1"),
-        ],
-    )
-    def test_a_mask(self, write: Write, shape: Any, message: str) -> None:
-        path = write(annotation(1, PERSON, LARGE) | {"segmentation": shape})
-        with pytest.raises(SourceError, match=message):
-            evaluated(Knows({}), path)
 
     def test_missing_photos(self, write: Write) -> None:
         truth = write(*THREE)
@@ -426,7 +410,7 @@ class TestUnreadable:
     def test_a_photo_of_another_size(self, write: Write) -> None:
         truth = write(*THREE)
         cv2.imwrite(str(truth.parent / "2.png"), np.zeros((WIDTH, HEIGHT, 3), np.uint8))
-        with pytest.raises(SourceError, match=r"2\.png has 160x200 pixels, .* says 200x160"):
+        with pytest.raises(SourceError, match=r"2\.png has 160x200 pixels, .* say 200x160"):
             evaluated(Knows({}), truth)
 
 

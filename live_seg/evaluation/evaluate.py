@@ -14,6 +14,7 @@ from pycocotools.cocoeval import COCOeval
 from tqdm import tqdm
 
 from live_seg.errors import UsageError, nearest
+from live_seg.evaluation.coco import Photo
 from live_seg.evaluation.ground_truth import GroundTruth, silenced
 from live_seg.files import replacing
 from live_seg.models.classes import choose
@@ -183,7 +184,7 @@ def _detections(
             bar.update(len(photos))
 
 
-def _rows(photo: dict[str, Any], found: Instances, categories: dict[int, int]) -> Iterator[dict[str, Any]]:
+def _rows(photo: Photo, found: Instances, categories: dict[int, int]) -> Iterator[dict[str, Any]]:
     for i, rle in enumerate(found.rles((photo["height"], photo["width"]))):
         x1, y1, x2, y2 = found.boxes[i].tolist()
         yield {

@@ -13,9 +13,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from live_seg.errors import SourceError
-from live_seg.evaluation.coco import checking_entry, read_instances
-from live_seg.files import read_image
+from live_seg.evaluation.coco import CocoObject, Photo, read_instances, read_photo
 from live_seg.types import Image
 
 logger = logging.getLogger(__name__)
@@ -24,9 +22,8 @@ logger = logging.getLogger(__name__)
 class GroundTruth:
     """Photos in the folder `images` with their objects from the COCO instances file `annotations`.
 
-    Everything is checked in the constructor, before any long work. Objects of photos that the file does not
-    list are skipped. Raises SourceError if the file is unreadable or in another format, or if photos are
-    missing.
+    Everything is checked in the constructor, before any long work, and repaired or refused with SourceError:
+    see `read_instances`.
     """
 
     def __init__(self, images: Path, annotations: Path) -> None:
@@ -34,10 +31,10 @@ class GroundTruth:
         self.path = annotations
         self.folder = images
         # By shape, so that the photos of a batch fill network inputs of one size.
-        self.photos = sorted(data["images"], key=lambda photo: math.atan2(photo["height"], photo["width"]))
-        self.categories: dict[int, str] = {entry["id"]: entry["name"] for entry in data["categories"]}
+        self.photos = sorted(data.photos, key=lambda photo: math.atan2(photo["height"], photo["width"]))
+        self.categories = data.categories
         sizes = {photo["id"]: (photo["height"], photo["width"]) for photo in self.photos}
-        self._objects = [self._checked(entry, sizes[entry["image_id"]]) for entry in data["annotations"]]
+        self._objects = [_completed(entry, sizes[entry["image_id"]]) for entry in data.objects]
         without = sum(entry["segmentation"] is None for entry in self._objects)
         if without:
             every = len(self._objects)
@@ -82,27 +79,9 @@ class GroundTruth:
         """Count the objects of each category, without crowds."""
         return Counter(entry["category_id"] for entry in self._objects if not entry["iscrowd"])
 
-    def read(self, photo: dict[str, Any]) -> Image:
+    def read(self, photo: Photo) -> Image:
         """Read a photo, BGR. Raises SourceError if it is unreadable or has another size than annotated."""
-        pixels = read_image(self.folder / photo["file_name"])
-        height, width = pixels.shape[:2]
-        if (height, width) != (photo["height"], photo["width"]):
-            raise SourceError(
-                f"{self.folder / photo['file_name']} has {width}x{height} pixels, upright, but {self.path} "
-                f"says {photo['width']}x{photo['height']}. Give the photos that were annotated."
-            )
-        return pixels
-
-    def _checked(self, entry: dict[str, Any], size: tuple[int, int]) -> dict[str, Any]:
-        """Return an object with all keys that pycocotools needs; `segmentation` is RLE or None."""
-        with checking_entry(f"{self.path}: annotation {entry.get('id')} of image {entry['image_id']}"):
-            box = [float(edge) for edge in entry["bbox"]]
-            (region,) = coco_mask.frPyObjects(np.array([box]), *size)
-            mask = _rle(entry.get("segmentation"), size)
-            area = entry.get("area") or float(coco_mask.area(mask or region))
-        crowd = int(entry.get("iscrowd", 0))
-        own = {key: entry[key] for key in ("image_id", "category_id")}
-        return {**own, "bbox": box, "area": area, "iscrowd": crowd, "segmentation": mask, "region": region}
+        return read_photo(self.folder / photo["file_name"], (photo["height"], photo["width"]))
 
 
 @contextlib.contextmanager
@@ -121,12 +100,12 @@ def _mask_area(row: dict[str, Any]) -> float:
     return float(coco_mask.area(row["segmentation"]))
 
 
-def _rle(shape: Any, size: tuple[int, int]) -> Any:
-    """Convert polygons or RLE to compressed RLE; None or [], which some tools write, to None."""
-    if not shape:
-        return None
-    if isinstance(shape, list):
-        return coco_mask.merge(coco_mask.frPyObjects(shape, *size))
-    if list(shape["size"]) != list(size):
-        raise ValueError(f"its mask is for {shape['size']} pixels, its photo has {list(size)}")
-    return coco_mask.frPyObjects(shape, *size) if isinstance(shape["counts"], list) else shape
+def _completed(entry: CocoObject, size: tuple[int, int]) -> dict[str, Any]:
+    """Return an object with all keys that pycocotools needs; `segmentation` is compressed RLE or None."""
+    (region,) = coco_mask.frPyObjects(np.array([entry["bbox"]]), *size)
+    mask: Any = entry["segmentation"]
+    if isinstance(mask, list):
+        mask = coco_mask.merge(coco_mask.frPyObjects(mask, *size))
+    area = entry["area"] or float(coco_mask.area(mask or region))
+    own = {"segmentation": mask, "region": region, "area": area, "iscrowd": int(entry["iscrowd"])}
+    return {**entry, **own}

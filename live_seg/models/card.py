@@ -8,7 +8,7 @@ from msgspec import Meta
 
 from live_seg.errors import WeightsError
 from live_seg.maskrcnn.config import MaskRCNNConfig
-from live_seg.models.classes import BACKGROUND, COCO_CLASSES
+from live_seg.models.classes import BACKGROUND, COCO_CLASSES, check_names
 
 
 def card_of(path: Path) -> Path:
@@ -19,7 +19,7 @@ def card_of(path: Path) -> Path:
 class _Card(TypedDict, total=False):
     """Fields of a card that the program uses, with their types and ranges."""
 
-    class_names: Annotated[list[Annotated[str, Meta(min_length=1, max_length=100)]], Meta(max_length=10_000)]
+    class_names: list[str]
     config: dict[str, Any]
     sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 
@@ -36,22 +36,11 @@ def read_card(path: Path) -> dict[str, Any]:
         content = msgspec.json.decode(card.read_bytes(), type=dict[str, Any])
         given = {key: value for key, value in content.items() if value is not None}
         msgspec.convert(given, _Card)
-        _check_names(given.get("class_names", []))
+        check_names(given.get("class_names", []))
         MaskRCNNConfig.from_json(given.get("config", {}))
     except (OSError, ValueError, RecursionError) as error:
         raise WeightsError(f"The model card {card} is invalid: {error}. Correct or replace it.") from error
     return given
-
-
-def _check_names(names: list[str]) -> None:
-    """Raise ValueError for a class name that cannot be shown or chosen, or that occurs twice."""
-    seen = set()
-    for name in names:
-        if not name.isprintable() or name != name.strip():
-            raise ValueError(f"the class name {name!r} has control characters or spaces at its ends")
-        if name.lower() in seen:
-            raise ValueError(f"the class name {name!r} occurs twice")
-        seen.add(name.lower())
 
 
 def class_names(path: Path, count: int, card: dict[str, Any]) -> tuple[str, ...]:

@@ -22,6 +22,23 @@ COCO_CLASSES: tuple[str, ...] = (
 """Background and COCO's 80 classes, in the order of Matterport's `mask_rcnn_coco.h5`."""
 
 
+LONGEST_NAME = 100
+"""Characters of a class name."""
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Raise ValueError for a class name that cannot be shown or chosen, or that occurs twice."""
+    seen = set()
+    for name in names:
+        if not name or len(name) > LONGEST_NAME:
+            raise ValueError(f"a class name has 1 to {LONGEST_NAME} characters, got {name[:LONGEST_NAME]!r}")
+        if not name.isprintable() or name != name.strip():
+            raise ValueError(f"the class name {name!r} has control characters or spaces at its ends")
+        if name.lower() in seen:
+            raise ValueError(f"the class name {name!r} occurs twice")
+        seen.add(name.lower())
+
+
 def choose(
     names: Iterable[str], class_names: Sequence[str], available: Iterable[str] | None = None
 ) -> frozenset[int]:

@@ -7,7 +7,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from live_seg.files import read_image
 from live_seg.masks import Region
 from live_seg.training.photos import AnnotatedPhoto, Ring
 from live_seg.types import Image
@@ -110,7 +109,7 @@ class Canvas:
         At scale 1 the photo fits into a window that spans the canvas, and covers a window of a mosaic.
         Raises SourceError for an unreadable photo.
         """
-        pixels = read_image(photo.path)
+        pixels = photo.read()
         sides = np.subtract(window[2:], window[:2])
         spans_canvas = sides.min() == self.pixels.shape[0]
         scale = rng.uniform(*how.scale) * sides.max() / (max if spans_canvas else min)(pixels.shape[:2])
@@ -131,7 +130,7 @@ class Canvas:
         longest = float((box[2:] - box[:2]).max())
         if longest < MIN_SIDE:
             return
-        pixels = read_image(photo.path)
+        pixels = photo.read()
         # More than twice its size in the photo would be blurred.
         wanted = np.exp(rng.uniform(np.log(0.06), np.log(0.8))) * side
         size = _scaled_size(pixels, min(2.0, wanted / longest))

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -11,8 +10,10 @@ from numpy.typing import NDArray
 from pycocotools import mask as rle
 
 from live_seg.errors import SourceError
-from live_seg.evaluation.coco import checking_entry, read_instances
+from live_seg.evaluation.coco import CocoObject, Photo, read_instances, read_photo
+from live_seg.files import read_image
 from live_seg.models.classes import BACKGROUND
+from live_seg.types import Image
 
 Ring = NDArray[np.float32]
 """Outline of a part of an object: (P, 2), x y in pixels."""
@@ -26,26 +27,29 @@ class AnnotatedPhoto:
     boxes: NDArray[np.float32]  # (N, 4)
     class_ids: NDArray[np.int32]  # (N,), negative for a crowd
     outlines: list[list[Ring]]  # the rings of each object; empty if only its box is known
+    size: tuple[int, int] | None = None  # (height, width) that were annotated; None if unknown
+
+    def read(self) -> Image:
+        """Read the pixels, BGR. Raises SourceError if the file is unreadable or has another size."""
+        return read_image(self.path) if self.size is None else read_photo(self.path, self.size)
 
 
 def read_coco(images: Path, annotations: Path) -> tuple[list[AnnotatedPhoto], list[str]]:
     """Read the COCO instances file `annotations` for the photos in the folder `images`.
 
     Returns the photos, and the class names with the background first; class ids count from 1 in the order of
-    the file's categories. Crowds have a box but no outline; objects may lack `segmentation`.
-
-    Raises SourceError if the file is not in COCO's format or photos are missing.
+    the file's categories. Crowds have a box but no outline; objects may lack `segmentation`. The file is
+    checked as by `read_instances`, which raises SourceError.
     """
     data = read_instances(images, annotations)
-    ids = {category["id"]: i for i, category in enumerate(data["categories"], start=1)}
-    objects: dict[int, list[dict[str, Any]]] = {photo["id"]: [] for photo in data["images"]}
-    for annotation in data["annotations"]:
-        objects[annotation["image_id"]].append(annotation)
-    photos = []
-    for photo in data["images"]:
-        with checking_entry(f"{annotations}: an annotation of image {photo['id']}"):
-            photos.append(_annotated(images / photo["file_name"], objects[photo["id"]], ids))
-    return photos, [BACKGROUND, *(str(category["name"]) for category in data["categories"])]
+    ids = {category: i for i, category in enumerate(data.categories, start=1)}
+    objects: dict[int, list[CocoObject]] = {photo["id"]: [] for photo in data.photos}
+    for entry in data.objects:
+        objects[entry["image_id"]].append(entry)
+    photos = [
+        _annotated(images / photo["file_name"], photo, objects[photo["id"]], ids) for photo in data.photos
+    ]
+    return photos, [BACKGROUND, *data.categories.values()]
 
 
 def read_all(data: Sequence[tuple[Path, Path]]) -> tuple[list[AnnotatedPhoto], list[str]]:
@@ -72,23 +76,22 @@ def read_all(data: Sequence[tuple[Path, Path]]) -> tuple[list[AnnotatedPhoto], l
     return photos, names
 
 
-def _annotated(path: Path, objects: list[dict[str, Any]], ids: dict[int, int]) -> AnnotatedPhoto:
-    boxes = np.array([o["bbox"] for o in objects], np.float32).reshape(-1, 4)
+def _annotated(path: Path, photo: Photo, objects: list[CocoObject], ids: dict[int, int]) -> AnnotatedPhoto:
+    boxes = np.array([one["bbox"] for one in objects], np.float32).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
-    signs = [-1 if o.get("iscrowd") else 1 for o in objects]
-    class_ids = np.array([s * ids[o["category_id"]] for s, o in zip(signs, objects, strict=True)], np.int32)
-    return AnnotatedPhoto(path, boxes, class_ids, [_outline(o) for o in objects])
+    class_ids = np.array([(-1 if o["iscrowd"] else 1) * ids[o["category_id"]] for o in objects], np.int32)
+    outlines = [_outline(one) for one in objects]
+    return AnnotatedPhoto(path, boxes, class_ids, outlines, (photo["height"], photo["width"]))
 
 
-def _outline(annotation: dict[str, Any]) -> list[Ring]:
+def _outline(annotation: CocoObject) -> list[Ring]:
     """Return the rings of an object from polygons or run lengths; none for a crowd."""
-    shape = annotation.get("segmentation")
-    if annotation.get("iscrowd") or not shape:
+    shape = annotation["segmentation"]
+    if annotation["iscrowd"] or shape is None:
         return []
     if isinstance(shape, list):
-        return [np.array(ring, np.float32).reshape(-1, 2) for ring in shape if len(ring) >= 6]
-    coded = shape if isinstance(shape["counts"], str) else rle.frPyObjects(shape, *shape["size"])
-    bitmap = np.asarray(rle.decode(coded), np.uint8)
+        return [np.array(ring, np.float32).reshape(-1, 2) for ring in shape]
+    bitmap = np.asarray(rle.decode(shape), np.uint8)
     # OpenCV's contours pass through pixel centers. At twice the size these are close to the pixels' edges.
     doubled = bitmap.repeat(2, axis=0).repeat(2, axis=1)
     found, _ = cv2.findContours(doubled, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
