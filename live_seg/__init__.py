@@ -4,7 +4,7 @@
 
     segment = live_seg.load("small")
     for frame, instances in live_seg.run("street.mp4", segment):
-        print(frame.seconds, instances.boxes)
+        print(frame.seconds, instances)
 
 Exports are imported on first use, so `import live_seg` loads neither TensorFlow nor OpenCV.
 """
@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from live_seg.drawing.annotate import draw
+    from live_seg.drawing.effects import (
+        blur,
+        blur_background,
+        cutout,
+        grey_background,
+        pixelate,
+        replace_background,
+    )
     from live_seg.errors import LiveSegError, SinkError, SourceError, UsageError, WeightsError
+    from live_seg.images import from_rgb
     from live_seg.models.load import load
     from live_seg.pipeline.run import run
     from live_seg.segmenter import Segmenter
@@ -22,47 +31,67 @@ if TYPE_CHECKING:
     from live_seg.sinks.video_writer import VideoWriter
     from live_seg.sources.opening import open_source
     from live_seg.tracking.tracker import Tracker
-    from live_seg.types import Frame, Instances
+    from live_seg.types import Frame, Instance, Instances, Sink, Source
     from live_seg.ui.window import Window
 
 __version__ = "0.2.0"
 
 _MODULES = {
     "Frame": "types",
+    "Instance": "types",
     "Instances": "types",
     "JsonLines": "sinks.json_lines",
     "LiveSegError": "errors",
     "Segmenter": "segmenter",
+    "Sink": "types",
     "SinkError": "errors",
+    "Source": "types",
     "SourceError": "errors",
     "Tracker": "tracking.tracker",
     "UsageError": "errors",
     "VideoWriter": "sinks.video_writer",
     "WeightsError": "errors",
     "Window": "ui.window",
+    "blur": "drawing.effects",
+    "blur_background": "drawing.effects",
+    "cutout": "drawing.effects",
     "draw": "drawing.annotate",
+    "from_rgb": "images",
+    "grey_background": "drawing.effects",
     "load": "models.load",
     "open_source": "sources.opening",
+    "pixelate": "drawing.effects",
+    "replace_background": "drawing.effects",
     "run": "pipeline.run",
 }
 """The module that defines each export."""
 
 __all__ = [
     "Frame",
+    "Instance",
     "Instances",
     "JsonLines",
     "LiveSegError",
     "Segmenter",
+    "Sink",
     "SinkError",
+    "Source",
     "SourceError",
     "Tracker",
     "UsageError",
     "VideoWriter",
     "WeightsError",
     "Window",
+    "blur",
+    "blur_background",
+    "cutout",
     "draw",
+    "from_rgb",
+    "grey_background",
     "load",
     "open_source",
+    "pixelate",
+    "replace_background",
     "run",
 ]
 

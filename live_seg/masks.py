@@ -132,3 +132,23 @@ def resample(boxes: NDArray[Any], masks: NDArray[Any], onto: NDArray[Any], side:
     weights = np.maximum(0, 1 - np.abs(positions[..., None] - np.arange(cells, dtype=np.float32)))
     columns, rows = weights[:, 0], weights[:, 1]  # (P, side, M): bilinear weight of each cell
     return np.asarray(rows @ masks @ columns.swapaxes(1, 2), np.float32)
+
+
+def silhouettes(boxes: NDArray[Any], masks: Floats) -> NDArray[np.uint8]:
+    """Draw masks (N, M, M) in their boxes (N, 4), later ones on top, each in its own grey on black: (h, w).
+
+    The canvas begins at 0 and ends with the last box; without boxes it is one pixel.
+    """
+    ends = np.ceil(boxes[:, :1:-1].max(axis=0, initial=1)).astype(int).tolist()
+    canvas = np.zeros((ends[0], ends[1]), np.uint8)
+    for position, (box, mask) in enumerate(zip(boxes, masks, strict=True)):
+        region, probability = paste(box, mask, (ends[0], ends[1]))
+        canvas[region][probability >= 0.5] = 255 - position % 6 * 30
+    return canvas
+
+
+def png(image: NDArray[np.uint8]) -> bytes:
+    """Encode an image, (H, W) grey or (H, W, 3) BGR, as PNG."""
+    import cv2
+
+    return bytes(cv2.imencode(".png", image)[1].tobytes())

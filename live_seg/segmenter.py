@@ -2,6 +2,8 @@
 
 import logging
 from collections.abc import Collection, Sequence
+from dataclasses import replace
+from typing import overload
 
 import cv2
 import numpy as np
@@ -9,7 +11,7 @@ from numpy.typing import NDArray
 
 from live_seg.choices import Layout
 from live_seg.engines.engine import Engine, Found, Prepared
-from live_seg.errors import UsageError
+from live_seg.images import checked
 from live_seg.maskrcnn.config import MaskRCNNConfig
 from live_seg.maskrcnn.images import Placement, on_canvas, place_fit, place_square
 from live_seg.masks import resize_zero_padded
@@ -22,7 +24,7 @@ LARGEST_BATCH = 16
 
 
 class Segmenter:
-    """Find instances in images with an engine. Call it with a list of images of any number and sizes.
+    """Find instances in images with an engine. Call it with one image, or a list of any number and sizes.
 
     The first image of each input size takes longer, as the engine compiles the network for it. Not safe for
     use by two threads at once. `class_ids` are the classes to detect, None for all.
@@ -47,18 +49,27 @@ class Segmenter:
         """Return the configuration of the network."""
         return self.engine.config
 
-    def __call__(self, images: Sequence[Image]) -> list[Instances]:
-        """Segment BGR `images`, each (H, W, 3) uint8, and return one Instances per image, in order.
+    @overload
+    def __call__(self, images: Image) -> Instances: ...
+    @overload
+    def __call__(self, images: Sequence[Image]) -> list[Instances]: ...
+    def __call__(self, images: Image | Sequence[Image]) -> Instances | list[Instances]:
+        """Segment BGR `images`, each (H, W, 3) uint8: one Instances for one image, else a list, in order.
 
-        Raises UsageError for other arrays, MemoryError when a single image does not fit into memory.
+        Raises UsageError for anything else, MemoryError when a single image does not fit into memory.
         """
-        placements = [self._place(_checked(image).shape[:2]) for image in images]
-        found: list[Instances] = [Instances.empty()] * len(images)
+        if isinstance(images, Sequence) or (isinstance(images, np.ndarray) and images.ndim == 4):
+            return self._segment_all([checked(image) for image in images])
+        return self._segment_all([checked(images)])[0]
+
+    def _segment_all(self, images: Sequence[Image]) -> list[Instances]:
+        placements = [self._place(image.shape[:2]) for image in images]
+        found = [replace(Instances.empty(), class_names=self.class_names)] * len(images)
         for canvas in dict.fromkeys(placement.canvas for placement in placements):
             chosen = [i for i, placement in enumerate(placements) if placement.canvas == canvas]
             results = self._segment([images[i] for i in chosen], [placements[i] for i in chosen])
             for i, instances in zip(chosen, results, strict=True):
-                found[i] = instances
+                found[i] = replace(instances, class_names=self.class_names)
         return found
 
     def _place(self, size: tuple[int, int]) -> Placement:
@@ -157,9 +168,3 @@ def _instances(placement: Placement, found: Found, masks: NDArray[np.float32]) -
     corners = np.rint(instances.boxes)
     whole: NDArray[np.bool_] = np.all(corners[:, 2:] > corners[:, :2], axis=1)
     return instances[whole]
-
-
-def _checked(image: Image) -> Image:
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-        raise UsageError(f"Expected BGR images (H, W, 3) uint8. Got {image.shape} {image.dtype}.")
-    return image

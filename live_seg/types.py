@@ -1,18 +1,18 @@
 """The data passed between all parts, Frame and Instances, and the protocols Source, Sink and Segment."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, overload, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from live_seg.errors import SinkError
-from live_seg.masks import Region, paste
+from live_seg.masks import Region, paste, png, silhouettes
 
 Image = NDArray[np.uint8]
 """(height, width, 3) uint8, BGR as OpenCV delivers it."""
@@ -31,13 +31,40 @@ class Frame:
     """Time since the first frame of the source: container time of a file, capture time when live."""
     image: Image
 
+    def _repr_png_(self) -> bytes:
+        """Return the image as PNG, which notebooks show."""
+        return png(self.image)
+
+
+@dataclass(frozen=True, eq=False)
+class Instance:
+    """One object detected in a frame, as a row of Instances. `print` shows it on one line."""
+
+    box: NDArray[np.float32]
+    """(4,): x1 y1 x2 y2 in pixels, x2 and y2 exclusive."""
+    mask: NDArray[np.float32]
+    """(M, M): probability, 0..1, that a cell of the box belongs to the instance."""
+    class_id: int
+    class_name: str | None
+    """None where the detector has not named its classes."""
+    score: float
+    track_id: int | None
+    """The identity across frames; None if untracked or not yet confirmed."""
+
+    def __str__(self) -> str:
+        name = self.class_name or f"class {self.class_id}"
+        track = "" if self.track_id is None else f" #{self.track_id}"
+        left, top, right, bottom = np.rint(self.box).astype(int).tolist()
+        return f"{name} {self.score:.2f}{track} at x {left}..{right}, y {top}..{bottom}"
+
 
 @dataclass(frozen=True, eq=False)
 class Instances:
     """The N objects detected in one frame, best first, as columns of equal length.
 
-    Boxes are in frame pixels; each mask is a small grid that spans its box. Raises ValueError when the shapes
-    of the columns do not match.
+    Boxes are in frame pixels; each mask is a small grid that spans its box. Iterating, or indexing with one
+    integer, gives single instances; `print` shows one line per instance. Raises ValueError when the shapes of
+    the columns do not match.
     """
 
     boxes: NDArray[np.float32]
@@ -52,6 +79,8 @@ class Instances:
     """(N,) from 1: the identity of each instance across frames; None when untracked."""
     confirmed: NDArray[np.bool_] | None = None
     """(N,): True from a track's second detection on; None exactly when `track_ids` is None."""
+    class_names: Sequence[str] | None = None
+    """Names indexed by class id, for all instances together; None where the detector has not named them."""
 
     def __post_init__(self) -> None:
         n = len(self.boxes)
@@ -65,7 +94,7 @@ class Instances:
             and all(column is None or column.shape == (n,) for column in (self.track_ids, self.confirmed))
         )
         if not fits:
-            shapes = {name: np.shape(value) for name, value in vars(self).items() if value is not None}
+            shapes = {name: np.shape(column) for name, column in self._columns().items()}
             raise ValueError(
                 "Instances: expected boxes (N, 4), masks (N, M, M), the rest (N,); track_ids and confirmed "
                 f"together or not at all. Got {shapes}."
@@ -84,10 +113,44 @@ class Instances:
     def __len__(self) -> int:
         return len(self.boxes)
 
-    def __getitem__(self, index: slice | NDArray[Any] | list[int]) -> "Instances":
-        """Index every column by a slice, a bool mask (N,) or positions."""
-        return replace(
-            self, **{name: value[index] for name, value in vars(self).items() if value is not None}
+    def _columns(self) -> dict[str, Any]:
+        """Return the columns that are set, by name."""
+        shared = {"class_names"}
+        return {
+            name: column for name, column in vars(self).items() if column is not None and name not in shared
+        }
+
+    @overload
+    def __getitem__(self, index: int | np.integer) -> Instance: ...
+    @overload
+    def __getitem__(self, index: slice | NDArray[Any] | list[int]) -> "Instances": ...
+    def __getitem__(
+        self, index: int | np.integer | slice | NDArray[Any] | list[int]
+    ) -> "Instance | Instances":
+        """Return one instance for an integer; Instances for a slice, a bool mask (N,) or positions."""
+        if isinstance(index, int | np.integer):
+            return self._single(int(index))
+        return replace(self, **{name: column[index] for name, column in self._columns().items()})
+
+    def __iter__(self) -> Iterator[Instance]:
+        return (self._single(position) for position in range(len(self)))
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self)) or "no instances"
+
+    def _repr_png_(self) -> bytes:
+        """Return the masks, each in its own grey, on a canvas that holds all boxes as PNG, for notebooks."""
+        return png(silhouettes(self.boxes, self.masks))
+
+    def _single(self, position: int) -> Instance:
+        class_id = int(self.class_ids[position])
+        return Instance(
+            box=self.boxes[position],
+            mask=self.masks[position],
+            class_id=class_id,
+            class_name=None if self.class_names is None else self.class_names[class_id],
+            score=float(self.scores[position]),
+            track_id=self.confirmed_id(position),
         )
 
     def confirmed_id(self, position: int) -> int | None:
@@ -105,14 +168,9 @@ class Instances:
             return self if len(self) else other
         if (self.track_ids is None) != (other.track_ids is None):
             raise ValueError("Instances: expected track ids in both or in neither to join them.")
-        theirs = vars(other)
-        return Instances(
-            **{
-                name: np.concatenate([value, theirs[name]])
-                for name, value in vars(self).items()
-                if value is not None
-            }
-        )
+        theirs = other._columns()
+        both = {name: np.concatenate([column, theirs[name]]) for name, column in self._columns().items()}
+        return Instances(**both, class_names=self.class_names or other.class_names)
 
     def soft_masks(self, size: tuple[int, int]) -> Iterator[tuple[Region, NDArray[np.float32]]]:
         """Yield each instance's region of a frame of `size` (height, width) and the probabilities in it.
@@ -146,6 +204,7 @@ Segment = Callable[[list[Image]], list[Instances]]
 """The interface of a model to the rest of the package: images to one Instances each."""
 
 
+@runtime_checkable
 class Source(Protocol):
     """A sequence of frames, read once from start to end by a `for` loop, in any thread.
 

@@ -65,7 +65,7 @@ def colour(key: int) -> Colour:
 def draw(
     image: Image,
     instances: Instances,
-    class_names: Sequence[str],
+    class_names: Sequence[str] | None = None,
     *,
     alpha: float = 0.45,
     labels: bool = True,
@@ -74,11 +74,13 @@ def draw(
 ) -> Image:
     """Draw `instances` on a copy of `image` (H, W, 3) uint8 BGR, smaller boxes on top of larger ones.
 
-    `alpha`, 0..1, is the opacity of a mask's tint; the outline is always opaque. A label shows the class
-    (`class_names` is indexed by class id), the score and the id of a confirmed track. It is placed above its
-    box, or inside where there is no room above. Lines and text scale with the image; everything is clipped to
-    it. Raises UsageError for an invalid `alpha` or `image`, or a class id without a name.
+    `alpha`, 0..1, is the opacity of a mask's tint; the outline is always opaque. A label shows the class, the
+    score and the id of a confirmed track. It is placed above its box, or inside where there is no room above.
+    `class_names` is indexed by class id; by default those of `instances`. Lines and text scale with the
+    image; everything is clipped to it. Raises UsageError for an invalid `alpha` or `image`, or a class id
+    without a name.
     """
+    class_names = class_names or instances.class_names or ()
     _check(image, instances, class_names, alpha)
     canvas = image.copy()
     order = np.argsort(-np.prod(instances.boxes[:, 2:] - instances.boxes[:, :2], axis=1), kind="stable")

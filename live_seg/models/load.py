@@ -22,14 +22,14 @@ def load(
     layout: Layout = "fit",
     size: int | None = None,
     min_score: float | None = None,
-    classes: Iterable[str] | None = None,
+    classes: str | Iterable[str] | None = None,
 ) -> Segmenter:
     """Load a model by its name, such as "small", "person" or "coco", or from a weights file.
 
     A file is either ours (`.weights.h5`, with its JSON model card beside it) or has Matterport's layout
     (`.h5`). Of the latter, backbone and number of classes, background included, are read from the file unless
     given. `size` is the longest side of the network's input in pixels, `min_score` the score threshold, 0..1,
-    `classes` the names of the classes to detect.
+    `classes` the names of the classes to detect: "person", "person,dog" or a list.
 
     The engine "auto" is the fastest one available: Keras on a GPU, in float16 where that is fast; otherwise
     OpenVINO, if it is installed, in int8 where the model has that form and the CPU has fast int8 arithmetic,

@@ -27,7 +27,7 @@ def resolve(
     layout: Layout = "fit",
     size: int | None = None,
     min_score: float | None = None,
-    classes: Iterable[str] | None = None,
+    classes: str | Iterable[str] | None = None,
 ) -> ModelSpec:
     """Resolve `model` and the options of `load`: find the file, read its card, check and apply the options.
 
@@ -43,6 +43,8 @@ def resolve(
     config = replace(_config(path, card), **made_of, **used)
     names = class_names(path, config.num_classes, card)
     available = names[1:] if known is None or known.restricted_to is None else known.restricted_to
+    if isinstance(classes, str):
+        classes = classes.split(",")
     chosen = available if classes is None else tuple(classes)
     everything = classes is None and available == names[1:]
     class_ids = None if everything else choose(chosen, names, available)

@@ -1,9 +1,9 @@
 """The run loop, from source to sinks: segment, track, draw and deliver frames in order."""
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from pathlib import Path
 
 from live_seg.channel import Idle
 from live_seg.choices import Policy
@@ -19,7 +19,7 @@ from live_seg.types import Frame, Image, Instances, Segment, Sink, Source
 
 
 def run(
-    source: str | int | Path | Source,
+    source: str | int | os.PathLike[str] | Source | Iterable[Image | Frame],
     segment: Segment,
     *,
     batch: int = 4,
@@ -33,11 +33,12 @@ def run(
 ) -> Generator[tuple[Frame, Instances]]:
     """Segment the frames of `source` in the background and yield (frame, its instances) in order.
 
-    `source` is anything `open_source` accepts, or an open Source, which is left open unless it is live. At
-    most `batch` frames are segmented at once. Policy "all" makes the source wait; "latest" drops outdated
-    frames. The default is "latest" for live sources and "all" for others. With `track`, instances have track
-    ids that persist over time. `smooth` is the score threshold for display; if given, masks and scores are
-    also smoothed over time (see `Smoother`).
+    `source` is anything `open_source` accepts (a path, a camera number, a URL, an iterable of BGR images or
+    of Frames), or an open Source, which is left open unless it is live. At most `batch` frames are segmented
+    at once. Policy "all" makes the source wait; "latest" drops outdated frames. The default is "latest" for
+    live sources and "all" for others. With `track`, instances have track ids that persist over time. `smooth`
+    is the score threshold for display; if given, masks and scores are also smoothed over time (see
+    `Smoother`).
 
     With `propagate` and policy "latest" (the default for live sources), every frame is yielded as it arrives,
     with the instances of the latest segmented frame propagated to it. Without `propagate`, only segmented
@@ -53,7 +54,7 @@ def run(
     tally = tally or Tally()
     identify = _identify(track, smooth)
     with contextlib.ExitStack() as stack:
-        opened = stack.enter_context(open_source(source)) if isinstance(source, str | int | Path) else source
+        opened = source if isinstance(source, Source) else stack.enter_context(open_source(source))
         policy = policy or ("latest" if opened.live else "all")
         if every != 1 and (policy == "latest" or propagate is False):
             raise UsageError(f"every={every} needs policy 'all' and propagation. Set both, or every=1.")

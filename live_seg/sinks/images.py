@@ -24,13 +24,13 @@ class Images(Sink):
 
     def __init__(
         self,
-        path: Path,
+        path: str | Path,
         *,
         names: Sequence[str] | None = None,
         alpha: bool = False,
         overwrite: bool = False,
     ) -> None:
-        self._path = path
+        self._path = path = Path(path)
         self._names = names
         self._single = path.suffix.lower() in WRITABLE_SUFFIXES
         self._written = False

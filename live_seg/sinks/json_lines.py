@@ -22,8 +22,8 @@ class JsonLines(Sink):
     Raises SinkError if `path` cannot be written, or exists and `overwrite` is False.
     """
 
-    def __init__(self, path: Path, class_names: Sequence[str], *, overwrite: bool = False) -> None:
-        self._path = path
+    def __init__(self, path: str | Path, class_names: Sequence[str], *, overwrite: bool = False) -> None:
+        self._path = path = Path(path)
         self._class_names = class_names
         self._partial = claim(path, overwrite=overwrite)
         self._empty = True

@@ -59,14 +59,15 @@ class VideoWriter(Sink):
 
     def __init__(
         self,
-        path: Path,
+        path: str | Path,
         fps: float,
         *,
-        audio: Path | None = None,
+        audio: str | Path | None = None,
         crf: int = 23,
         alpha: bool = False,
         overwrite: bool = False,
     ) -> None:
+        path, audio = Path(path), Path(audio) if audio else None
         self._container = container_for(path, alpha=alpha)
         if not 0 <= crf <= X264_MAX_CRF:
             raise UsageError(
