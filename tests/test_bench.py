@@ -387,6 +387,14 @@ class TestCommand:
         assert len(np.unique(image.reshape(-1, 3), axis=0)) > len(STAGES)
         assert {name for name, _ in calls} == {"keras", "openvino"}
 
+    def test_models_are_compared_by_name(self, street: Path, calls: list[tuple[str, int]]) -> None:
+        result = invoke("--video", street, "--compare", "openvino,person:keras", "--frames", 2)
+        assert result.exit_code == 0, result.output
+        assert f"small, person, size {TINY.size}, batch 4, 2 frames of" in result.stdout
+        assert "\nopenvino, runs on thin air, openvino\n" in result.stdout
+        assert "\nperson:keras, runs on thin air, keras\n" in result.stdout
+        assert {name for name, _ in calls} == {"openvino", "keras"}
+
     def test_one_frame_of_one_engine(self, street: Path, calls: list[tuple[str, int]]) -> None:
         result = invoke("--video", street, "--frames", 1)
         assert result.exit_code == 0
@@ -446,7 +454,7 @@ class TestCommand:
 
     def test_options_are_passed_to_the_new_process(self, calls: list[tuple[str, int]]) -> None:
         options = ModelOptions(model="coco", size=320, conf=0.5, classes="person,dog")
-        words = bench._candidate(options).arguments
+        words = bench._candidate("coco", options).arguments
         assert dict(zip(words[::2], words[1::2], strict=True)) == {
             "--model": "coco",
             "--classes": "person,dog",

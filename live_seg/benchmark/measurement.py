@@ -20,7 +20,7 @@ class Measurement:
     """The measurements of one engine."""
 
     engine: str
-    """The name of the engine as it was requested."""
+    """The name of the engine as it was requested, with its model where models are compared."""
     device: str
     """A description of the device that it runs on."""
     stages: dict[str, Seconds]

@@ -1,7 +1,7 @@
 """The command `live-seg bench`."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from json import dumps
 from pathlib import Path
@@ -32,7 +32,7 @@ def bench(
     frames: Annotated[int, option(INPUT, "Maximum number of frames to measure.", min=1)] = 100,
     compare: Annotated[
         str | None,
-        option(MODEL, "Engines to compare: keras,openvino,openvino-int8."),
+        option(MODEL, "Engines to compare, of --model or of others: keras,openvino,coco:openvino."),
     ] = None,
     json: Annotated[Path | None, option(OUTPUT, "Write the measurements to this file.")] = None,
     chart: Annotated[Path | None, option(OUTPUT, "Draw the stages to this PNG file.")] = None,
@@ -42,7 +42,7 @@ def bench(
     Stages are timed one after the other, the encoder separately because it is a process of its own; end to
     end they overlap. Start-up is the duration of `live-seg image` on one image with warm caches.
     """
-    engines = _engines(compare, options)
+    choices = _choices(compare, options)
     if chart is not None and chart.suffix.lower() != ".png":
         raise UsageError(f"The chart is a PNG file: name it {chart.with_suffix('.png')}, not {chart}.")
     outputs = options.claim_outputs(json, chart, expected="--json OUT.json or --chart OUT.png")
@@ -51,13 +51,13 @@ def bench(
 
     with _open(video) as source:
         clip = f"{Path(source.name).name}, {source.size[0]}x{source.size[1]}"
-    candidates = [_candidate(replace(options, engine=engine)) for engine in engines]
+    candidates = [_candidate(name, choice) for name, choice in choices.items()]
     measurements = benchmark(
         lambda: _open(video), candidates, PROGRAM, frames=frames, batch=options.batch, quiet=options.quiet
     )
     conditions = {
-        "model": Path(options.model).name,
-        "size": candidates[0].segment.config.size,
+        "model": _joined(Path(choice.model).name for choice in choices.values()),
+        "size": _joined(candidate.segment.config.size for candidate in candidates),
         "batch": options.batch,
         "frames": len(measurements[0].total),
         "video": clip,
@@ -71,17 +71,28 @@ def bench(
         _print_report(title, measurements, outputs)
 
 
-def _engines(compare: str | None, options: ModelOptions) -> list[EngineName]:
-    """Return the engines to measure, in the given order. Raises UsageError for an unknown one."""
+def _choices(compare: str | None, options: ModelOptions) -> dict[str, ModelOptions]:
+    """Return the options of each candidate by its name, in the given order.
+
+    A name is ENGINE or MODEL:ENGINE. Raises UsageError for an unknown engine.
+    """
     if compare is None:
-        return [options.engine]
+        return {options.engine: options}
     if options.engine != "auto":
         raise UsageError("--engine selects one engine, --compare several: give only one of the two.")
-    names, known = [name.strip() for name in compare.split(",")], get_args(EngineName)
-    for name in names:
-        if name not in known:
-            raise UsageError(f"Unknown engine {name!r}. {nearest(name, known)}")
-    return [cast(EngineName, name) for name in names]
+    choices, known = {}, get_args(EngineName)
+    for name in map(str.strip, compare.split(",")):
+        model, _, engine = name.rpartition(":")
+        if engine not in known:
+            raise UsageError(f"Unknown engine {engine!r} in --compare. {nearest(engine, known)}")
+        choices[name] = replace(options, model=model or options.model, engine=cast(EngineName, engine))
+    return choices
+
+
+def _joined(values: Iterable[Any]) -> Any:
+    """Return the common value, or the different ones joined in a text."""
+    different = list(dict.fromkeys(values))
+    return different[0] if len(different) == 1 else ", ".join(map(str, different))
 
 
 def _open(video: str | None) -> "Source":
@@ -98,7 +109,7 @@ def _open(video: str | None) -> "Source":
     return source
 
 
-def _candidate(options: ModelOptions) -> "Candidate":
+def _candidate(name: str, options: ModelOptions) -> "Candidate":
     """Load the model; a new process gets the same options as command-line arguments."""
     from live_seg.benchmark.stages import Candidate
 
@@ -110,7 +121,7 @@ def _candidate(options: ModelOptions) -> "Candidate":
         arguments += ["--conf", str(options.conf)]
     if options.size is not None:
         arguments += ["--size", str(options.size)]
-    return Candidate(options.engine, options.load(), tuple(arguments))
+    return Candidate(name, options.load(), tuple(arguments))
 
 
 def _write_json(conditions: dict[str, Any], measurements: "Sequence[Measurement]", path: Path) -> None:
