@@ -10,6 +10,7 @@ import subprocess
 import sys
 import termios
 import textwrap
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,7 +40,8 @@ from tests.stand_ins import ROOT, StandIn
 COMMANDS = ("demo", "image", "video", "webcam", "eval", "train", "optimize", "bench", "doctor")
 HEAVY = ("cv2", "keras", "matplotlib", "numpy", "pycocotools", "tensorflow", "tqdm")
 SUMMARY = re.compile(
-    r"(Interrupted: )?(\d+) frames in \d+\.\d s \(\d+\.\d fps\), (\d+) instances( -> (.+))?\n"
+    r"(Interrupted: )?(\d+) frames in \d+\.\d s \(\d+\.\d fps\), (\d+) instances"
+    r"(?:; small with a stand-in)?( -> (.+))?\n"
 )
 
 PROGRAM = """
@@ -231,6 +233,16 @@ class TestUsage:
             (["video", "in.mp4", "-o", "out.mp4", "--policy", "some"], "--policy"),
             (["video", "in.mp4", "-o", "out.mp4", "--every", "0"], "--every"),
             (["video", "in.mp4", "-o", "out.mp4", "--timeout", "0"], "--timeout"),
+            (["video", "in.mp4", "--json", "a", "--crf", "9"], "--crf would do nothing: no video is written"),
+            (
+                ["video", "in.mp4", "-o", "a.mp4", "--no-reconnect"],
+                "in.mp4 is a file; only streams and cameras",
+            ),
+            (
+                ["video", "in.mp4", "-o", "a.mp4", "--effect", "blur", "--alpha", "1"],
+                "not blur. Leave it out.",
+            ),
+            (["image", "in.png", "-o", "a.png", "--effect", "cutout", "--no-labels"], "--no-labels would do"),
             (["image", "in.png"], "--output"),
         ],
         ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -402,6 +414,9 @@ class TestVideo:
             def write(self, frame: Frame, image: Image, instances: Instances) -> bool:  # noqa: ARG002
                 return frame.index < 3
 
+            def wait(self, seconds: float) -> bool:  # noqa: ARG002
+                return True
+
             def close(self, complete: bool = True) -> None:
                 assert complete
 
@@ -416,13 +431,20 @@ class TestVideo:
             def __init__(self, title: str) -> None: ...
 
             def write(self, frame: Frame, image: Image, instances: Instances) -> bool:  # noqa: ARG002
+                shown.append(time.monotonic())
+                return True
+
+            def wait(self, seconds: float) -> bool:
+                time.sleep(seconds)
                 return True
 
             def close(self, complete: bool = True) -> None: ...
 
+        shown: list[float] = []
         monkeypatch.setattr(window, "Window", Patient)
         result = invoke("video", source, "--show")
-        assert re.fullmatch(r"10 frames in .* 10 instances\n", result.stdout)
+        assert re.fullmatch(r"10 frames in .* 10 instances; small with a stand-in\n", result.stdout)
+        assert shown[-1] - shown[0] > 0.7  # 10 frames at 10 per second
 
     def test_progress_bar_on_a_terminal(self, source: Path, out: Path) -> None:
         terminal, their_end = pty.openpty()

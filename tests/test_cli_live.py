@@ -28,7 +28,8 @@ from tests.test_window import Desktop
 
 SUMMARY = re.compile(
     r"(\d+) frames in \d+\.\d s \(\d+\.\d fps\), (\d+) instances"
-    r"(; network \d+\.\d fps; latency \d+ ms, 95% within \d+ ms; \d+ dropped)?( -> (.+))?\n"
+    r"(; network \d+\.\d fps; latency \d+ ms, 95% within \d+ ms; \d+ dropped)?"
+    r"(?:; small with a stand-in)?( -> (.+))?\n"
 )
 ALL = ("--policy", "all", "--batch", "1")
 
@@ -131,6 +132,21 @@ class TestUsage:
             (["--show", "none", "--record", "a.mp4", "--segment", "soon"], "is not a duration"),
             (["--show", "none", "--record", "a.mp4", "--segment", "0.1s"], "at least 1 second"),
             (["--show", "none", "--record", "{when}.mp4"], "there is no field {when}"),
+            (["--segment", "10m"], "--segment would do nothing: nothing is recorded. Give --record FILE"),
+            (
+                ["--record", "a.mp4", "--pre", "1"],
+                "--pre would do nothing: it applies to recordings by class",
+            ),
+            (
+                ["--source", "rtsp://a/1", "--camera-size", "640x480"],
+                "--camera-size would do nothing: the source",
+            ),
+            (
+                ["--source", "a.mp4", "--camera-fps", "5"],
+                "--camera-fps would do nothing: the source is no camera",
+            ),
+            (["--no-reconnect"], "--no-reconnect would do nothing: only streams reconnect"),
+            (["--record", "a.mp4", "--effect", "blur", "--no-boxes"], "--no-boxes would do nothing"),
         ],
         ids=lambda value: " ".join(value) if isinstance(value, list) else "",
     )

@@ -399,6 +399,18 @@ class TestRecording:
             for image, index in zip(decode_frames(path), indexes, strict=True):
                 assert np.abs(image.astype(int) - grey(index)).max() < 6
 
+    def test_its_end_names_the_file(self, tmp_path: Path) -> None:
+        recorder = Recorder(tmp_path / "a.mp4", RATE)
+
+        def until_complete() -> Iterator[tuple[Frame, Instances]]:
+            for frame, instances in found(9):
+                while frame.index == 8 and not recorder.written:
+                    time.sleep(0.01)
+                yield frame, instances
+
+        screen, _, _ = run_session(9, {2: "r", 6: "r"}, recorder=recorder, results=until_complete())
+        assert [message for _, message in screen.extras][-1] == "saved a.mp4"
+
     def test_the_controls_follow_a_trigger(self, tmp_path: Path) -> None:
         controls = Controls()
         lit: list[bool] = []

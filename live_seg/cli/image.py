@@ -9,6 +9,7 @@ from live_seg.cli.expand import with_options
 from live_seg.cli.options import Options
 from live_seg.cli.panels import OUTPUT, option
 from live_seg.cli.process import process
+from live_seg.cli.unused import refuse_unused
 
 
 @with_options
@@ -21,6 +22,7 @@ def image(
     options: Options,
 ) -> None:
     """Segment images."""
+    refuse_unused(options)
     from live_seg.sinks.images import Images
     from live_seg.sources.image_files import open_images
 

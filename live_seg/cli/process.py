@@ -35,8 +35,9 @@ def process(
     from live_seg.sinks.json_lines import JsonLines
 
     tally = Tally()
+    about: list[str] = []
     with (
-        final_summary(tally, [output] if output else [], quiet=options.quiet),
+        final_summary(tally, [output] if output else [], about, quiet=options.quiet),
         contextlib.ExitStack() as stack,
     ):
         entered = [stack.enter_context(sink) for sink in sinks]
@@ -44,6 +45,7 @@ def process(
             claim(options.json, overwrite=options.overwrite)
         draw = options.draw_function(retain=track)
         segment = options.load()
+        about.append(f"{options.model} with {segment.engine.device}")
         if options.json is not None:
             lines = JsonLines(options.json, segment.class_names, overwrite=options.overwrite)
             entered.append(stack.enter_context(lines))
@@ -56,10 +58,10 @@ def process(
 
 
 @contextlib.contextmanager
-def final_summary(tally: "Tally", outputs: list[Path], *, quiet: bool) -> Iterator[None]:
+def final_summary(tally: "Tally", outputs: list[Path], about: list[str], *, quiet: bool) -> Iterator[None]:
     """Print what was done and the `outputs` once they are closed, also after Ctrl-C but not after an error.
 
-    `outputs` is read at the end, so paths may be added until then.
+    `outputs`, and the model and engine in `about`, are read at the end, so they may be added until then.
     """
     interrupted = False
     try:
@@ -70,4 +72,5 @@ def final_summary(tally: "Tally", outputs: list[Path], *, quiet: bool) -> Iterat
     finally:
         if not quiet and (sys.exc_info()[0] is None or interrupted):
             paths = f" -> {', '.join(map(str, outputs))}" if outputs and tally.frames else ""
-            print(f"{'Interrupted: ' if interrupted else ''}{tally.summary()}{paths}")
+            text = "; ".join([tally.summary(), *(about if tally.frames else ())])
+            print(f"{'Interrupted: ' if interrupted else ''}{text}{paths}")

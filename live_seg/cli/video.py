@@ -9,6 +9,7 @@ from live_seg.cli.expand import with_options
 from live_seg.cli.options import StreamOptions
 from live_seg.cli.panels import ADVANCED, OUTPUT, option
 from live_seg.cli.process import process
+from live_seg.cli.unused import refuse_unused_of_video
 from live_seg.errors import UsageError
 
 if TYPE_CHECKING:
@@ -32,12 +33,15 @@ def video(
     """Segment a video and keep its audio and timestamps."""
     if output is None and options.json is None and not show:
         raise UsageError("Nothing to do: give -o OUT.mp4, --json OUT.jsonl or --show.")
+    refuse_unused_of_video(options, source, writes_video=output is not None and output.suffix != "")
+    from live_seg.ui.playback import Playback
     from live_seg.ui.window import Window
 
     with options.open(source, wait=False) as opened:
         sinks = [_video_or_images(output, opened, options)] if output else []
         if show:
-            sinks.append(Window(f"live-seg {opened.name}"))
+            window = Window(f"live-seg {opened.name}")
+            sinks.append(window if opened.live else Playback(window))
         process(
             opened,
             sinks,

@@ -11,6 +11,7 @@ from live_seg.cli.expand import with_options
 from live_seg.cli.options import LiveOptions
 from live_seg.cli.panels import ADVANCED, INPUT, LIVE, option
 from live_seg.cli.process import final_summary
+from live_seg.cli.unused import refuse_unused_of_webcam
 from live_seg.errors import SinkError, UsageError
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def webcam(
     the exit code is 3.
     """
     _check(options, show)
+    refuse_unused_of_webcam(options, source)
     from tqdm import tqdm
 
     from live_seg.files import claim
@@ -58,7 +60,8 @@ def webcam(
     from live_seg.ui.session import Session
 
     tally, written, shown = Tally(), list[Path](), show != "none"
-    with final_summary(tally, written, quiet=options.quiet), contextlib.ExitStack() as stack:
+    about: list[str] = []
+    with final_summary(tally, written, about, quiet=options.quiet), contextlib.ExitStack() as stack:
         draw, sinks = options.draw_function(), list["Sink"]()
         controls = _controls(options, shown)
         if options.json is not None:  # checked before the model loads, which takes seconds
@@ -69,6 +72,7 @@ def webcam(
         screen = stack.enter_context(_screen(show, web_address, source, controls)) if shown else None
         opened = stack.enter_context(options.open(source))
         segment = replace(options, conf=controls.minimum).load()
+        about.append(f"{options.model} with {segment.engine.device}")
         recorder = options.recorder(opened.fps, segment.class_names) if records else None
         if recorder is not None:
             stack.callback(_add_recordings, recorder, written)

@@ -26,7 +26,7 @@ class Recording:
         self._thread = ThreadedSink(recorder)
         self._wanted = False
         self._requests = self._handled = 0  # start and stop requests sent, and handled by the recorder
-        self._failures = 0
+        self._failures = self._written = 0
         self.started_at: float | None = None
         """Time of the recording's first frame in seconds, plus later pauses. None when not recording."""
 
@@ -43,6 +43,9 @@ class Recording:
             self._thread.call(partial(self._switch, self._wanted))
         elif self._requests == self._handled:
             self._wanted = self._controls.recording = self._recorder.status.state == "recording"
+        if len(self._recorder.written) > self._written:
+            self._written = len(self._recorder.written)
+            self._message.show(f"saved {self._recorder.written[-1].name}", time.monotonic())
         if len(self._recorder.failures) > self._failures:
             self._failures = len(self._recorder.failures)
             self._message.show("recording failed", time.monotonic())

@@ -1,0 +1,52 @@
+"""Refuse options that would do nothing, so that nobody relies on them."""
+
+from dataclasses import fields
+
+from live_seg.cli.options import LiveOptions, Options, StreamOptions
+from live_seg.errors import UsageError
+
+
+def refuse(options: Options, names: tuple[str, ...], reason: str) -> None:
+    """Raise UsageError if one of the options called `names` differs from its default."""
+    defaults = {field.name: field.default for field in fields(options)}
+    for name in names:
+        if getattr(options, name) != defaults[name]:
+            switched_off = getattr(options, name) is False
+            flag = f"--{'no-' if switched_off else ''}{name.replace('_', '-')}"
+            raise UsageError(f"{flag} would do nothing: {reason}")
+
+
+def refuse_unused(options: Options) -> None:
+    """Raise UsageError for options of drawing that do nothing with the chosen effect."""
+    if options.effect != "mask":
+        names = ("alpha", "labels", "boxes")
+        refuse(options, names, f"it applies to --effect mask, not {options.effect}. Leave it out.")
+
+
+def refuse_unused_of_video(options: StreamOptions, source: str, *, writes_video: bool) -> None:
+    """Raise UsageError for options of a video or stream that do nothing with `source`, or for its output."""
+    refuse_unused(options)
+    if not writes_video:
+        refuse(options, ("crf",), "no video is written. Give -o OUT.mp4, or leave it out.")
+    if "://" not in source and not is_camera(source):
+        names = ("timeout", "reconnect")
+        refuse(options, names, f"{source} is a file; only streams and cameras can be lost. Leave it out.")
+
+
+def refuse_unused_of_webcam(options: LiveOptions, source: str) -> None:
+    """Raise UsageError for options of a live session that do nothing with `source`."""
+    refuse_unused(options)
+    if not is_camera(source):
+        names = ("camera_size", "camera_fps", "camera_backend")
+        refuse(options, names, "the source is no camera of this machine. Give --source NUMBER.")
+    elif not options.reconnect:
+        raise UsageError("--no-reconnect would do nothing: only streams reconnect. Leave it out.")
+    if not (options.record or options.record_on):
+        refuse(options, ("segment",), "nothing is recorded. Give --record FILE or --record-on CLASS, too.")
+    if not options.record_on:
+        refuse(options, ("pre", "post"), "it applies to recordings by class. Give --record-on CLASS, too.")
+
+
+def is_camera(source: str) -> bool:
+    """Return whether `source` names a camera of this machine."""
+    return source.removeprefix("/dev/video").isdecimal()
