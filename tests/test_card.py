@@ -15,7 +15,8 @@ from live_seg.engines.openvino import cache as store
 from live_seg.errors import WeightsError
 from live_seg.maskrcnn.checkpoint import read_network
 from live_seg.maskrcnn.config import MOBILE, SMALL, MaskRCNNConfig
-from live_seg.models.card import read_card
+from live_seg.models.card import card_of, class_names, read_card
+from live_seg.models.classes import COCO_CATEGORIES, COCO_CLASSES
 from live_seg.models.load import load
 from live_seg.models.spec import resolve
 from live_seg.training.checkpoint import save
@@ -164,3 +165,15 @@ def test_weights_that_are_not_finite(saved: Path, tiny: "MaskRCNN", value: float
         arrays[len(arrays) // 2][...] = value
     with pytest.raises(WeightsError, match=r"pets.weights.h5 is damaged: .* contains NaN or infinity"):
         read_network(saved, replace(tiny.config))
+
+
+def test_names_without_a_card_are_cocos_in_the_order_of_the_file() -> None:
+    assert class_names(Path("mask_rcnn_coco.h5"), 81, {}) == COCO_CLASSES
+    assert class_names(Path("maskrcnn.pth"), 91, {}) == COCO_CATEGORIES
+    assert class_names(Path("other.h5"), 91, {})[90] == "class 90"
+    assert class_names(Path("other.pth"), 3, {}) == ("background", "class 1", "class 2")
+
+
+def test_a_card_has_the_name_of_its_weights() -> None:
+    for name in ("pets.weights.h5", "pets.h5", "pets.pth"):
+        assert card_of(Path("a") / name) == Path("a/pets.json")

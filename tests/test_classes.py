@@ -1,13 +1,21 @@
 import pytest
 
 from live_seg.errors import UsageError, nearest
-from live_seg.models.classes import BACKGROUND, COCO_CLASSES, choose
+from live_seg.models.classes import BACKGROUND, COCO_CATEGORIES, COCO_CLASSES, choose
 
 
 def test_cocos_names_stand_at_the_ids_of_the_published_weights() -> None:
     assert len(COCO_CLASSES) == len(set(COCO_CLASSES)) == 81
     known = {0: BACKGROUND, 1: "person", 17: "dog", 40: "bottle", 63: "tv", 80: "toothbrush"}
     assert {class_id: COCO_CLASSES[class_id] for class_id in known} == known
+
+
+def test_cocos_names_by_category_id() -> None:
+    assert len(COCO_CATEGORIES) == len(set(COCO_CATEGORIES)) == 91
+    known = {0: BACKGROUND, 1: "person", 11: "fire hydrant", 13: "stop sign", 72: "tv", 90: "toothbrush"}
+    assert {category: COCO_CATEGORIES[category] for category in known} == known
+    assert tuple(name for name in COCO_CATEGORIES if not name.startswith("unused")) == COCO_CLASSES
+    assert COCO_CATEGORIES[12] == "unused category 12"
 
 
 def test_classes_are_chosen_by_name_whatever_the_case() -> None:

@@ -654,7 +654,7 @@ class TestWeights:
     def test_unknown_name_suggests_the_nearest(self, command: str) -> None:
         result = invoke("weights", command, "cocoo")
         assert result.exit_code == 4
-        assert "Did you mean coco?" in result.stderr
+        assert "Did you mean coco or coco-v2?" in result.stderr
 
 
 class TestRealModel:

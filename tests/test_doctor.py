@@ -563,16 +563,17 @@ def test_damaged_bundled_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert "small.weights.h5 is missing" in Check("model", model.bundled).run().message
 
 
-def test_coco_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["coco", "coco-v2"])
+def test_downloaded_weights(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIVE_SEG_CACHE", str(tmp_path))
-    download = "live-seg weights download coco"
-    assert model.coco() == Finding("note", "not downloaded", download)
-    write(tmp_path / "mask_rcnn_coco.h5", "torn")
-    damaged = model.coco()
+    download = f"live-seg weights download {name}"
+    assert model.downloaded(name) == Finding("note", "not downloaded", download)
+    write(tmp_path / registry.WEIGHTS[name].file, "torn")
+    damaged = model.downloaded(name)
     assert (damaged.state, damaged.remedy) == ("note", download)
     assert "4 bytes instead of" in damaged.message
     monkeypatch.setattr(registry, "verify", lambda name: tmp_path / name)
-    assert model.coco() == Finding("good", f"verified: {tmp_path / 'coco'}")
+    assert model.downloaded(name) == Finding("good", f"verified: {tmp_path / name}")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """All checks, in order of dependency."""
 
+from functools import partial
+
 from live_seg.doctor import accelerators, machine, model, video
 from live_seg.doctor.findings import Check
 from live_seg.errors import SinkError, SourceError, WeightsError
@@ -18,6 +20,7 @@ CHECKS = (
     Check("cameras", video.cameras, SourceError),
     Check("cache", model.cache, WeightsError),
     Check("model", model.bundled, WeightsError),
-    Check("coco", model.coco, WeightsError),
+    Check("coco", partial(model.downloaded, "coco"), WeightsError),
+    Check("coco-v2", partial(model.downloaded, "coco-v2"), WeightsError),
     Check("segmenting", model.segmentation, WeightsError),
 )

@@ -11,7 +11,7 @@ SEGMENTATION_TIMEOUT = 300.0
 """Seconds: loading from a cold disk and compiling take up to a minute on a slow machine."""
 
 MIN_FREE_SPACE = 1e9
-"""Bytes free in the cache folder: COCO's weights have 258 MB; converted weights are kept there too."""
+"""Bytes free in the cache folder: the weights `coco` have 258 MB; converted weights are kept there too."""
 
 
 def cache() -> Finding:
@@ -40,15 +40,15 @@ def bundled() -> Finding:
     return Finding("good", f"verified: {verify('small')}")
 
 
-def coco() -> Finding:
-    """Check that the weights for COCO's 80 classes are downloaded, and their hash."""
+def downloaded(name: str) -> Finding:
+    """Check that the weights called `name` are downloaded, and their hash."""
     from live_seg.models.registry import status, verify
 
-    remedy = "live-seg weights download coco"
-    if (here := status("coco")) == "not downloaded":
+    remedy = f"live-seg weights download {name}"
+    if (here := status(name)) == "not downloaded":
         return Finding("note", here, remedy)
     try:
-        return Finding("good", f"verified: {verify('coco')}")
+        return Finding("good", f"verified: {verify(name)}")
     except WeightsError as error:
         return Finding("note", str(error), remedy)
 

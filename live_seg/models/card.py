@@ -8,12 +8,14 @@ from msgspec import Meta
 
 from live_seg.errors import WeightsError
 from live_seg.maskrcnn.config import MaskRCNNConfig
-from live_seg.models.classes import BACKGROUND, COCO_CLASSES, check_names
+from live_seg.models.classes import BACKGROUND, COCO_CATEGORIES, COCO_CLASSES, check_names
 
 
 def card_of(path: Path) -> Path:
-    """Return the path of the model card of a weights file: NAME.json for NAME.weights.h5 and NAME.h5."""
-    return path.with_name(path.name.removesuffix(".h5").removesuffix(".weights") + ".json")
+    """Return the path of the model card of NAME.weights.h5, NAME.h5 or NAME.pth: NAME.json."""
+    return path.with_name(
+        path.name.removesuffix(".pth").removesuffix(".h5").removesuffix(".weights") + ".json"
+    )
 
 
 class _Card(TypedDict, total=False):
@@ -46,13 +48,14 @@ def read_card(path: Path) -> dict[str, Any]:
 def class_names(path: Path, count: int, card: dict[str, Any]) -> tuple[str, ...]:
     """Return the names of the `count` classes, background first, of the weights file `path`.
 
-    Without names on its `card`, as with Matterport's files, they are COCO's if there are as many, else
-    numbered. Raises WeightsError when the card has another number of names.
+    Without names on its `card`, they are COCO's if there are as many, for a `.pth` file by category id,
+    else numbered. Raises WeightsError when the card has another number of names.
     """
     names = card.get("class_names")
     if names is None:
         numbered = (BACKGROUND, *(f"class {i}" for i in range(1, count)))
-        return COCO_CLASSES if count == len(COCO_CLASSES) else numbered
+        coco = COCO_CATEGORIES if path.suffix == ".pth" else COCO_CLASSES
+        return coco if count == len(coco) else numbered
     if len(names) != count:
         raise WeightsError(f"{card_of(path)} names {len(names)} classes, but {path} has {count}.")
     return tuple(names)

@@ -21,6 +21,14 @@ COCO_CLASSES: tuple[str, ...] = (
 )
 """Background and COCO's 80 classes, in the order of Matterport's `mask_rcnn_coco.h5`."""
 
+_UNUSED = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
+_names = iter(COCO_CLASSES)
+COCO_CATEGORIES = tuple(f"unused category {i}" if i in _UNUSED else next(_names) for i in range(91))
+"""COCO's names by category id, 0 for the background, as in torchvision's weights.
+
+The dataset has no objects of ten of the ids.
+"""
+
 
 LONGEST_NAME = 100
 """Characters of a class name."""

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from live_seg.errors import WeightsError, nearest
 from live_seg.models import registry
-from live_seg.models.registry import Weights, fault_of, known, path_of, size_fault
+from live_seg.models.registry import Weights, expected_size, fault_of, known, path_of, size_fault
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ def download(name: str, *, quiet: bool = False) -> Path:
             if fault is not None:
                 logger.info("Downloading the weights %r, as %s.", name, fault)
                 part = path.with_name(f"{path.name}.part")
-                _receive(weights.url, weights.size, part, quiet=quiet)
+                _receive(weights, weights.url, part, quiet=quiet)
                 _verify(weights, part)
                 part.replace(path)
     except (OSError, WeightsError) as error:
@@ -121,14 +121,15 @@ else:
         return True
 
 
-def _receive(url: str, size: int, part: Path, *, quiet: bool) -> None:
-    """Download `url` into `part`, `size` bytes, with a few retries when the connection breaks."""
+def _receive(weights: Weights, url: str, part: Path, *, quiet: bool) -> None:
+    """Download `url` into `part`, with a few retries when the connection breaks."""
     problem = ""
-    with tqdm(total=size, unit="B", unit_scale=True, desc=part.stem, disable=quiet) as bar:
+    with tqdm(total=weights.size, unit="B", unit_scale=True, desc=part.stem, disable=quiet) as bar:
         for wait in (0.0, *RETRY_WAITS):
             time.sleep(wait)
             try:
-                _fetch(url, size, part, bar)
+                if fault_of(weights, part) is not None:
+                    _fetch(weights, url, part, bar)
             except HTTPError as error:
                 error.close()
                 if error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
@@ -141,18 +142,16 @@ def _receive(url: str, size: int, part: Path, *, quiet: bool) -> None:
             else:
                 return
             logger.info("%s: %s", url, problem)
-    raise WeightsError(f"{problem} (so far: {_size(part):,} of {size:,} bytes)")
+    raise WeightsError(f"{problem} (so far: {_size(part):,} of {expected_size(weights)} bytes)")
 
 
-def _fetch(url: str, size: int, part: Path, bar: "tqdm[NoReturn]") -> None:
-    """Request the bytes that `part` lacks of its `size`, once, and append them.
+def _fetch(weights: Weights, url: str, part: Path, bar: "tqdm[NoReturn]") -> None:
+    """Request the bytes that `part` lacks, once, and append them.
 
     If the server ignores the range, `part` is overwritten from its beginning. Raises one of
-    _BROKEN_CONNECTION when the response is incomplete, WeightsError when the file has another size.
+    _BROKEN_CONNECTION when the response is incomplete, WeightsError when it is another file.
     """
     have = _size(part)
-    if have == size:
-        return
     wanted = {"Range": f"bytes={have}-"} if have else {}
     response: HTTPResponse
     with urlopen(Request(url, headers={"User-Agent": "live_seg"} | wanted), timeout=TIMEOUT) as response:
@@ -160,15 +159,30 @@ def _fetch(url: str, size: int, part: Path, bar: "tqdm[NoReturn]") -> None:
         if continued and not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
             part.unlink(missing_ok=True)
             raise ConnectionError("the server sent another range than requested")
-        if not continued and response.length not in (None, size):
-            raise WeightsError(f"the server offers {response.length:,} bytes instead of {size:,}")
+        least, most = _sizes(weights, response, have if continued else 0)
         with part.open("ab" if continued else "wb") as file:
             bar.update(file.tell() - bar.n)
-            while chunk := response.read(min(CHUNK, size - file.tell())):
+            while chunk := response.read(min(CHUNK, most - file.tell())):
                 file.write(chunk)
                 bar.update(len(chunk))
-    if _size(part) < size:
+    if _size(part) < least:
         raise ConnectionError("the connection was closed early")
+
+
+def _sizes(weights: Weights, response: HTTPResponse, start: int) -> tuple[int, int]:
+    """Return the least and the largest size in bytes of the file that `response` continues from `start`.
+
+    Raises WeightsError when the response is a web page or the file has another size than expected.
+    """
+    if response.headers.get_content_type() == "text/html":
+        raise WeightsError("the server sent a web page instead of the file")
+    expected = weights.size or 0
+    if response.length is None:
+        return expected - weights.rounding, expected + weights.rounding
+    size = start + response.length
+    if abs(size - expected) > weights.rounding:
+        raise WeightsError(f"the server offers {size:,} bytes instead of {expected_size(weights)}")
+    return size, size
 
 
 def _verify(weights: Weights, part: Path) -> None:
