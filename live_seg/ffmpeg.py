@@ -10,6 +10,7 @@ from pathlib import Path
 import imageio_ffmpeg
 
 from live_seg.errors import SinkError
+from live_seg.processes import OWN_GROUP
 
 ERROR_LINES = 8
 """Number of ffmpeg's last lines of stderr shown in an error; the cause is rarely in the very last line."""
@@ -30,8 +31,8 @@ def command(*arguments: str | Path) -> list[str]:
     """Build a command line that logs errors only.
 
     Paths become absolute because ffmpeg parses "12:30.mp4" as a URL. Run the command with
-    `start_new_session`, so that Ctrl-C in a terminal interrupts this program but not ffmpeg, which has to
-    finish its file.
+    `OWN_GROUP`, so that Ctrl-C in a terminal interrupts this program but not ffmpeg, which has to finish its
+    file.
     """
     words = [str(word.absolute() if isinstance(word, Path) else word) for word in arguments]
     return [executable(), "-hide_banner", "-loglevel", "error", *words]
@@ -94,8 +95,8 @@ def _shown(path: Path, *options: str) -> Iterator[tuple[float, float]]:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        start_new_session=True,
         text=True,
+        **OWN_GROUP,
     ) as process:
         assert process.stdout is not None
         unit = Fraction(1)
@@ -125,9 +126,7 @@ def audio_tracks(path: Path) -> dict[int, str]:
 
 
 def _run(words: list[str]) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
-        words, stdin=subprocess.DEVNULL, capture_output=True, check=False, start_new_session=True
-    )
+    return subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, check=False, **OWN_GROUP)
 
 
 def _lines(stderr: bytes) -> list[str]:

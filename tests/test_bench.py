@@ -278,6 +278,8 @@ class TestEndToEnd:
             measure_command([sys.executable, "-S", "-E", "-c", f"b'x' * {size}"])[1]
             for size in (1, 120 * 2**20)
         )
+        if small is None or large is None:  # Windows
+            pytest.skip("this system measures no memory")
         assert small < 60 * 2**20 < 120 * 2**20 < large < ballast.nbytes
 
     def test_failing_command_is_reported_with_its_output(self) -> None:
@@ -294,9 +296,12 @@ class TestEndToEnd:
         code, seconds, peak = run_command([*NOTHING[:-1], "raise SystemExit(3)"])
         assert code == 3
         assert seconds > 0
-        assert 2**20 < peak < 2**36
+        assert peak is not None or sys.platform == "win32"
+        assert peak is None or 2**20 < peak < 2**36
 
     def test_command_is_killed_on_interrupt(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        if sys.platform == "win32":
+            pytest.skip("needs a FIFO")
         fifo = tmp_path / "fifo"
         os.mkfifo(fifo)
 

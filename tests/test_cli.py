@@ -3,12 +3,10 @@
 import json
 import logging
 import os
-import pty
 import re
 import signal
 import subprocess
 import sys
-import termios
 import textwrap
 import time
 from collections.abc import Iterator
@@ -447,6 +445,11 @@ class TestVideo:
         assert shown[-1] - shown[0] > 0.7  # 10 frames at 10 per second
 
     def test_progress_bar_on_a_terminal(self, source: Path, out: Path) -> None:
+        if sys.platform == "win32":
+            pytest.skip("needs a terminal")
+        import pty
+        import termios
+
         terminal, their_end = pty.openpty()
         termios.tcsetwinsize(their_end, (24, 80))
         command = [*program(STAND_IN), "video", str(source), "-o", str(out / "a.mp4")]
@@ -800,6 +803,8 @@ class TestFaults:
 @contextmanager
 def small_disk(folder: Path) -> Iterator[Path]:
     """Mount a disk of 16 KiB at `folder`, or skip the test if that is not allowed."""
+    if sys.platform == "win32":
+        pytest.skip("only root may mount a small disk")
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(folder)]
     if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode != 0:

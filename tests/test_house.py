@@ -23,7 +23,7 @@ MODULES = {
 }
 
 FLOORS = (
-    {"channel", "choices", "errors", "images", "timing", "masks", "types"},
+    {"channel", "choices", "errors", "images", "processes", "timing", "masks", "types"},
     {"maskrcnn", "ffmpeg", "files"},
     {"engines"},
     {"segmenter", "propagation", "tracking", "sources", "sinks"},

@@ -1,6 +1,7 @@
 import hashlib
 import json
 import logging
+import os
 import re
 import socket
 import threading
@@ -442,6 +443,18 @@ def test_two_downloads_at_once_fetch_one_file(
     assert first == second
     assert first.read_bytes() == CONTENT
     assert fake.ranges == [None]
+
+
+@pytest.mark.skipif(not hasattr(os, "O_NOFOLLOW"), reason="this system cannot refuse to follow links")
+def test_the_lock_does_not_follow_links(fake: Server, cache: Path, tmp_path: Path) -> None:
+    victim = tmp_path / "diary.txt"
+    victim.write_text("dear diary")
+    cache.mkdir(exist_ok=True)
+    (cache / f"{FILE}.lock").symlink_to(victim)
+    with pytest.raises(WeightsError, match="LIVE_SEG_CACHE sets another folder"):
+        download.locate("fake", quiet=True)
+    assert victim.read_text() == "dear diary"
+    assert fake.ranges == []
 
 
 def test_an_unknown_name_suggests_the_nearest() -> None:

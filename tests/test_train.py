@@ -154,6 +154,8 @@ class TestResume:
 
     @pytest.mark.slow
     def test_after_a_kill(self, short: Settings, tmp_path: Path) -> None:
+        if sys.platform == "win32":
+            pytest.skip("needs SIGKILL")
         whole, killed = tmp_path / "whole", tmp_path / "killed"
         train(short, whole, quiet=True)
         program = f"""

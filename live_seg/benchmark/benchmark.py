@@ -67,10 +67,12 @@ def benchmark(
     ]
 
 
-def _new_process(program: list[str], arguments: Sequence[str], image: Path, video: Path) -> tuple[float, int]:
-    """Return the start-up time in seconds and the peak memory in bytes of `program`."""
+def _new_process(
+    program: list[str], arguments: Sequence[str], image: Path, video: Path
+) -> tuple[float, int | None]:
+    """Return the start-up time in seconds and, except on Windows, the peak memory in bytes of `program`."""
 
-    def run(command: str, file: Path) -> tuple[float, int]:
+    def run(command: str, file: Path) -> tuple[float, int | None]:
         output = file.with_name(f"output{file.suffix}")
         return measure_command(
             [*program, command, str(file), "-o", str(output), "--overwrite", "--quiet", *arguments]

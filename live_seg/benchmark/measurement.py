@@ -30,8 +30,8 @@ class Measurement:
     """Frames per second from opening a video until the annotated one is complete."""
     start_up: float
     """Seconds that `live-seg image` takes for one image."""
-    peak_memory: int
-    """Largest resident memory of `live-seg video`, bytes."""
+    peak_memory: int | None
+    """Largest resident memory of `live-seg video`, bytes; None on Windows, where it is not measured."""
 
     @property
     def parts(self) -> tuple[str, ...]:

@@ -37,10 +37,11 @@ def table(measurement: Measurement) -> str:
 def _summary(measurement: Measurement) -> list[str]:
     alone = measurement.network_fps
     share = f" (network alone {alone:.1f} fps: {measurement.fps / alone:.2f} of it)" if alone else ""
+    peak = "unknown" if measurement.peak_memory is None else f"{measurement.peak_memory / 2**20:.0f} MiB"
     return [
         f"end to end {measurement.fps:.1f} fps{share}",
         f"start-up {measurement.start_up:.1f} s",
-        f"peak memory {measurement.peak_memory / 2**20:.0f} MiB",
+        f"peak memory {peak}",
     ]
 
 

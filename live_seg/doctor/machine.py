@@ -11,6 +11,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
+
 from live_seg.doctor.findings import Finding
 
 if TYPE_CHECKING:
@@ -137,22 +139,15 @@ def _processor() -> tuple[str, set[str]]:
 
 def memory() -> Finding:
     """Check the memory available to this process and how much of it is free."""
-    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    total = min([total, *(int(text) for text in _cgroup("memory.max") if text.strip() != "max")])
-    free = min(_available() or total, total)
+    system = psutil.virtual_memory()
+    total = min([system.total, *(int(text) for text in _cgroup("memory.max") if text.strip() != "max")])
+    free = min(system.available, total)
     message = f"{total / 1e9:.1f} GB, {free / 1e9:.1f} GB free"
     if free < MIN_FREE_MEMORY:
         return Finding(
             "note", f"{message}; {MIN_FREE_MEMORY / 1e9:g} GB are recommended", "Close other programs."
         )
     return Finding("good", message)
-
-
-def _available() -> int | None:
-    """Return the bytes that Linux can give to a program without swapping; None on other systems."""
-    path = PROC / "meminfo"
-    found = re.search(r"^MemAvailable: *(\d+) kB", path.read_text(), re.MULTILINE) if path.exists() else None
-    return int(found[1]) * 1024 if found else None
 
 
 def _cgroup(name: str) -> Iterator[str]:

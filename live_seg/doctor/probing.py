@@ -9,10 +9,10 @@ from typing import Any
 from live_seg.errors import LiveSegError
 
 LIKELY_CAUSES = {
-    signal.SIGILL: "this CPU lacks an instruction that the program uses",
-    signal.SIGKILL: "the system may be out of memory",
+    "SIGILL": "this CPU lacks an instruction that the program uses",
+    "SIGKILL": "the system may be out of memory",
 }
-"""The likely cause of a fatal signal."""
+"""The likely cause of a fatal signal, by its name. Windows has no SIGKILL."""
 
 
 class ProbeError(LiveSegError):
@@ -53,4 +53,4 @@ def _reason(code: int, stderr: str) -> str:
     if code > 0:
         return last[0] if last else f"it ended with exit code {code}"
     fatal = signal.Signals(-code)
-    return "; ".join(filter(None, [f"it crashed ({fatal.name})", LIKELY_CAUSES.get(fatal)]))
+    return "; ".join(filter(None, [f"it crashed ({fatal.name})", LIKELY_CAUSES.get(fatal.name)]))

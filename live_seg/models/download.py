@@ -3,7 +3,6 @@
 import contextlib
 import logging
 import ssl
-import sys
 import time
 from collections.abc import Iterator
 from http import HTTPStatus
@@ -13,6 +12,7 @@ from typing import NoReturn
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from live_seg.errors import WeightsError, nearest
@@ -92,33 +92,20 @@ def download(name: str, *, quiet: bool = False) -> Path:
 
 @contextlib.contextmanager
 def _lock(path: Path) -> Iterator[None]:
-    """Exclude other processes from downloading. The system releases the lock when a process ends."""
-    with path.open("w") as file:
-        if not _try_lock(file.fileno()):
-            logger.info("Waiting for another process that is downloading to %s.", path.parent)
-            while not _try_lock(file.fileno()):
-                time.sleep(LOCK_WAIT)
+    """Exclude other processes from downloading. The system releases the lock when a process ends.
+
+    Raises OSError if `path` is a link: the lock does not follow it.
+    """
+    lock = FileLock(path, poll_interval=LOCK_WAIT)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        logger.info("Waiting for another process that is downloading to %s.", path.parent)
+        lock.acquire()
+    try:
         yield
-
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _try_lock(descriptor: int) -> bool:
-        try:
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        return True
-else:
-    import fcntl
-
-    def _try_lock(descriptor: int) -> bool:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
+    finally:
+        lock.release()
 
 
 def _receive(weights: Weights, url: str, part: Path, *, quiet: bool) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from live_seg.errors import SinkError, UsageError
 from live_seg.ffmpeg import audio_tracks, command, executable, failure, run, video_span
 from live_seg.files import claim, partial_name, publish
+from live_seg.processes import OWN_GROUP
 from live_seg.sinks.containers import X264_MAX_CRF, container_for
 from live_seg.types import Frame, Image, Instances, Sink
 
@@ -197,7 +198,7 @@ class _Encoder:
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=self._errors,
-            start_new_session=True,
+            **OWN_GROUP,
         )
 
     def set_image(self, image: Image) -> None:
