@@ -139,6 +139,12 @@ class TestOptions:
         ]
         assert model.batches == [1, 1, 1, 2, 1]
 
+    @pytest.mark.parametrize(("command", "default"), [("eval", "0.01"), ("video", "(the model's own)")])
+    def test_help_shows_the_default_threshold_of_the_command(self, command: str, default: str) -> None:
+        lines = CliRunner().invoke(app, [command, "--help"], terminal_width=200).stdout.splitlines()
+        (place,) = (number for number, line in enumerate(lines) if "--conf " in line)
+        assert f"[default: {default}]" in " ".join(lines[place : place + 2])
+
     def test_options_of_other_commands_are_unchanged(self) -> None:
         assert (Options().conf, Options().batch, Options().alpha) == (None, 4, 0.45)
         text = CliRunner().invoke(app, ["eval", "--help"]).stdout

@@ -1,9 +1,12 @@
 """Expand a dataclass of options into the parameters of a command, as typer reads them."""
 
+import copy
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, get_type_hints
+from typing import Annotated, Any, get_args, get_type_hints
+
+import typer.models
 
 from live_seg.cli.panels import in_panel_order
 
@@ -30,7 +33,7 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
             name,
             inspect.Parameter.KEYWORD_ONLY,
             default=getattr(defaults, name),
-            annotation=hints[name],
+            annotation=_showing(hints[name], getattr(defaults, name)),
         )
         for name in names
     ]
@@ -44,3 +47,14 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
     wrapper.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return wrapper
+
+
+def _showing(hint: Any, default: object) -> Any:
+    """Return `hint` for a parameter with this default: its words for "no value" describe None alone."""
+    kind, *extras = get_args(hint) if hasattr(hint, "__metadata__") else (hint,)
+    for place, info in enumerate(extras):
+        if default is not None and isinstance(info, typer.models.OptionInfo):
+            extras[place] = copy.copy(info)
+            if isinstance(info.show_default, str):
+                extras[place].show_default = True
+    return Annotated[kind, *extras] if extras else hint
