@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from threading import Lock
 from typing import overload
 
 import cv2
@@ -26,8 +27,9 @@ LARGEST_BATCH = 16
 class Segmenter:
     """Find instances in images with an engine. Call it with one image, or a list of any number and sizes.
 
-    The first image of each input size takes longer, as the engine compiles the network for it. Not safe for
-    use by two threads at once. `class_ids` are the classes to detect, None for all.
+    The first image of each input size takes longer, as the engine compiles the network for it. Threads may
+    share a segmenter; their calls run one after the other. `class_ids` are the classes to detect, None for
+    all.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Segmenter:
         self.layout = layout
         self._class_ids = None if class_ids is None else sorted(class_ids)
         self._batch = LARGEST_BATCH
+        self._lock = Lock()
 
     @property
     def config(self) -> MaskRCNNConfig:
@@ -67,7 +70,8 @@ class Segmenter:
         found = [replace(Instances.empty(), class_names=self.class_names)] * len(images)
         for canvas in dict.fromkeys(placement.canvas for placement in placements):
             chosen = [i for i, placement in enumerate(placements) if placement.canvas == canvas]
-            results = self._segment([images[i] for i in chosen], [placements[i] for i in chosen])
+            with self._lock:
+                results = self._segment([images[i] for i in chosen], [placements[i] for i in chosen])
             for i, instances in zip(chosen, results, strict=True):
                 found[i] = replace(instances, class_names=self.class_names)
         return found

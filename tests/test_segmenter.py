@@ -2,7 +2,9 @@
 
 import functools
 import json
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -530,3 +532,24 @@ class TestPersonModel:
         assert set(found.class_ids.tolist()) == {1}
         sides = np.minimum(found.boxes[:, 2:], [width, height]) - np.maximum(found.boxes[:, :2], 0)
         assert (sides.prod(axis=1) / (width * height)).max(initial=0) > 0.5
+
+
+def test_threads_that_share_a_segmenter_take_turns() -> None:
+    class Noted(Engine):
+        config = TINY
+        busy = overlaps = 0
+
+        def detect(self, *_: Any) -> tuple[Any, Found]:
+            self.busy += 1
+            self.overlaps += self.busy > 1
+            time.sleep(0.01)
+            self.busy -= 1
+            nothing = np.zeros(0, np.int32)
+            return None, Found(nothing, np.zeros((0, 4), np.float32), nothing, np.zeros(0, np.float32))
+
+    engine = Noted()
+    segment = Segmenter(engine, NAMES)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda image: segment([image]), PICTURES * 4))
+    assert [len(instances) for (instances,) in found] == [0] * len(found)
+    assert engine.overlaps == 0

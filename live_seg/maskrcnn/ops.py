@@ -11,6 +11,7 @@ import numpy as np
 from keras import ops
 
 from live_seg.maskrcnn.boxes import Tensor, iou
+from live_seg.recent import Recent
 
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
@@ -203,24 +204,32 @@ LARGEST_CONSTANT = 64 * 2**20
 convolutions, which saves a fifth of a small network's time. Each graph holds a copy."""
 
 
+SIZES_OF_SMALL, SIZES_OF_LARGE = 12, 3
+"""Input sizes whose graphs are kept, of networks up to and above LARGEST_CONSTANT."""
+
+
 def _traced(function: Callable[..., Any], model: keras.Model) -> Callable[..., Any]:
-    graphs: dict[tuple[Any, ...], Callable[..., Any]] = {}
-    size = sum(math.prod(variable.shape) * 4 for variable in model.variables)
+    small = sum(math.prod(variable.shape) * 4 for variable in model.variables) <= LARGEST_CONSTANT
+    graphs: Recent[Any, Callable[..., Any]] = Recent(SIZES_OF_SMALL if small else SIZES_OF_LARGE)
 
     def spec(tensor: Tensor) -> Any:
         return tf.TensorSpec((None, *tensor.shape[1:]), tensor.dtype)
 
+    def trace(arguments: tuple[Any, ...]) -> Callable[..., Any]:
+        signature = keras.tree.map_structure(spec, arguments)
+        # A new partial each: TensorFlow would warn of needless retracing for many image sizes.
+        graph = tf.function(functools.partial(function), input_signature=signature, autograph=False)
+        return _with_constants(graph) if small else graph
+
     def call(*arguments: Any) -> Any:
-        key = tuple(tuple(tensor.shape[1:]) for tensor in keras.tree.flatten(arguments))
-        if key not in graphs:
-            signature = keras.tree.map_structure(spec, arguments)
-            # A new partial each: TensorFlow would warn of needless retracing for many image sizes.
-            one = functools.partial(function)
-            graph = tf.function(one, input_signature=signature, autograph=False)
-            graphs[key] = _with_constants(graph) if size <= LARGEST_CONSTANT else graph
-        return graphs[key](*arguments)
+        return graphs.get(_lengths(arguments), lambda: trace(arguments))(*arguments)
 
     return call
+
+
+def _lengths(arguments: tuple[Any, ...]) -> tuple[tuple[int, ...], ...]:
+    """Return the shapes of tensors without their first axes."""
+    return tuple(tuple(tensor.shape[1:]) for tensor in keras.tree.flatten(arguments))
 
 
 def _with_constants(graph: Any) -> Callable[..., Any]:
@@ -244,7 +253,7 @@ def _jitted(function: Callable[..., Any], model: keras.Model) -> Callable[..., A
         with keras.StatelessScope(state_mapping=list(zip(model.variables, values, strict=True))):
             return function(*arguments)
 
-    graph = jax.jit(pure)
+    graphs: Recent[Any, Callable[..., Any]] = Recent(SIZES_OF_LARGE)
 
     def padded(tensor: Tensor) -> Tensor:
         length = 2 ** math.ceil(math.log2(max(1, tensor.shape[0])))
@@ -253,6 +262,7 @@ def _jitted(function: Callable[..., Any], model: keras.Model) -> Callable[..., A
     def call(*arguments: Any) -> Any:
         length = arguments[-1].shape[0]
         values = [variable.value for variable in model.variables]
+        graph = graphs.get(_lengths(arguments), lambda: jax.jit(functools.partial(pure)))
         results = graph(values, keras.tree.map_structure(padded, arguments))
         return keras.tree.map_structure(lambda tensor: tensor[:length], results)
 

@@ -16,12 +16,17 @@ from live_seg.engines.openvino.two_stage import TwoStage
 from live_seg.engines.spec import ModelSpec
 from live_seg.errors import WeightsError
 from live_seg.maskrcnn.config import MaskRCNNConfig
+from live_seg.recent import Recent
 
 PROPERTIES = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
 """One image at a time on all cores. Half precision is off, so that results do not depend on the CPU."""
 
 LARGEST_KEPT = 32 * 2**20
 """Bytes of weights up to which compiled models are cached: each input size takes as much again."""
+
+SIZES_OF_SMALL, SIZES_OF_LARGE = 12, 3
+"""Input sizes for which a network stays compiled, up to and above LARGEST_KEPT. One of a ResNet takes half a
+gigabyte."""
 
 
 def create(spec: ModelSpec, precision: Precision) -> "OpenVINOEngine":
@@ -32,14 +37,15 @@ def create(spec: ModelSpec, precision: Precision) -> "OpenVINOEngine":
 class OpenVINOEngine(Engine):
     """Run the converted network in `folder`, one image after the other.
 
-    It is compiled for each size of image on first use, which takes about half a second. Compiled models of
-    small networks are kept in the folder `cache` if it is given. Raises WeightsError when a model is damaged.
+    It is compiled for each size of image on first use, which takes about half a second; those used most
+    recently stay compiled. Compiled models of small networks are kept in the folder `cache` if it is given.
+    Raises WeightsError when a model is damaged.
     """
 
     def __init__(self, folder: Path, config: MaskRCNNConfig, *, cache: Path | None = None) -> None:
         self.config = config
-        size = sum(file.stat().st_size for file in folder.glob("*.bin"))
-        kept = {"CACHE_DIR": str(cache)} if cache is not None and size <= LARGEST_KEPT else {}
+        small = sum(file.stat().st_size for file in folder.glob("*.bin")) <= LARGEST_KEPT
+        kept = {"CACHE_DIR": str(cache)} if cache is not None and small else {}
         self._properties = PROPERTIES | kept
         self._kind = OneStage if config.first_stage == "yolox" else TwoStage
         try:
@@ -49,7 +55,8 @@ class OpenVINOEngine(Engine):
                 f"The converted network in {folder} is damaged. "
                 "Delete that folder; it is converted again on next use."
             ) from error
-        self._sizes: dict[tuple[int, int], tuple[OneStage | TwoStage, list[Any]]] = {}
+        self._sizes: Recent[tuple[int, int], tuple[OneStage | TwoStage, list[Any]]]
+        self._sizes = Recent(SIZES_OF_SMALL if small else SIZES_OF_LARGE)
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -95,8 +102,8 @@ class OpenVINOEngine(Engine):
 
     def _runs(self, size: tuple[int, int], count: int) -> list[Any]:
         """Return what `count` images of `size` need: the maps of each are in use until its masks are made."""
-        if size not in self._sizes:
-            self._sizes[size] = self._kind(self._models, self.config, size, self._properties), []
-        network, runs = self._sizes[size]
+        network, runs = self._sizes.get(
+            size, lambda: (self._kind(self._models, self.config, size, self._properties), [])
+        )
         runs += [network.run() for _ in range(count - len(runs))]
         return runs[:count]
