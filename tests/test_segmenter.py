@@ -429,26 +429,14 @@ class TestLoad:
         with pytest.raises(WeightsError, match=r"needs its model card pets\.json beside it"):
             load(copied)
 
-    @pytest.mark.parametrize("text", [b"{broken", b"", b"\xff\xfe\x00"])
-    def test_a_card_that_is_no_json(self, copied: Path, text: bytes) -> None:
-        card(copied).write_bytes(text)
-        with pytest.raises(WeightsError, match=r"Cannot read the model card .*pets\.json as JSON"):
-            load(copied)
-
     def test_a_card_that_cannot_be_read(self, copied: Path) -> None:
         card(copied).unlink()
         card(copied).mkdir()
-        with pytest.raises(WeightsError, match=r"Cannot read the model card .*pets\.json"):
+        with pytest.raises(WeightsError, match=r"card .*pets\.json is invalid: .*Is a directory"):
             load(copied)
 
-    def test_a_card_that_holds_a_list(self, copied: Path) -> None:
-        card(copied).write_text("[1, 2]")
-        with pytest.raises(WeightsError, match="holds no JSON object"):
-            load(copied)
-
-    @pytest.mark.parametrize("config", [None, "small", [1]])
-    def test_a_card_whose_config_is_none(self, copied: Path, config: Any) -> None:
-        change_card(copied, config=config)
+    def test_a_card_without_a_config(self, copied: Path) -> None:
+        change_card(copied, config=None)
         with pytest.raises(WeightsError, match=r"needs its model card .* with the config"):
             load(copied)
 
@@ -464,9 +452,8 @@ class TestLoad:
         self, copied: Path, tiny: MaskRCNN, change: dict[str, Any], told: str
     ) -> None:
         change_card(copied, config=asdict(tiny.config) | change)
-        with pytest.raises(WeightsError, match=told) as error:
+        with pytest.raises(WeightsError, match=rf"pets\..*{told}"):
             load(copied)
-        assert str(copied) in str(error.value)
 
     def test_a_card_that_names_other_classes_than_there_are(self, copied: Path) -> None:
         change_card(copied, class_names=["background", "cat"])
@@ -537,6 +524,7 @@ class TestPersonModel:
 def test_threads_that_share_a_segmenter_take_turns() -> None:
     class Noted(Engine):
         config = TINY
+        device = "none"
         busy = overlaps = 0
 
         def detect(self, *_: Any) -> tuple[Any, Found]:
@@ -546,6 +534,9 @@ def test_threads_that_share_a_segmenter_take_turns() -> None:
             self.busy -= 1
             nothing = np.zeros(0, np.int32)
             return None, Found(nothing, np.zeros((0, 4), np.float32), nothing, np.zeros(0, np.float32))
+
+        def masks(self, *_: Any) -> NDArray[np.float32]:
+            raise AssertionError("nothing was found")
 
     engine = Noted()
     segment = Segmenter(engine, NAMES)

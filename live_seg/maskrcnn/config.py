@@ -68,8 +68,8 @@ class MaskRCNNConfig:
 
         Raises ValueError for an unknown field, a wrong type or a value out of range.
         """
-        known = {field.name for field in dataclasses.fields(cls)}
-        for name in fields.keys() - known:
+        known = [field.name for field in dataclasses.fields(cls)]
+        for name in fields.keys() - set(known):
             raise ValueError(f"Unknown field {name!r}. {nearest(name, known)}")
         config = msgspec.convert(fields, cls)
         if (config.first_stage == "yolox") != (config.backbone == "csp-darknet-nano"):
