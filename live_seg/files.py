@@ -14,6 +14,8 @@ import numpy as np
 import platformdirs
 
 from live_seg.errors import SinkError, SourceError
+from live_seg.image_headers import declared_size
+from live_seg.memory import available_memory
 from live_seg.types import Image
 
 logger = logging.getLogger(__name__)
@@ -22,6 +24,9 @@ ALPHA_SUFFIXES = (".png", ".webp")
 """Suffixes of the image formats whose alpha channel all viewers support."""
 
 KERAS_SUFFIX = ".weights.h5"
+
+LARGEST_IMAGE = 2**30
+"""Pixels: OpenCV reads no larger image."""
 
 
 def cache_folder() -> Path:
@@ -58,19 +63,41 @@ def _sha256(path: Path, _size: int, _modified: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+BYTES_PER_PIXEL = 12
+"""Memory for an image in bytes per pixel: OpenCV decodes with 6, and the image is copied when it is drawn."""
+
+
 def read_image(path: Path) -> Image:
     """Read an image as (height, width, 3) uint8 BGR, with its EXIF rotation applied.
 
-    Raises SourceError if the file cannot be read or is not an image.
+    Raises SourceError if the file cannot be read, is not an image, or is too large for the memory.
     """
     with reading(path):
-        path.open("rb").close()
+        data = path.read_bytes()
+    _check_memory(path, data)
     image = None
-    with contextlib.suppress(cv2.error):  # raised for more than 2**30 pixels
-        image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    try:
+        # Not `imread`: it crashes on names that are not UTF-8, and fails on rotated TIFF files.
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    except cv2.error as error:
+        if error.code == cv2.Error.StsNoMem:
+            raise SourceError(f"Cannot read {path}: too little memory. Close other programs.") from error
     if image is None:
         raise SourceError(f"Cannot read {path}: it is damaged or not an image. Save it again as PNG or JPEG.")
     return np.asarray(image, np.uint8)
+
+
+def _check_memory(path: Path, data: bytes) -> None:
+    """Raise SourceError if the image in `data` declares more pixels than OpenCV reads or memory holds."""
+    width, height = declared_size(data) or (0, 0)
+    needed, free = BYTES_PER_PIXEL * width * height, available_memory()
+    if width * height > LARGEST_IMAGE:
+        raise SourceError(f"{path} has {width} x {height} pixels, more than OpenCV reads. Reduce it.")
+    if needed > free:
+        raise SourceError(
+            f"{path} has {width} x {height} pixels, which need {needed / 1e9:.1f} GB of memory, and "
+            f"{free / 1e9:.1f} GB are available. Reduce it, or close other programs."
+        )
 
 
 def write_image(image: Image, path: Path) -> None:
@@ -126,11 +153,23 @@ def replacing(path: Path) -> Iterator[Path]:
             partial.unlink()
 
 
+LONGEST_NAME = 255
+"""Bytes of a file's name on all usual file systems."""
+
+
+def check_name(path: Path) -> None:
+    """Raise SinkError if the partial name of `path`, or the name of a folder, is too long to be created."""
+    for name in (*path.parts, partial_name(path).name):
+        if len(os.fsencode(name)) > LONGEST_NAME:
+            raise SinkError(f"The name {name[:40]}... is too long for a file system. Choose a shorter one.")
+
+
 def claim(path: Path, *, overwrite: bool) -> Path:
     """Check that the file `path` can be written, and return its partial name.
 
     Raises SinkError if it is a folder, exists and `overwrite` is False, or its folder is not writable.
     """
+    check_name(path)
     if path.is_dir():
         raise SinkError(f"{path} is a folder. Give the name of a file, such as {path / 'out'}{path.suffix}.")
     if path.exists() and not overwrite:

@@ -24,7 +24,7 @@ MODULES = {
 
 FLOORS = (
     {"channel", "choices", "errors", "images", "processes", "timing", "masks", "types"},
-    {"memory", "recent"},
+    {"image_headers", "memory", "recent"},
     {"maskrcnn", "ffmpeg", "files"},
     {"engines"},
     {"segmenter", "propagation", "tracking", "sources", "sinks"},

@@ -648,7 +648,7 @@ def test_pauses_start_over_after_a_connection_that_held(
     put_captures(monkeypatch, *captures, FakeCapture(10**9))
     clock = itertools.count(0.0, held)
     monkeypatch.setattr(live, "time", SimpleNamespace(monotonic=lambda: next(clock)))
-    with Stream("rtsp://host", timeout=1e9) as source:
+    with Stream("rtsp://host", timeout=86_400) as source:
         assert len(list(itertools.islice(source, 10))) == 10
         assert pauses == expected
     assert all(capture.released for capture in captures)

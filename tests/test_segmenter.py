@@ -25,6 +25,7 @@ from live_seg.errors import UsageError, WeightsError
 from live_seg.files import read_image
 from live_seg.maskrcnn.anchors import to_normalized
 from live_seg.maskrcnn.model import MaskRCNN
+from live_seg.models import spec
 from live_seg.models.card import class_names
 from live_seg.models.classes import COCO_CLASSES
 from live_seg.segmenter import Segmenter, _resized, rescored
@@ -416,6 +417,12 @@ class TestLoad:
     def test_impossible_options(self, saved: Path, options: dict[str, Any], told: str) -> None:
         with pytest.raises(UsageError, match=told):
             load(saved, **options)
+
+    def test_a_size_that_does_not_fit_into_memory(self, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(spec, "available_memory", lambda: 10**9)
+        with pytest.raises(UsageError, match=r"input of 50000 pixels needs about 625.0 GB .* at most 1984\."):
+            load(saved, size=50_000)
+        assert spec.resolve(saved, size=1984).config.size == 1984
 
     def test_the_fit_layout_takes_a_size_that_is_no_multiple_of_64(self, saved: Path) -> None:
         assert load(saved, size=100)._place((48, 64)).canvas == (96, 128)

@@ -251,7 +251,7 @@ def test_an_unreadable_file_is_reported_without_ffmpeg(
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.png"])
 def test_missing_permission_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    def forbid(*_: object) -> None:  # root ignores file permissions
+    def forbid(*_: object, **__: object) -> None:  # root ignores file permissions
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
     monkeypatch.setattr(Path, "open", forbid)
@@ -352,7 +352,7 @@ def test_an_error_raised_by_opencv_becomes_a_source_error(
         raise cv2.error("too large")
 
     write_images(tmp_path, ["a.png"])
-    monkeypatch.setattr(cv2, "imread", refuse)
+    monkeypatch.setattr(cv2, "imdecode", refuse)
     assert "Cannot read" in error_of(tmp_path / "a.png")
 
 

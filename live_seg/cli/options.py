@@ -54,7 +54,7 @@ class ModelOptions:
     size: InputSize = None
     overwrite: Overwrite = False
     quiet: Quiet = False
-    batch: Annotated[int, option(ADVANCED, "Maximum number of frames segmented at once.", min=1)] = 4
+    batch: Annotated[int, option(ADVANCED, "Maximum number of frames segmented at once.", min=1, max=64)] = 4
     layout: LayoutChoice = "fit"
 
     def load(self) -> "Segmenter":
@@ -181,7 +181,8 @@ class StreamOptions(Options):
         True
     )
     timeout: Annotated[
-        float, option(ADVANCED, "Seconds without a frame after which a stream counts as lost.", min=0.1)
+        float,
+        option(ADVANCED, "Seconds without a frame after which a stream counts as lost.", min=0.1, max=86400),
     ] = 10.0
 
     def open(self, spec: str, **arguments: Any) -> "Source":

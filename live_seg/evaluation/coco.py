@@ -11,7 +11,7 @@ from msgspec import Meta
 from live_seg.errors import SourceError
 from live_seg.evaluation.faults import Faults
 from live_seg.evaluation.outlines import Mask, Outline, checked_mask
-from live_seg.files import read_image, reading
+from live_seg.files import LARGEST_IMAGE, read_image, reading
 from live_seg.models.classes import BACKGROUND, check_names
 from live_seg.types import Image
 
@@ -72,9 +72,6 @@ LISTS: dict[str, Any] = {"images": Photo, "categories": Category, "annotations":
 """Lists of a COCO instances file, and the type of their entries."""
 
 EXPECTED = f"Expected a COCO instances file, with {', '.join(LISTS)}."
-
-LARGEST_PHOTO = 2**30
-"""Pixels: OpenCV reads no larger image."""
 
 
 def read_instances(images: Path, annotations: Path) -> Instances:
@@ -143,8 +140,8 @@ def _check_photos(folder: Path, path: Path, photos: list[Photo]) -> None:
         if photo["id"] in seen:
             faults.add("image id that occurs twice", str(photo["id"]))
         seen.add(photo["id"])
-        if photo["height"] * photo["width"] > LARGEST_PHOTO:
-            faults.add(f"photo with more than {LARGEST_PHOTO:,} pixels", repr(name))
+        if photo["height"] * photo["width"] > LARGEST_IMAGE:
+            faults.add(f"photo with more than {LARGEST_IMAGE:,} pixels", repr(name))
         if not _is_inside(name):
             faults.add("file_name that leads out of the folder of photos", repr(name))
         elif not _is_file(folder / name):

@@ -10,6 +10,7 @@ from live_seg.engines.spec import ModelSpec
 from live_seg.errors import UsageError, WeightsError, nearest
 from live_seg.files import reading, sha256_of
 from live_seg.maskrcnn.config import BACKBONES, BackboneName, MaskRCNNConfig
+from live_seg.memory import available_memory
 from live_seg.models.card import card_of, class_names, read_card
 from live_seg.models.classes import choose
 from live_seg.models.download import find
@@ -17,6 +18,11 @@ from live_seg.models.registry import WEIGHTS
 
 SMALLEST_SIZE = 64
 """Pixels: the coarsest pyramid level, of stride 64, then has one cell."""
+
+BYTES_PER_PIXEL = {"csp-darknet-nano": 120, "mobilenetv2": 250}
+BYTES_OF_OTHERS = 400
+"""Memory for the activations of a network, per pixel of its input: measured with OpenVINO, which needs least.
+A ResNet-50 takes 400 MB at 1024 x 1024."""
 
 
 def resolve(
@@ -41,6 +47,7 @@ def resolve(
     card = read_card(path)
     _check_bytes(path, card)
     config = replace(_config(path, card), **made_of, **used)
+    _check_memory(config)
     names = class_names(path, config.num_classes, card)
     available = names[1:] if known is None or known.restricted_to is None else known.restricted_to
     if isinstance(classes, str):
@@ -77,6 +84,18 @@ def _check_bytes(path: Path, card: dict[str, Any]) -> None:
                 f"{path} is damaged, or {card_of(path).name} is the card of another file: their sha256 "
                 "differ. Copy or download both again; for a bundled model, reinstall live_seg."
             )
+
+
+def _check_memory(config: MaskRCNNConfig) -> None:
+    """Raise UsageError if a square input of the config's size would not fit into the free memory."""
+    each = BYTES_PER_PIXEL.get(config.backbone, BYTES_OF_OTHERS)
+    needed, free = each * config.size**2, available_memory()
+    if needed > free:
+        largest = int((free / each) ** 0.5) // 64 * 64
+        raise UsageError(
+            f"A network input of {config.size} pixels needs about {needed / 1e9:.1f} GB of memory, and "
+            f"{free / 1e9:.1f} GB are available. Choose a size of at most {max(largest, SMALLEST_SIZE)}."
+        )
 
 
 def _checked_backbone(backbone: BackboneName | None) -> BackboneName | None:

@@ -13,6 +13,9 @@ TIME_FIELD = "{time:%Y%m%d-%H%M%S}"
 """Expansion of a `{time}` without format."""
 
 
+NUMBER_FORM = re.compile(r"0?\d{0,2}d?")
+
+
 class FileNames:
     """Generate unused file names from a template.
 
@@ -69,7 +72,11 @@ class FileNames:
 def _fields(template: Path) -> set[str]:
     """Return the fields of a template. Raises UsageError if one cannot be filled in."""
     try:
-        fields = {field for _, field, _, _ in Formatter().parse(str(template)) if field is not None}
+        fields = set()
+        for _, field, form, _ in Formatter().parse(str(template)):
+            fields |= {field} if field is not None else set()
+            if field == "number" and not NUMBER_FORM.fullmatch(form or ""):
+                raise ValueError(f"{form!r} is no format of a number with up to 99 digits")
         if fields <= {"time", "number"}:
             str(template).format(time=datetime.now().astimezone(), number=1)
             return fields

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from live_seg.errors import SinkError
-from live_seg.files import check_alpha, check_folder, claim, write_image
+from live_seg.files import check_alpha, check_folder, check_name, claim, write_image
 from live_seg.types import Frame, Image, Instances, Sink
 
 WRITABLE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
@@ -41,6 +41,8 @@ class Images(Sink):
             if names is not None and len(names) > 1:
                 raise SinkError(f"{path} holds one image, but there are {len(names)}. Give a folder instead.")
         else:
+            for name in ("000000", *(names or ())):
+                check_name(path / f"{name}.png")
             _check_output_folder(path, overwrite=overwrite)
 
     def write(self, frame: Frame, image: Image, instances: Instances) -> bool:  # noqa: ARG002

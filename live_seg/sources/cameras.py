@@ -1,7 +1,6 @@
 """Cameras of this machine and their settings."""
 
 import logging
-import math
 from dataclasses import dataclass
 
 import cv2
@@ -24,6 +23,16 @@ RATE_TOLERANCE = 0.5
 """Frames per second by which a camera may differ from the requested rate without a warning: 29.97 for 30."""
 
 
+LAST_CAMERA = 99
+"""OpenCV takes hundreds of a camera's number for a backend."""
+
+LARGEST_SIDE = 32_768
+"""Pixels."""
+
+LONGEST_NUMBER = 20
+"""Characters of a size."""
+
+
 @dataclass(frozen=True)
 class CameraSettings:
     """Settings to request from a camera; None keeps the camera's own. Raises UsageError if one is invalid."""
@@ -36,10 +45,15 @@ class CameraSettings:
     """A key of BACKENDS."""
 
     def __post_init__(self) -> None:
-        if self.size is not None and min(self.size) < 1:
-            raise UsageError(f"A camera size must be at least 1x1. Got {self.size[0]}x{self.size[1]}.")
-        if self.fps is not None and not 0 < self.fps < math.inf:
-            raise UsageError(f"A camera rate must be above 0 frames per second. Got {self.fps:g}.")
+        if self.size is not None and not 1 <= min(self.size) <= max(self.size) <= LARGEST_SIDE:
+            raise UsageError(
+                f"A camera size must be 1x1 to {LARGEST_SIDE}x{LARGEST_SIDE}. "
+                f"Got {self.size[0]}x{self.size[1]}."
+            )
+        if self.fps is not None and not 0 < self.fps <= MAX_FPS:
+            raise UsageError(
+                f"A camera rate must be above 0 and at most {MAX_FPS:g} frames per second. Got {self.fps:g}."
+            )
         if self.backend not in BACKENDS:
             raise UsageError(f"Unknown camera backend {self.backend!r}. Use one of {', '.join(BACKENDS)}.")
 
@@ -47,8 +61,8 @@ class CameraSettings:
 def parse_size(text: str) -> tuple[int, int]:
     """Parse "1280x720" as (width, height). Raises UsageError."""
     width, _, height = text.lower().partition("x")
-    if not (width.isdecimal() and height.isdecimal()):
-        raise UsageError(f"A size is written as WIDTHxHEIGHT in pixels, such as 1280x720. Got {text!r}.")
+    if not (width.isdecimal() and height.isdecimal()) or len(text) > LONGEST_NUMBER:
+        raise UsageError(f"A size is written as WIDTHxHEIGHT in pixels, such as 1280x720. Got {text[:80]!r}.")
     return int(width), int(height)
 
 
@@ -65,8 +79,8 @@ class Camera(LiveSource):
     def __init__(
         self, number: int, settings: CameraSettings | None = None, timeout: float = DEFAULT_TIMEOUT
     ) -> None:
-        if number < 0:
-            raise SourceError(f"Cameras are numbered from 0. Got {number}.")
+        if not 0 <= number <= LAST_CAMERA:
+            raise SourceError(f"Cameras are numbered from 0 to {LAST_CAMERA}. Got {number}.")
         self._number = number
         self._settings = settings or CameraSettings()
         super().__init__(f"camera {number}", timeout)

@@ -1,7 +1,6 @@
 """Base class of cameras and network streams: reading thread, timeouts, reconnection."""
 
 import logging
-import math
 import time
 from abc import abstractmethod
 from collections.abc import Generator, Iterator
@@ -25,6 +24,9 @@ ends, too."""
 
 CLOSE_TIMEOUT = 1.0
 """Seconds that `close` waits for the current read: longer than the interval between two frames."""
+
+LONGEST_TIMEOUT = 86_400.0
+"""Seconds, a day: OpenCV counts milliseconds in 32 bits."""
 
 RETRY_DELAYS = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 """Seconds before each attempt to reconnect; the last one repeats. A connection that lasted longer than the
@@ -55,8 +57,10 @@ class LiveSource(CaptureSource):
     """`time.monotonic()` when the first frame was captured, the origin of Frame.seconds. None before that."""
 
     def __init__(self, name: str, timeout: float, *, reconnect: bool = False, wait: bool = True) -> None:
-        if not 0 < timeout < math.inf:
-            raise UsageError(f"Expected a timeout in seconds, above 0. Got {timeout:g}.")
+        if not 0 < timeout <= LONGEST_TIMEOUT:
+            raise UsageError(
+                f"Expected a timeout in seconds, above 0 and at most {LONGEST_TIMEOUT:g}. Got {timeout:g}."
+            )
         self.name = name
         self._timeout = timeout
         self._reconnect = reconnect

@@ -39,7 +39,7 @@ def open_source(
     if isinstance(spec, int):
         return Camera(spec, camera, timeout)
     if isinstance(spec, str) and (number := spec.removeprefix("/dev/video")).isdecimal():
-        return Camera(int(number), camera, timeout)
+        return Camera(int(number[:9]), camera, timeout)  # a longer one is refused as well
     if isinstance(spec, str) and "://" in spec:
         return Stream(spec, timeout, reconnect=reconnect, wait=wait)
     if not isinstance(spec, str | os.PathLike):

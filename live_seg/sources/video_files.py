@@ -1,5 +1,6 @@
 """Video files on disk."""
 
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ import cv2
 from live_seg.errors import SinkError, SourceError
 from live_seg.ffmpeg import open_error
 from live_seg.files import reading
-from live_seg.sources.captures import CaptureInfo, CaptureSource, RawFrame, open_capture, read_frame
+from live_seg.sources.captures import Capture, CaptureInfo, CaptureSource, RawFrame, open_capture, read_frame
 
 
 class VideoFile(CaptureSource):
@@ -22,8 +23,7 @@ class VideoFile(CaptureSource):
     def __init__(self, path: Path) -> None:
         with reading(path):
             path.open("rb").close()
-        # Absolute: FFmpeg parses "12:30.mp4" as a URL of the scheme "12".
-        self._capture = open_capture(str(path.absolute()), cv2.CAP_FFMPEG)
+        self._capture = _opened(path)
         if not self._capture.isOpened():
             raise _unreadable(path)
         self._capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)  # OpenCV's default changed between versions
@@ -44,6 +44,29 @@ class VideoFile(CaptureSource):
         self._closed = True
         with self._reading:
             self._capture.release()
+
+
+def _opened(path: Path) -> Capture:
+    """Open the file `path` with OpenCV, which crashes on names that are not UTF-8: through a link then."""
+    # Absolute: FFmpeg parses "12:30.mp4" as a URL of the scheme "12".
+    name = str(path.absolute())
+    if _is_unicode(name):
+        return open_capture(name, cv2.CAP_FFMPEG)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            link = Path(folder) / ("video" + (path.suffix if _is_unicode(path.suffix) else ""))
+            link.symlink_to(name)
+            return open_capture(str(link), cv2.CAP_FFMPEG)  # keeps the file open without the link
+    except OSError as error:
+        raise SourceError(f"Cannot open {path}: its name is not Unicode. Rename it.") from error
+
+
+def _is_unicode(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _unreadable(path: Path) -> SourceError:

@@ -18,6 +18,9 @@ SAMPLING = Sampling(anchors=128, positive_anchors=64, proposals=64, positive_pro
 
 AUGMENTATION = Augmentation()
 
+LARGEST_SIZE, LARGEST_BATCH = 4096, 1024
+"""Pixels, and images of a step."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -55,8 +58,13 @@ class Settings:
         for name in ("epochs", "batch", "val_every"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} must be at least 1. Got {getattr(self, name)}.")
-        if self.size is not None and (self.size < STRIDE or self.size % STRIDE):
-            raise UsageError(f"The size of training images must be a multiple of {STRIDE}. Got {self.size}.")
+        if self.batch > LARGEST_BATCH:
+            raise UsageError(f"batch must be at most {LARGEST_BATCH}. Got {self.batch}.")
+        if self.size is not None and (not STRIDE <= self.size <= LARGEST_SIZE or self.size % STRIDE):
+            raise UsageError(
+                f"The size of training images must be a multiple of {STRIDE} up to {LARGEST_SIZE}. "
+                f"Got {self.size}."
+            )
         if not 0 < self.learning_rate < math.inf:
             raise UsageError(f"The learning rate must be above 0, such as 3e-4. Got {self.learning_rate}.")
         if not 0 < self.detector_rate <= 1:

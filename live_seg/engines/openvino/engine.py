@@ -11,7 +11,7 @@ from live_seg.engines.openvino.cache import Precision, compiled_folder
 from live_seg.engines.openvino.forms import form_of
 from live_seg.engines.openvino.nms import best_first
 from live_seg.engines.openvino.one_stage import OneStage
-from live_seg.engines.openvino.runtime import core, inputs_of
+from live_seg.engines.openvino.runtime import core, inputs_of, out_of_memory
 from live_seg.engines.openvino.two_stage import TwoStage
 from live_seg.engines.spec import ModelSpec
 from live_seg.errors import WeightsError
@@ -39,7 +39,7 @@ class OpenVINOEngine(Engine):
 
     It is compiled for each size of image on first use, which takes about half a second; those used most
     recently stay compiled. Compiled models of small networks are kept in the folder `cache` if it is given.
-    Raises WeightsError when a model is damaged.
+    Raises WeightsError when a model is damaged, MemoryError when memory runs out.
     """
 
     def __init__(self, folder: Path, config: MaskRCNNConfig, *, cache: Path | None = None) -> None:
@@ -48,12 +48,14 @@ class OpenVINOEngine(Engine):
         kept = {"CACHE_DIR": str(cache)} if cache is not None and small else {}
         self._properties = PROPERTIES | kept
         self._kind = OneStage if config.first_stage == "yolox" else TwoStage
+        runtime = core()
         try:
-            self._models = {part: core().read_model(folder / f"{part}.xml") for part in self.parts}
+            with out_of_memory():
+                self._models = {part: runtime.read_model(folder / f"{part}.xml") for part in self.parts}
         except RuntimeError as error:
             raise WeightsError(
-                f"The converted network in {folder} is damaged. "
-                "Delete that folder; it is converted again on next use."
+                f"The converted network in {folder} is damaged. Delete that folder, and it is converted "
+                "again on next use. If it came with live_seg, reinstall live_seg."
             ) from error
         self._sizes: Recent[tuple[int, int], tuple[OneStage | TwoStage, list[Any]]]
         self._sizes = Recent(SIZES_OF_SMALL if small else SIZES_OF_LARGE)

@@ -1,6 +1,8 @@
 """OpenVINO itself: its core, compilation for one input size, and inference."""
 
+import contextlib
 import functools
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,11 +12,25 @@ from numpy.typing import NDArray
 from live_seg.engines.openvino.passes.rewrite import rewritten
 from live_seg.engines.openvino.signals import own_signal_stack
 
+NO_MEMORY = ("bad_alloc", "failed to map segment", "Resource temporarily unavailable", "Cannot allocate")
+"""Parts of OpenVINO's messages when memory runs out."""
+
+
+@contextlib.contextmanager
+def out_of_memory() -> Iterator[None]:
+    """Raise OpenVINO's errors about memory as MemoryError."""
+    try:
+        yield
+    except RuntimeError as error:
+        if any(words in str(error) for words in NO_MEMORY):
+            raise MemoryError("OpenVINO has too little memory for this network.") from error
+        raise
+
 
 @functools.cache
 def core() -> openvino.Core:
     """Return OpenVINO's core with its CPU plugin loaded: one for the whole process."""
-    with own_signal_stack():
+    with out_of_memory(), own_signal_stack():
         core = openvino.Core()
         core.get_property("CPU", "FULL_DEVICE_NAME")  # loads the plugin
     return core
@@ -23,10 +39,11 @@ def core() -> openvino.Core:
 def compiled(
     model: openvino.Model, shapes: list[list[int]], properties: dict[str, str]
 ) -> openvino.CompiledModel:
-    """Compile a copy of `model` for inputs of `shapes`, -1 where a length stays open."""
+    """Compile a copy of `model` for inputs of `shapes`, -1 where a length stays open. Raises MemoryError."""
     model = model.clone()
     model.reshape(dict(enumerate(shapes)))
-    return core().compile_model(rewritten(model), "CPU", properties)
+    with out_of_memory():
+        return core().compile_model(rewritten(model), "CPU", properties)
 
 
 def infer(request: openvino.InferRequest, first: int, inputs: list[NDArray[Any]]) -> None:
@@ -36,7 +53,8 @@ def infer(request: openvino.InferRequest, first: int, inputs: list[NDArray[Any]]
     """
     for position, values in enumerate(inputs, start=first):
         request.set_input_tensor(position, openvino.Tensor(values))
-    request.infer()
+    with out_of_memory():
+        request.infer()
 
 
 def inputs_of(request: openvino.InferRequest) -> list[NDArray[Any]]:
