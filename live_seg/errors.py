@@ -20,6 +20,10 @@ class SinkError(LiveSegError):
     """A video, image, JSON Lines file or window cannot be written or shown."""
 
 
+class TakenError(SinkError):
+    """An output file is being written by another run."""
+
+
 class WeightsError(LiveSegError):
     """The weights of a model are unknown, missing, damaged or do not match the network."""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import imageio_ffmpeg
 
 from live_seg.errors import SinkError
-from live_seg.processes import OWN_GROUP
+from live_seg.processes import OWN_GROUP, shielded
 
 ERROR_LINES = 8
 """Number of ffmpeg's last lines of stderr shown in an error; the cause is rarely in the very last line."""
@@ -45,10 +45,26 @@ def failure(path: Path, stderr: bytes) -> SinkError:
 
 
 def run(*arguments: str | Path, to: Path) -> None:
-    """Run ffmpeg until it has written the file `to`. Raises SinkError with ffmpeg's messages if it fails."""
-    done = _run(command(*arguments, to))
-    if done.returncode != 0:
-        raise failure(to, done.stderr)
+    """Run ffmpeg until it has written the file `to`. Raises SinkError with ffmpeg's messages if it fails.
+
+    If the wait is interrupted, ffmpeg is killed.
+    """
+    with shielded():
+        process = subprocess.Popen(
+            command(*arguments, to),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            **OWN_GROUP,
+        )
+    with process:
+        try:
+            _, stderr = process.communicate()
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode != 0:
+        raise failure(to, stderr)
 
 
 def open_error(path: Path) -> str | None:

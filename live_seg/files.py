@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import hashlib
-import logging
+import itertools
 import os
 import tempfile
 from collections.abc import Iterator
@@ -13,12 +13,11 @@ import cv2
 import numpy as np
 import platformdirs
 
-from live_seg.errors import SinkError, SourceError
+from live_seg import locks
+from live_seg.errors import SinkError, SourceError, TakenError
 from live_seg.image_headers import declared_size
 from live_seg.memory import available_memory
 from live_seg.types import Image
-
-logger = logging.getLogger(__name__)
 
 ALPHA_SUFFIXES = (".png", ".webp")
 """Suffixes of the image formats whose alpha channel all viewers support."""
@@ -105,9 +104,13 @@ def write_image(image: Image, path: Path) -> None:
 
     The parent folder is created if it is missing. Raises SinkError if the image cannot be written.
     """
+    data = _encoded(image, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SinkError(f"Cannot create the folder {path.parent}: {error.strerror}.") from error
     with replacing(path) as partial:
-        path.parent.mkdir(exist_ok=True)
-        partial.write_bytes(_encoded(image, path))
+        partial.write_bytes(data)
 
 
 def _encoded(image: Image, path: Path) -> bytes:
@@ -129,28 +132,89 @@ def check_alpha(path: Path) -> None:
         raise SinkError(f"{path.name} cannot hold transparent images. Use {' or '.join(ALPHA_SUFFIXES)}.")
 
 
-def partial_name(path: Path) -> Path:
-    """Return the name under which `path` is written until it is complete: STEM.partial.SUFFIX beside it."""
+def partial_name(path: Path, number: int = 1) -> Path:
+    """Return the name under which `path` is written until it is complete: STEM.partial.SUFFIX beside it.
+
+    For a `number` above 1 it is STEM.partial-NUMBER.SUFFIX.
+    """
     # Keras requires this suffix.
     suffix = KERAS_SUFFIX if path.name.endswith(KERAS_SUFFIX) else path.suffix
-    return path.with_name(f"{path.name.removesuffix(suffix)}.partial{suffix}")
+    counted = "" if number == 1 else f"-{number}"
+    return path.with_name(f"{path.name.removesuffix(suffix)}.partial{counted}{suffix}")
+
+
+class Partial:
+    """A new file beside `path` for output that is not complete yet, locked while it is written.
+
+    No existing file is touched before `publish`. Raises SinkError if the file cannot be created.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.name = partial_name(path)
+        """The path to write to."""
+        for number in itertools.count(1):
+            self.name = partial_name(path, number)
+            try:
+                self._lock: int | None = locks.create(self.name)
+                return
+            except FileExistsError:
+                continue
+            except OSError as error:
+                raise SinkError(f"Cannot write {self.name}: {error.strerror}.") from error
+
+    def publish(self, *, overwrite: bool) -> None:
+        """Rename the file to `path`. Raises SinkError, also if `path` exists and `overwrite` is False."""
+        self.release()
+        if not overwrite and os.path.lexists(self.path):
+            raise SinkError(f"{self.path} was created by another program. The output is in {self.name}.")
+        try:
+            self.name.replace(self.path)
+        except OSError as error:
+            raise SinkError(f"Cannot rename {self.name} to {self.path}: {error.strerror}.") from error
+
+    def keep(self) -> str:
+        """Keep the file under its partial name. Return a sentence that says so; delete an empty file."""
+        self.release()
+        with contextlib.suppress(OSError):
+            if self.name.stat().st_size:
+                return f"The output so far is in {self.name}."
+        self.discard()
+        return "There is no output."
+
+    def discard(self) -> None:
+        """Delete the file."""
+        self.release()
+        with contextlib.suppress(OSError):
+            self.name.unlink()
+
+    def release(self) -> None:
+        """Unlock the file."""
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            os.close(lock)
+
+
+def claim(path: Path, *, overwrite: bool) -> Partial:
+    """Check that the file `path` can be written, and create its partial file. Raises as `check_target`."""
+    check_target(path, overwrite=overwrite)
+    return Partial(path)
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a partial name to write to; rename it to `path` at the end, or delete it after an exception.
+    """Yield a new partial name to write to; rename it to `path` at the end, or delete it after an exception.
 
     Raises SinkError for an OSError within the `with` block.
     """
-    partial = partial_name(path)
+    partial = Partial(path)
     try:
-        yield partial
-        partial.replace(path)
+        yield partial.name
+        partial.publish(overwrite=True)
     except OSError as error:
         raise SinkError(f"Cannot write {path}: {error.strerror or error}.") from error
     finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()
+        partial.discard()
 
 
 LONGEST_NAME = 255
@@ -164,29 +228,26 @@ def check_name(path: Path) -> None:
             raise SinkError(f"The name {name[:40]}... is too long for a file system. Choose a shorter one.")
 
 
-def claim(path: Path, *, overwrite: bool) -> Path:
-    """Check that the file `path` can be written, and return its partial name.
+def check_target(path: Path, *, overwrite: bool) -> None:
+    """Raise SinkError unless the file `path` can be written.
 
-    Raises SinkError if it is a folder, exists and `overwrite` is False, or its folder is not writable.
+    It is refused if it is a folder, a device, a pipe or a link to nothing; if it exists and `overwrite` is
+    False; if its folder is not writable; and, with TakenError, while another run writes it.
     """
     check_name(path)
     if path.is_dir():
         raise SinkError(f"{path} is a folder. Give the name of a file, such as {path / 'out'}{path.suffix}.")
+    if os.path.lexists(path) and not path.is_file():
+        raise SinkError(f"{path} is a device, a pipe or a broken link. Give the name of a file.")
     if path.exists() and not overwrite:
         raise SinkError(f"{path} exists already. Choose another name or pass --overwrite.")
     check_folder(path.parent)
-    return partial_name(path)
-
-
-def publish(partial: Path, path: Path, *, complete: bool) -> None:
-    """Rename `partial` to `path`. Unless `complete`, keep the partial name and log it. Raises SinkError."""
-    if not complete:
-        logger.warning("The run failed. The output so far is in %s.", partial)
-        return
-    try:
-        partial.replace(path)
-    except OSError as error:
-        raise SinkError(f"Cannot rename {partial} to {path}: {error.strerror}.") from error
+    for number in itertools.count(1):
+        partial = partial_name(path, number)
+        if not os.path.lexists(partial):
+            return
+        if locks.is_held(partial):
+            raise TakenError(f"{path} is being written by another run. Choose another name.")
 
 
 def check_folder(folder: Path) -> None:

@@ -246,6 +246,9 @@ logger = logging.getLogger(__name__)
 class Sink(Protocol):
     """A destination of finished frames, in order. Subclasses are context managers that close themselves."""
 
+    outputs: Sequence[Path] = ()
+    """Files and folders completed so far."""
+
     def write(self, frame: Frame, image: Image, instances: Instances) -> bool:
         """Write one frame: its drawn image (H, W, 3 or 4) uint8 BGR(A) and its instances.
 

@@ -9,8 +9,6 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args
 
@@ -33,6 +31,7 @@ from live_seg.sources import demo
 from live_seg.types import Frame, Image, Instances, Sink
 from live_seg.ui import window
 from tests.clips import clip, decode_frames, names, probe, text_as_mp4, variable_clip
+from tests.disks import small_disk
 from tests.stand_ins import ROOT, StandIn
 
 COMMANDS = ("demo", "image", "video", "webcam", "eval", "train", "optimize", "bench", "doctor")
@@ -325,12 +324,32 @@ class TestVideo:
         info = probe(out / "a.mp4")
         assert (info.video_codec, info.size, len(info.times)) == ("h264", (160, 120), 10)
 
-    def test_audio_and_timestamps_are_kept(self, tmp_path: Path, out: Path) -> None:
+    @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.mov"])
+    def test_audio_and_the_time_of_every_frame_are_kept(self, tmp_path: Path, out: Path, name: str) -> None:
         source = variable_clip(tmp_path / "in.mp4", audio=1)
-        assert invoke("video", source, "-o", out / "a.mp4").exit_code == 0
-        info = probe(out / "a.mp4")
-        assert info.duration == pytest.approx(2.0, abs=0.1)
-        assert info.audio_codecs == probe(source).audio_codecs
+        assert invoke("video", source, "-o", out / name).exit_code == 0
+        before, after = probe(source), probe(out / name)
+        assert len(after.times) == 40
+        assert after.times == pytest.approx(before.times, abs=1e-3)
+        assert after.duration == pytest.approx(2.0, abs=0.1)
+        assert after.audio_codecs == before.audio_codecs
+
+    def test_constant_rate(self, tmp_path: Path, out: Path) -> None:
+        source = variable_clip(tmp_path / "in.mp4")
+        assert invoke("video", source, "-o", out / "a.mp4", "--fps", "30").exit_code == 0
+        assert probe(out / "a.mp4").times == pytest.approx([i / 30 for i in range(60)], abs=1e-4)
+
+    @pytest.mark.parametrize(
+        ("gaps", "last"), [((), 20.0), (("--gaps", "keep"), 20.0), (("--gaps", "cut"), 0.6)]
+    )
+    def test_gaps(self, tmp_path: Path, out: Path, gaps: tuple[str, ...], last: float) -> None:
+        jump = ("-vf", "setpts=PTS+gte(N\\,5)*19.5/TB", "-fps_mode", "passthrough")
+        source = clip(tmp_path / "in.mkv", rate="10", encode=(*jump, "-bf", "0"))
+        assert probe(source).times[5] == pytest.approx(20.0)
+        assert invoke("video", source, "-o", out / "a.mp4", *gaps).exit_code == 0
+        times = probe(out / "a.mp4").times
+        assert len(times) == 10
+        assert times[5] == pytest.approx(last, abs=0.11)
 
     def test_smoothing_lowers_the_network_threshold(
         self, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch
@@ -386,7 +405,10 @@ class TestVideo:
     def test_folder_of_frames_as_source(self, tmp_path: Path, out: Path) -> None:
         for index in range(3):
             image_file(tmp_path / "frames" / f"{index}.png")
-        assert summary(invoke("video", tmp_path / "frames", "-o", out / "a.mp4"))[0] == 3
+        for fps, options in ((25, ()), (10, ("--fps", "10"))):
+            result = invoke("video", tmp_path / "frames", "-o", out / "a.mp4", "--overwrite", *options)
+            assert summary(result)[0] == 3
+            assert probe(out / "a.mp4").times == pytest.approx([i / fps for i in range(3)], abs=1e-4)
 
     def test_batch_limits_the_number_of_frames_per_call(
         self, source: Path, out: Path, model: StandIn
@@ -798,21 +820,6 @@ class TestFaults:
         shell = f"{sys.executable} -c 'from live_seg.cli.main import main; main()' weights list | true"
         done = subprocess.run(["sh", "-c", shell], cwd=ROOT, capture_output=True, check=True)
         assert done.stderr == b""
-
-
-@contextmanager
-def small_disk(folder: Path) -> Iterator[Path]:
-    """Mount a disk of 16 KiB at `folder`, or skip the test if that is not allowed."""
-    if sys.platform == "win32":
-        pytest.skip("only root may mount a small disk")
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip("only root may mount a small disk")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
 
 
 SLOW = """

@@ -23,7 +23,7 @@ MODULES = {
 }
 
 FLOORS = (
-    {"channel", "choices", "errors", "images", "processes", "timing", "masks", "types"},
+    {"channel", "choices", "errors", "locks", "images", "processes", "timing", "masks", "types"},
     {"image_headers", "memory", "recent"},
     {"maskrcnn", "ffmpeg", "files"},
     {"engines"},

@@ -1,6 +1,8 @@
 """JSON Lines and images, and the contract of all sinks."""
 
 import json
+import os
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,12 +13,13 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from live_seg.errors import SinkError
+from live_seg.errors import SinkError, TakenError
 from live_seg.sinks.images import Images
 from live_seg.sinks.json_lines import JsonLines
 from live_seg.sinks.video_writer import VideoWriter
 from live_seg.types import Frame, Image, Instances, Sink
 from tests.clips import names
+from tests.disks import fill, small_disk
 
 CLASSES = ("background", "person", "Hündchen")
 NOTHING = Instances.empty()
@@ -118,21 +121,73 @@ class TestEverySink:
             make(tmp_path / "out", overwrite=True)
 
     @ALL
-    def test_full_disk_raises_and_leaves_no_file(self, tmp_path: Path, make: Make) -> None:
-        if not Path("/dev/full").exists():
-            pytest.skip("needs /dev/full")
-        (tmp_path / "out").mkdir()
-        partials = ["out.partial.mp4", "out.partial.jsonl", "out.partial.png", "out/000000.partial.png"]
-        for partial in partials:
-            (tmp_path / partial).symlink_to("/dev/full")
-        sink = make(tmp_path / "out", overwrite=True)
-        with pytest.raises(SinkError, match="No space left on device"):  # noqa: PT012, at once or at the end
-            sink.write(frame(0), frame(0).image, NOTHING)
+    def test_full_disk_raises_and_harms_no_file(self, tmp_path: Path, make: Make) -> None:
+        with small_disk(tmp_path / "disk") as disk:
+            (disk / "out").mkdir()
+            mine = disk / "out.partial.png"
+            mine.write_text("mine")
+            fill(disk)
+            sink = make(disk / "out", overwrite=True)
+            with pytest.raises(SinkError, match="No space left on device"):  # noqa: PT012, at once or at the end
+                sink.write(frame(0), frame(0).image, NOTHING)
+                sink.close()
             sink.close()
+            left = {path.name for path in disk.rglob("*") if not path.is_dir()}
+            assert left == {"ballast", "out.partial.png"}
+            assert mine.read_text() == "mine"
+
+    @FILES
+    def test_devices_pipes_and_broken_links_are_refused(self, tmp_path: Path, make: Make) -> None:
+        if sys.platform == "win32":
+            pytest.skip("needs named pipes")
+        for suffix in (".mp4", ".jsonl", ".png"):
+            (tmp_path / f"link{suffix}").symlink_to(tmp_path / "nowhere")
+            (tmp_path / f"device{suffix}").symlink_to("/dev/null")
+            os.mkfifo(tmp_path / f"pipe{suffix}")
+        before = names(tmp_path)
+        for stem in ("link", "device", "pipe"):
+            with pytest.raises(SinkError, match="is a device, a pipe or a broken link"):
+                make(tmp_path / stem, overwrite=True)
+        assert names(tmp_path) == before
+
+
+@ALL
+def test_an_existing_partial_file_is_kept(tmp_path: Path, make: Make) -> None:
+    mine = [tmp_path / f"out.partial{suffix}" for suffix in (".mp4", ".jsonl", ".png")]
+    (tmp_path / "out").mkdir()
+    mine.append(tmp_path / "out" / "000000.partial.png")
+    for path in mine:
+        path.write_text("mine")
+    with make(tmp_path / "out", overwrite=True) as sink:
+        sink.write(frame(0), frame(0).image, NOTHING)
+    assert [path.read_text() for path in mine] == ["mine"] * 4
+
+
+@pytest.mark.parametrize("make", [video, lines], ids=lambda make: make.__name__)
+def test_a_second_run_with_the_same_output_is_refused(tmp_path: Path, make: Make) -> None:
+    with make(tmp_path / "out", overwrite=True) as sink:
+        sink.write(frame(0), frame(0).image, NOTHING)
+        with pytest.raises(TakenError, match="is being written by another run"):
+            make(tmp_path / "out", overwrite=True)
+    make(tmp_path / "out", overwrite=True).close()
+
+
+@pytest.mark.parametrize("make", [video, lines], ids=lambda make: make.__name__)
+def test_a_file_created_during_the_run_is_kept(tmp_path: Path, make: Make) -> None:
+    sink = make(tmp_path / "out")
+    sink.write(frame(0), frame(0).image, NOTHING)
+    (partial,) = tmp_path.iterdir()
+    final = tmp_path / f"out{partial.suffix}"
+    final.write_text("theirs")
+    with pytest.raises(SinkError, match=r"created by another program.* is in .*out\.partial"):
         sink.close()
-        left = [path.relative_to(tmp_path) for path in tmp_path.rglob("*") if not path.is_dir()]
-        assert len(left) == len(partials) - 1
-        assert all("partial" in path.name for path in left)
+    assert final.read_text() == "theirs"
+    assert partial.stat().st_size
+
+
+def write_many(sink: Sink) -> None:
+    for index in range(100_000):
+        sink.write(frame(index % 9), frame(index % 9).image, two_objects(track_ids=True))
 
 
 class TestJsonLines:
@@ -192,6 +247,17 @@ class TestJsonLines:
         assert names(tmp_path) == ["out.partial.jsonl"]
         assert "out.partial.jsonl" in caplog.text
 
+    def test_a_full_disk_keeps_the_complete_lines(self, tmp_path: Path) -> None:
+        with small_disk(tmp_path / "disk", kibibytes=64) as disk:
+            sink = JsonLines(disk / "out.jsonl", CLASSES)
+            with pytest.raises(SinkError, match=r"No space left.*The output so far is in .*out\.partial"):
+                write_many(sink)
+            sink.close()
+            (partial,) = disk.iterdir()
+            lines = partial.read_text(encoding="utf-8").splitlines()
+            assert len(lines) > 50
+            assert [json.loads(line)["index"] for line in lines] == [i % 9 for i in range(len(lines))]
+
     def test_ctrl_c_completes_the_file(self, tmp_path: Path) -> None:
         sink = JsonLines(tmp_path / "out.jsonl", CLASSES)
         sink.write(frame(0), frame(0).image, NOTHING)
@@ -200,7 +266,7 @@ class TestJsonLines:
         assert names(tmp_path) == ["out.jsonl"]
 
     def test_failure_to_rename(self, tmp_path: Path) -> None:
-        sink = JsonLines(tmp_path / "out.jsonl", CLASSES)
+        sink = JsonLines(tmp_path / "out.jsonl", CLASSES, overwrite=True)
         sink.write(frame(0), frame(0).image, NOTHING)
         (tmp_path / "out.jsonl").mkdir()
         with pytest.raises(SinkError, match=r"Cannot rename .*out\.partial\.jsonl"):

@@ -102,7 +102,7 @@ def _reporting_errors(command: Callable[..., None]) -> Callable[..., None]:
             raise typer.Exit(INTERRUPTED) from None
         except LiveSegError as error:
             print(f"live-seg: {error}", file=sys.stderr)
-            raise typer.Exit(EXIT_CODES.get(type(error), 1)) from None
+            raise typer.Exit(_exit_code(error)) from None
         except BrokenPipeError:
             raise  # typer exits silently: the reader of stdout has closed it
         except Exception as error:
@@ -113,6 +113,10 @@ def _reporting_errors(command: Callable[..., None]) -> Callable[..., None]:
             raise typer.Exit(1) from None
 
     return wrapper
+
+
+def _exit_code(error: LiveSegError) -> int:
+    return next((code for kind, code in EXIT_CODES.items() if isinstance(error, kind)), 1)
 
 
 def _unexpected(error: Exception) -> str:

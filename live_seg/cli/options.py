@@ -80,13 +80,13 @@ class ModelOptions:
         Raises UsageError, which names the `expected` options, when --quiet leaves no output at all, and
         SinkError when a file cannot be written.
         """
-        from live_seg.files import claim
+        from live_seg.files import check_target
 
         outputs = [path for path in paths if path is not None]
         if self.quiet and not outputs:
             raise UsageError(f"Nothing to do: with --quiet give {expected}.")
         for path in outputs:
-            claim(path, overwrite=self.overwrite)
+            check_target(path, overwrite=self.overwrite)
         return outputs
 
     def score_threshold(self) -> float:

@@ -29,7 +29,7 @@ def process(
     """
     from tqdm import tqdm
 
-    from live_seg.files import claim
+    from live_seg.files import check_target
     from live_seg.pipeline.run import run, show
     from live_seg.pipeline.stats import Tally
     from live_seg.sinks.json_lines import JsonLines
@@ -42,7 +42,7 @@ def process(
     ):
         entered = [stack.enter_context(sink) for sink in sinks]
         if options.json is not None:  # checked before the model loads, which takes seconds
-            claim(options.json, overwrite=options.overwrite)
+            check_target(options.json, overwrite=options.overwrite)
         draw = options.draw_function(retain=track)
         segment = options.load()
         about.append(f"{options.model} with {segment.engine.device}")

@@ -53,7 +53,7 @@ def webcam(
     refuse_unused_of_webcam(options, source)
     from tqdm import tqdm
 
-    from live_seg.files import claim
+    from live_seg.files import check_target
     from live_seg.pipeline.run import run
     from live_seg.pipeline.stats import Tally
     from live_seg.sinks.json_lines import JsonLines
@@ -66,7 +66,7 @@ def webcam(
         controls = _controls(options, shown)
         if options.json is not None:  # checked before the model loads, which takes seconds
             written.append(options.json)
-            claim(options.json, overwrite=options.overwrite)
+            check_target(options.json, overwrite=options.overwrite)
         if records := shown or options.record or options.record_on:
             options.check_recording()
         screen = stack.enter_context(_screen(show, web_address, source, controls)) if shown else None

@@ -33,6 +33,12 @@ class Codec:
         return ["-vf", BT709_FILTER.format(pixels=self.pixels), *self.encoder, *quality]
 
 
+CLOCK = ("-video_track_timescale", "90000")
+"""Ticks per second of MP4 and MOV files: exact for all usual frame rates, and within 6 us for any other."""
+
+FRAGMENTS = ("-frag_duration", "1000000", "-flush_packets", "1")
+"""Write a fragment for every second."""
+
 H264 = Codec("yuv420p", ("-c:v", "libx264", "-preset", PRESET), X264_MAX_CRF)
 """Opaque, supported by all players."""
 
@@ -59,6 +65,23 @@ class Container:
     codec: Codec
     audio_codecs: frozenset[str] | None
     audio_encoder: str = "aac"
+
+    @property
+    def fragmented(self) -> bool:
+        """True for a format that has one index, without which nothing plays, unless it is fragmented."""
+        return self.format in ("mp4", "mov")
+
+    @property
+    def partial_options(self) -> tuple[str, ...]:
+        """The options of a file that can be played at any moment, a second behind at most."""
+        if self.fragmented:
+            return (*CLOCK, "-movflags", "+frag_keyframe+delay_moov+default_base_moof", *FRAGMENTS)
+        return ("-cluster_time_limit", "1000", "-flush_packets", "1")
+
+    @property
+    def final_options(self) -> tuple[str, ...]:
+        """The options of a complete file: an index at its start allows playback while it loads."""
+        return (*CLOCK, "-movflags", "+faststart") if self.fragmented else ()
 
 
 _MPEG4_AUDIO = frozenset({"aac", "ac3", "alac", "eac3", "mp3"})

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from live_seg.errors import SinkError
-from live_seg.files import check_alpha, check_folder, check_name, claim, write_image
+from live_seg.files import check_alpha, check_folder, check_name, check_target, write_image
 from live_seg.types import Frame, Image, Instances, Sink
 
 WRITABLE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
@@ -33,11 +33,10 @@ class Images(Sink):
         self._path = path = Path(path)
         self._names = names
         self._single = path.suffix.lower() in WRITABLE_SUFFIXES
-        self._written = False
         if self._single:
             if alpha:
                 check_alpha(path)
-            claim(path, overwrite=overwrite)
+            check_target(path, overwrite=overwrite)
             if names is not None and len(names) > 1:
                 raise SinkError(f"{path} holds one image, but there are {len(names)}. Give a folder instead.")
         else:
@@ -47,12 +46,12 @@ class Images(Sink):
 
     def write(self, frame: Frame, image: Image, instances: Instances) -> bool:  # noqa: ARG002
         """Write one image. Returns True. Raises SinkError."""
-        if self._single and self._written:
+        if self._single and self.outputs:
             raise SinkError(f"{self._path} holds one image, but there is a second. Give a folder instead.")
         name = f"{frame.index:06d}" if self._names is None else self._names[frame.index]
         path = self._path if self._single else self._path / f"{name}.png"
         write_image(image, path)
-        self._written = True
+        self.outputs = (self._path,)
         return True
 
     def close(self, complete: bool = True) -> None:

@@ -1,5 +1,6 @@
 """Detections as JSON Lines."""
 
+import contextlib
 import json
 import logging
 from collections.abc import Sequence
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from live_seg.errors import SinkError
-from live_seg.files import claim, publish
+from live_seg.files import claim
 from live_seg.types import Frame, Image, Instances, Sink
 
 logger = logging.getLogger(__name__)
@@ -25,41 +26,48 @@ class JsonLines(Sink):
     def __init__(self, path: str | Path, class_names: Sequence[str], *, overwrite: bool = False) -> None:
         self._path = path = Path(path)
         self._class_names = class_names
+        self._overwrite = overwrite
         self._partial = claim(path, overwrite=overwrite)
-        self._empty = True
+        self._size = 0
+        """Bytes of the complete lines."""
         try:
-            self._file = self._partial.open("w", encoding="utf-8")
+            self._file = self._partial.name.open("wb", buffering=0)
         except OSError as error:
-            raise SinkError(f"Cannot write {self._partial}: {error.strerror}.") from error
+            self._partial.discard()
+            raise SinkError(f"Cannot write {self._partial.name}: {error.strerror}.") from error
 
     def write(self, frame: Frame, image: Image, instances: Instances) -> bool:  # noqa: ARG002
         """Append the line of one frame. Returns True. Raises SinkError."""
-        line = json.dumps(self._record(frame, instances), ensure_ascii=False)
+        line = json.dumps(self._record(frame, instances), ensure_ascii=False).encode() + b"\n"
         try:
-            self._file.write(line + "\n")
-            self._file.flush()
+            written = 0
+            while written < len(line):
+                written += self._file.write(line[written:])
         except OSError as error:
-            self._discard()
-            raise SinkError(f"Cannot write {self._path}: {error.strerror}.") from error
-        self._empty = False
+            raise SinkError(
+                f"Cannot write {self._path}: {error.strerror}. {self._complete_lines()}"
+            ) from error
+        self._size += len(line)
         return True
 
     def close(self, complete: bool = True) -> None:
         """Give the file its final name, or delete it if there were no frames."""
         if self._file.closed:
             return
-        if self._empty:
-            self._discard()
-            return
-        self._file.close()
-        publish(self._partial, self._path, complete=complete)
+        kept = self._complete_lines()
+        if complete and self._size:
+            self._partial.publish(overwrite=self._overwrite)
+            self.outputs = (self._path,)
+        elif self._size:
+            logger.warning("The run failed. %s", kept)
 
-    def _discard(self) -> None:
-        try:
+    def _complete_lines(self) -> str:
+        """Close the file, without a line that was interrupted. Return a sentence that names it."""
+        with contextlib.suppress(OSError):
+            self._file.truncate(self._size)
+        with contextlib.suppress(OSError):
             self._file.close()
-        except OSError as error:
-            logger.debug("Closing %s: %s", self._partial, error)
-        self._partial.unlink(missing_ok=True)
+        return self._partial.keep()
 
     def _record(self, frame: Frame, instances: Instances) -> dict[str, Any]:
         height, width = frame.image.shape[:2]

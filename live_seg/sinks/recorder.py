@@ -30,8 +30,7 @@ CATCH_UP = 2
 """Buffered images written per new image once a recording has started; all at once would stall the session."""
 
 MAX_GAP = 10.0
-"""Seconds without an image after which a new file is started. In shorter gaps the last image is repeated; an
-hour of that, after a lost connection, would keep the encoder busy for minutes."""
+"""Seconds without an image after which a new file is started."""
 
 
 def parse_duration(text: str) -> float:
@@ -81,22 +80,22 @@ class _Clip:
         self.begin = self.last = begin
         """Seconds of the first and the last image on the recorder's clock."""
         self._writer = writer
-        self._image: Image = np.zeros((0, 0, 3), np.uint8)
+        self._shape: tuple[int, ...] | None = None
 
     def accepts(self, seconds: float, image: Image, segment: float) -> bool:
         """Return whether `image` belongs to this file, which is at most `segment` seconds long."""
-        same_size = self._image.size == 0 or self._image.shape == image.shape
+        same_size = self._shape in (None, image.shape)
         return same_size and seconds < self.begin + segment and seconds - self.last <= MAX_GAP
 
     def write(self, seconds: float, image: Image) -> None:
         """Show `image` from `seconds` on. Raises SinkError and OSError."""
         self._writer.write(Frame(0, seconds, image), image, NOTHING)
-        self.last, self._image = seconds, image.copy()
+        self.last, self._shape = seconds, image.shape
 
     def extend(self, until: float) -> None:
-        """Repeat the last image up to `until`, unless that exceeds MAX_GAP. Raises SinkError and OSError."""
+        """Show the last image until `until`, unless that exceeds MAX_GAP."""
         if until - self.last <= MAX_GAP:
-            self._writer.write(Frame(0, until, self._image), self._image, NOTHING)
+            self._writer.extend(until)
 
     def close(self, complete: bool) -> None:
         """Complete the file. Raises SinkError and OSError."""
@@ -108,8 +107,8 @@ class Recorder(Sink):
 
     Nothing is recorded until `start` is called or `trigger` matches. A recording started by the trigger
     includes the `pre` seconds before and stops by itself; no frame is part of two recordings. Every file
-    starts at 0 s and plays at the original speed: images are shown at their `Frame.seconds`, at most `fps`
-    per second, and repeated where there are fewer. A new file is started after `segment` seconds, when the
+    starts at 0 s and plays at the original speed: every image is shown once, at its `Frame.seconds`. `fps` is
+    the nominal frame rate. A new file is started after `segment` seconds, when the
     image size changes, and after a gap of MAX_GAP. `crf` is x264's quality, 0 (best) to 51. Writing blocks
     while the encoder is behind; use a `ThreadedSink` if the session must not wait.
 
@@ -258,7 +257,7 @@ class Recorder(Sink):
         if clip is None:
             return
         if until is not None:
-            clip.extend(until - self._step)
+            clip.extend(until)
         self._join()
         self._finishing = Thread(target=self._complete, args=(clip, complete), name="complete recording")
         self._finishing.start()

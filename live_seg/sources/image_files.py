@@ -30,16 +30,14 @@ def open_images(specs: Sequence[str | Path]) -> "ImageFiles":
 
 
 class ImageFiles(Source):
-    """Read still images in the given order, one per second. They may differ in size.
+    """Read still images in the given order, `fps` per second. They may differ in size.
 
     Grayscale, transparent (alpha is dropped) and 16-bit images are converted to BGR uint8; EXIF rotation is
     applied. Raises SourceError with the file's name if one cannot be read.
     """
 
-    fps = 1.0
-
-    def __init__(self, name: str, paths: Sequence[Path]) -> None:
-        self.name = name
+    def __init__(self, name: str, paths: Sequence[Path], fps: float = 1.0) -> None:
+        self.name, self.fps = name, fps
         self.paths = tuple(paths)
         """The file of each Frame, by the frame's index."""
         self.frames = len(self.paths)

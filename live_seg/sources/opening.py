@@ -21,6 +21,7 @@ def open_source(
     reconnect: bool = True,
     wait: bool = True,
     camera: CameraSettings | None = None,
+    image_fps: float = 1.0,
 ) -> Source:
     """Open the source that `spec` names. Close it when done, or use it in a `with` block.
 
@@ -31,7 +32,7 @@ def open_source(
     `timeout` is the number of seconds without a frame after which a camera or stream counts as dead. With
     `reconnect`, a dead stream is reconnected until it is back, and a warning is logged; with `wait`, also one
     that is not available yet. Otherwise that is an error. `camera` holds the settings to request from a
-    camera.
+    camera. `image_fps` is the number of still images per second.
 
     Raises SourceError, with the reason and a remedy, if the source cannot be opened; UsageError if `timeout`
     is not above 0, or an image is not BGR.
@@ -46,4 +47,4 @@ def open_source(
         return FrameSequence(spec)
     path = expand_user(Path(spec))
     images = find_images(path)
-    return ImageFiles(str(path), images) if images else VideoFile(path)
+    return ImageFiles(str(path), images, image_fps) if images else VideoFile(path)

@@ -1,0 +1,81 @@
+"""The second pass over a video: put its index first, and add the audio of the source.
+
+It runs when the video is complete, because its duration is unknown until then. Packets are copied without
+decoding, with constant memory and at the speed of the disk.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from live_seg.ffmpeg import run
+from live_seg.sinks.containers import Container
+
+EARLY = 0.05
+"""Seconds by which a first audio packet may precede the first frame. It is the priming that decoders of AAC,
+MP3 and Opus need and do not play."""
+
+DURATIONS = (
+    "setts=pts=PTS:dts=DTS:"
+    "duration=if(gt(NEXT_DTS\\,DTS)\\,min(2e9\\,{end:.6f}/TB-PTS)\\,max(1\\,{end:.6f}/TB-DTS+STARTDTS))"
+)
+"""Bitstream filter for MP4, where ffmpeg computes the duration of a video from the end of the packet of the
+latest time, and from the sum of the differences between decoding times. With B-frames of different durations
+both would be wrong, and players end where the file says. Other durations are not written."""
+
+
+@dataclass(frozen=True)
+class Audio:
+    """The audio tracks of a source, and which parts of them belong to a video."""
+
+    source: Path
+    tracks: dict[int, str]
+    """{stream index: ffmpeg's name of the codec}."""
+    video_start: float
+    """Time of the video's first frame in the source, in seconds."""
+    cuts: Sequence[tuple[float, float]] = ()
+    """(start, end) of the parts to remove, in seconds since `video_start`."""
+    until: float | None = None
+    """End of the audio in seconds of the video; None for all of it."""
+
+    def options(self, container: Container) -> list[str]:
+        """Return ffmpeg's options that select and encode the tracks, of input 1."""
+        chosen: list[str] = []
+        for number, (stream, codec) in enumerate(self.tracks.items()):
+            supported = container.audio_codecs is None or codec in container.audio_codecs
+            encoder = "copy" if supported else container.audio_encoder
+            chosen += ["-map", f"1:{stream}", f"-c:a:{number}", encoder]
+        chosen += ["-bsf:a", self._filter()]
+        return chosen + ([] if self.until is None else ["-t", f"{self.until:.6f}"])
+
+    def _filter(self) -> str:
+        """Return the bitstream filter that drops the packets outside of the video and moves the others."""
+        drop = rf"lt(pts*tb\,-{EARLY})+gt(n\,0)*lt(pts\,0)"
+        earlier = ""
+        for start, end in self.cuts:
+            drop += rf"+gte(pts*tb\,{start:.6f})*lt(pts*tb\,{end:.6f})"
+            earlier += rf"-gte(TS*TB\,{end:.6f})*{end - start:.6f}/TB"
+        return f"noise=drop={drop}" + (f",setts=ts=TS{earlier}" if self.cuts else "")
+
+
+def needs_remux(container: Container, audio: Audio | None) -> bool:
+    """Return whether a video needs the second pass: for an index at its start, or for audio."""
+    return container.fragmented or audio is not None
+
+
+def remux(video: Path, to: Path, container: Container, *, end: float, audio: Audio | None) -> None:
+    """Copy `video`, which is `end` seconds long, to the file `to` with its index first and with `audio`.
+
+    Raises SinkError.
+    """
+    sound: list[str | Path] = []
+    if audio:
+        sound = ["-itsoffset", f"{-audio.video_start:.6f}", "-i", audio.source]
+    durations = ["-bsf:v", DURATIONS.format(end=end)] if container.fragmented else []
+    run(
+        *("-y", "-copyts", "-i", video, *sound),
+        *("-map", "0:v", "-c:v", "copy", *durations, "-map_chapters", "-1"),
+        *(audio.options(container) if audio else ()),
+        *(*container.final_options, "-f", container.format),
+        to=to,
+    )
