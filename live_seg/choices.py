@@ -14,6 +14,9 @@ Layout = Literal["fit", "square"]
 Policy = Literal["all", "latest"]
 """Which frames are processed when they arrive faster than they are segmented: all, or the newest."""
 
+ExportFormat = Literal["coco", "youtube-vis", "mot", "mots"]
+"""The formats of other tools that JSON Lines are converted to."""
+
 Layers = Literal["heads", "5+", "4+", "3+", "all"]
 """Which layers are trained: the heads; the heads and the backbone from stage 5, 4 or 3 on; or all.
 

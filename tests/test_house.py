@@ -25,7 +25,7 @@ MODULES = {
 FLOORS = (
     {"channel", "choices", "errors", "locks", "images", "processes", "timing", "masks", "types"},
     {"image_headers", "memory", "recent"},
-    {"maskrcnn", "ffmpeg", "files"},
+    {"maskrcnn", "exports", "ffmpeg", "files"},
     {"engines"},
     {"segmenter", "propagation", "tracking", "sources", "sinks"},
     {"evaluation", "pipeline", "models", "drawing"},

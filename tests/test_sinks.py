@@ -220,9 +220,9 @@ class TestJsonLines:
         np.testing.assert_array_equal(decoded, instances.bitmaps((30, 40)))
         assert decoded.any(axis=(1, 2)).all()
 
-    def test_without_tracking_there_is_no_track_id(self, tmp_path: Path) -> None:
+    def test_without_tracking_the_track_id_is_null(self, tmp_path: Path) -> None:
         (line,) = self.write(tmp_path / "out.jsonl", two_objects(track_ids=False))
-        assert [set(found) for found in line["instances"]] == [{"box", "score", "class", "mask"}] * 2
+        assert [found["track_id"] for found in line["instances"]] == [None, None]
 
     def test_an_unconfirmed_track_has_no_track_id(self, tmp_path: Path) -> None:
         instances = replace(two_objects(track_ids=True), confirmed=np.array([True, False]))

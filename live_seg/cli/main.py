@@ -12,6 +12,7 @@ import typer
 
 from live_seg import __version__
 from live_seg.cli.bench import bench
+from live_seg.cli.convert import convert
 from live_seg.cli.demo import demo
 from live_seg.cli.doctor import doctor
 from live_seg.cli.eval import evaluate_model
@@ -128,6 +129,7 @@ def _unexpected(error: Exception) -> str:
 for command in (webcam, video, image):
     app.command(cls=PanelCommand)(_reporting_errors(command))
 app.command()(_reporting_errors(demo))
+app.command(cls=PanelCommand)(_reporting_errors(convert))
 for command in (optimize, train):
     app.command(cls=PanelCommand)(_reporting_errors(command))
 app.command("eval", cls=PanelCommand)(_reporting_errors(evaluate_model))

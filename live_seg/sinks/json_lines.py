@@ -17,6 +17,7 @@ logger = logging.getLogger(__name__)
 class JsonLines(Sink):
     """Write one JSON object per frame to the file `path`: index, seconds, size, and instances with masks.
 
+    docs/json-lines.schema.json defines the format; `track_id` is null until a track is confirmed.
     `class_names` is indexed by class id. Boxes are x1 y1 x2 y2 in frame pixels; masks are COCO's compressed
     RLE at the full resolution of the frame. Each line is flushed at once, and memory use is constant.
 
@@ -80,15 +81,9 @@ class JsonLines(Sink):
                     "box": [round(edge, 2) for edge in instances.boxes[i].tolist()],
                     "score": round(float(instances.scores[i]), 4),
                     "class": self._class_names[instances.class_ids[i]],
-                    **_track(instances, i),
+                    "track_id": instances.confirmed_id(i),
                     "mask": mask,
                 }
                 for i, mask in enumerate(instances.rles((height, width)))
             ],
         }
-
-
-def _track(instances: Instances, position: int) -> dict[str, int]:
-    """Return the id of a confirmed track as a field of the record, else no field."""
-    track_id = instances.confirmed_id(position)
-    return {} if track_id is None else {"track_id": track_id}

@@ -1,0 +1,1 @@
+"""Convert JSON Lines of detections to the formats of other tools."""
