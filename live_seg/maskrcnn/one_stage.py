@@ -24,6 +24,9 @@ MASK_STRIDE = 4
 FINE_CHANNELS = 32
 """Channels of the mask head at its full resolution."""
 
+NORM_MOMENTUM = 0.98
+"""Momentum of the batch norms' moving statistics."""
+
 
 class DenseOutputs(NamedTuple):
     """Predictions of the dense head for the A cells of B images."""
@@ -33,6 +36,27 @@ class DenseOutputs(NamedTuple):
     boxes: Tensor  # (B, A, 4) y1 x1 y2 x2 in pixels of the canvas
 
 
+class ConvNorm(keras.Layer):
+    """Convolution, batch norm and ReLU. `transposed` doubles the sides with a 2x2 transposed convolution."""
+
+    def __init__(
+        self, channels: int, side: int = 3, *, name: str, strides: int = 1, transposed: bool = False
+    ) -> None:
+        super().__init__(name=name)
+        if transposed:
+            self.conv = layers.Conv2DTranspose(channels, 2, strides=2, use_bias=False, name="conv")
+        else:
+            self.conv = layers.Conv2D(
+                channels, side, strides=strides, padding="same", use_bias=False, name="conv"
+            )
+        self.norm = layers.BatchNormalization(momentum=NORM_MOMENTUM, epsilon=1e-3, name="norm")
+
+    def call(self, x: Tensor, added: Tensor | None = None, *, training: bool = False) -> Tensor:
+        """Return relu(norm(conv(x)) + added), where `added` has the shape of the result."""
+        x = self.norm(self.conv(x), training=training)
+        return ops.relu(x if added is None else x + added)
+
+
 class MaskFusion(keras.Layer):
     """Join maps of strides 4, 8 and 16 into one of stride 4 for the mask head."""
 
@@ -40,37 +64,43 @@ class MaskFusion(keras.Layer):
         super().__init__(name="mask_fusion")
         self.laterals = [layers.Conv2D(channels, 1, name=f"lateral{level}") for level in (2, 3, 4)]
         self.double = Doubled()
+        self.join = ConvNorm(channels, name="join")
 
-    def call(self, maps: list[Tensor]) -> Tensor:
+    def call(self, maps: list[Tensor], *, training: bool = False) -> Tensor:
         """Fuse maps [C2, N3, N4] -> (B, H / 4, W / 4, channels)."""
         fine, middle, coarse = (conv(x) for conv, x in zip(self.laterals, maps, strict=True))
-        return ops.relu(fine + self.double(middle + self.double(coarse)))
+        middle = self.join(ops.relu(middle + self.double(coarse)), training=training)
+        return ops.relu(fine + self.double(middle))
 
 
 class FineMaskHead(keras.Layer):
     """Predict one class-agnostic mask per region.
 
-    Context is computed on 14 x 14 cells, as in Mask R-CNN. The last layers also read the region at 28 x 28
-    cells, for detail at the outline.
+    A small U-Net (Ronneberger et al., arXiv 1505.04597): context is computed on 7 x 7 cells, and the last
+    layers read the region at 28 x 28 cells, for detail at the outline.
     """
 
     def __init__(self, channels: int) -> None:
         super().__init__(name="mask_head")
-        self.shrink = layers.Conv2D(channels, 3, strides=2, padding="same", activation="relu", name="shrink")
-        self.convs = [
-            layers.Conv2D(channels, 3, padding="same", activation="relu", name=f"conv{i}") for i in range(3)
-        ]
-        self.enlarge = layers.Conv2DTranspose(FINE_CHANNELS, 2, strides=2, name="enlarge")
+        wide = channels * 3 // 2
+        self.shrink14 = ConvNorm(channels, strides=2, name="shrink14")
+        self.shrink7 = ConvNorm(wide, strides=2, name="shrink7")
+        self.context = [ConvNorm(wide, name=f"context{i}") for i in range(2)]
+        self.enlarge14 = ConvNorm(channels, transposed=True, name="enlarge14")
+        self.middle = ConvNorm(channels, name="middle")
         self.skip = layers.Conv2D(FINE_CHANNELS, 1, name="skip")
-        self.fine = layers.Conv2D(FINE_CHANNELS, 3, padding="same", activation="relu", name="fine")
+        self.enlarge28 = ConvNorm(FINE_CHANNELS, transposed=True, name="enlarge28")
+        self.fine = ConvNorm(FINE_CHANNELS, name="fine")
         self.logits = layers.Conv2D(1, 1, dtype="float32", name="logits")
 
-    def call(self, regions: Tensor) -> Tensor:
+    def call(self, regions: Tensor, *, training: bool = False) -> Tensor:
         """Return mask logits (K, 28, 28) of regions (K, 28, 28, C)."""
-        x = self.shrink(regions)
-        for conv in self.convs:
-            x = conv(x)
-        x = self.fine(ops.relu(self.enlarge(x) + self.skip(regions)))
+        middle = self.shrink14(regions, training=training)
+        x = self.shrink7(middle, training=training)
+        for conv in self.context:
+            x = conv(x, training=training)
+        x = self.middle(self.enlarge14(x, middle, training=training), training=training)
+        x = self.fine(self.enlarge28(x, self.skip(regions), training=training), training=training)
         return ops.reshape(self.logits(x), (-1, MASK_SIDE, MASK_SIDE))
 
 
@@ -89,11 +119,11 @@ class OneStageMaskRCNN(keras.Model):
         self.mask_head(keras.Input((MASK_SIDE, MASK_SIDE, fused.shape[-1]), batch_size=1))
         self.built = True
 
-    def features(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def features(self, images: Tensor, *, training: bool = False) -> tuple[Tensor, list[Tensor]]:
         """Return the map for masks (B, H / 4, W / 4, C) and the maps [N3, N4, N5] for the dense head."""
         c2, *coarse = self.backbone(images)
         maps = self.neck(coarse)
-        return self.mask_fusion([c2, *maps[:2]]), maps
+        return self.mask_fusion([c2, *maps[:2]], training=training), maps
 
     def dense_outputs(self, maps: list[Tensor]) -> DenseOutputs:
         """Predict for every cell of [N3, N4, N5], finest first, row by row."""
@@ -135,10 +165,10 @@ class OneStageMaskRCNN(keras.Model):
         found = Detections(clip(own, window[:, None]), ops.cast(order % classes, "int32") + 1, best)
         return select(found, keep=config.detections, min_score=config.min_score, max_iou=config.detection_iou)
 
-    def mask_logits(self, fused: Tensor, boxes: Tensor, rows: Tensor) -> Tensor:
+    def mask_logits(self, fused: Tensor, boxes: Tensor, rows: Tensor, *, training: bool = False) -> Tensor:
         """Return mask logits (K, 28, 28) of boxes (K, 4), normalized, in images `rows` (K,)."""
         boxes = cell_centers(boxes, ops.shape(fused)[1:3])
-        return self.mask_head(crop_from(fused, boxes, rows, MASK_SIDE))
+        return self.mask_head(crop_from(fused, boxes, rows, MASK_SIDE), training=training)
 
     def masks(
         self,

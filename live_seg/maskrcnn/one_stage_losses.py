@@ -131,27 +131,46 @@ def losses(
     seeds: keras.random.SeedGenerator,
 ) -> dict[str, Tensor]:
     """Run the network on images (B, H, W, 3) and return its four losses, scalars."""
-    fused, maps = model.features(images)
+    fused, maps = model.features(images, training=True)
     found = detection_losses(model.dense_outputs(maps), truth, images.shape[1:3])
-    boxes, targets, known = mask_examples(truth, sampling.masks, seeds)
-    rows = ops.repeat(ops.arange(ops.shape(boxes)[0]), boxes.shape[1])
-    logits = model.mask_logits(fused, ops.reshape(boxes, (-1, 4)), rows)
-    return {**found, "mask": mask_loss(targets, known, ops.reshape(logits, ops.shape(targets)))}
+    boxes, rows, targets, known = mask_examples(truth, sampling.masks, seeds)
+    logits = model.mask_logits(fused, boxes, rows, training=True)
+    cells = mask_loss(targets[None], known[None], logits[None])
+    return {**found, "mask": cells + dice_loss(targets, known, logits)}
 
 
 def mask_examples(
     truth: Truth, most: int, seeds: keras.random.SeedGenerator
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Sample at most `most` objects with masks per image, and jitter their boxes.
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Sample objects with masks, on average `most` per image, and jitter their boxes.
 
-    Returns boxes (B, M, 4), normalized; masks in these boxes (B, M, 28, 28), 0 or 1; which rows hold an
-    object (B, M) bool.
+    If there are fewer, objects repeat with other boxes, so that batch norms see no empty rows. Returns boxes
+    (K, 4), normalized; their images (K,) int32; masks in these boxes (K, 28, 28), 0 or 1; which rows hold an
+    object (K,) bool: all, or none if no object of the batch has a mask.
     """
-    known = truth.masked & (truth.class_ids > 0)
+    images, objects = ops.shape(truth.boxes)[0], truth.boxes.shape[1]
+    known = ops.reshape(truth.masked & (truth.class_ids > 0), (-1,))
     noise = keras.random.uniform(ops.shape(known), 0.1, 1.0, seed=seeds)
-    rank, chosen = ops.top_k(ops.where(known, noise, 0.0), min(most, known.shape[1]))
-    boxes = ops.take_along_axis(truth.boxes, chosen[..., None], axis=1)
-    sides = boxes[..., 2:] - boxes[..., :2]
-    moves = keras.random.uniform(ops.shape(boxes), -JITTER, JITTER, seed=seeds)
-    moved = ops.clip(boxes + moves * ops.concatenate([sides, sides], axis=-1), 0.0, 1.0)
-    return moved, mask_targets(moved, boxes, truth.masks, chosen, rank > 0), rank > 0
+    order = ops.argsort(-ops.where(known, noise, 0.0))
+    count = ops.sum(ops.cast(known, "int32"))
+    chosen = ops.take(order, ops.arange(images * most) % ops.maximum(count, 1))
+    owners = ops.take(ops.reshape(truth.boxes, (-1, 4)), chosen, axis=0)
+    sides = ops.tile(owners[:, 2:] - owners[:, :2], (1, 2))
+    moves = keras.random.uniform(ops.shape(owners), -JITTER, JITTER, seed=seeds)
+    boxes = ops.clip(owners + moves * sides, 0.0, 1.0)
+    valid = ops.take(known, chosen)
+    masks = ops.reshape(truth.masks, (1, -1, *truth.masks.shape[2:]))
+    targets = mask_targets(boxes[None], owners[None], masks, chosen[None], valid[None])[0]
+    return boxes, ops.cast(chosen // objects, "int32"), targets, valid
+
+
+def dice_loss(targets: Tensor, known: Tensor, logits: Tensor) -> Tensor:
+    """Return the mean dice loss of masks (K, 28, 28) where `known` (K,) (V-Net, arXiv 1606.04797, section 3).
+
+    1 is added above and below the fraction, so that empty masks are defined.
+    """
+    masks = ops.sigmoid(logits)
+    shared = ops.sum(masks * targets, axis=(1, 2))
+    total = ops.sum(masks**2 + targets**2, axis=(1, 2))
+    weights = ops.cast(known, "float32")
+    return ops.sum(weights * (1 - (2 * shared + 1) / (total + 1))) / ops.maximum(ops.sum(weights), 1.0)
