@@ -21,6 +21,7 @@ from live_seg.maskrcnn.one_stage_losses import (
     assign,
     cell_centers,
     detection_losses,
+    dice_loss,
     in_crowds,
     mask_examples,
 )
@@ -170,8 +171,24 @@ class TestDetectionLosses:
 
 
 def examples(truth: Truth, most: int = 4, seed: int = 0) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    boxes, masks, known = mask_examples(truth, most, keras.random.SeedGenerator(seed))
-    return numpy(boxes)[0], numpy(masks)[0], numpy(known)[0]
+    boxes, rows, masks, known = mask_examples(truth, most, keras.random.SeedGenerator(seed))
+    assert not numpy(rows).any()
+    return numpy(boxes), numpy(masks), numpy(known)
+
+
+class TestDiceLoss:
+    @pytest.mark.parametrize(("logit", "expected"), [(30.0, 0.0), (-30.0, 1 - 1 / 33), (0.0, 1 - 33 / 41)])
+    def test_half_full_mask(self, logit: float, expected: float) -> None:
+        targets = np.zeros((2, 8, 8), np.float32)
+        targets[0, :4] = 1
+        targets[1] = 1  # not an object: must not count
+        logits = np.where(targets > 0, logit, -30.0).astype(np.float32)
+        known = np.array([True, False])
+        assert float(dice_loss(targets, known, logits)) == pytest.approx(expected, abs=1e-6)
+
+    def test_no_objects(self) -> None:
+        nothing = np.zeros((2, 8, 8), np.float32)
+        assert float(dice_loss(nothing, np.array([False, False]), nothing)) == 0
 
 
 class TestMaskExamples:
@@ -198,7 +215,7 @@ class TestMaskExamples:
         edge = (own[1] + own[3]) / 2  # where the mask ends
         margin = (own[2:] - own[:2]) / 56 + 1e-4  # half a cell, within which sampling decides
         for seed in range(10):
-            (box,), (mask,), _ = examples(truth_of(LEFT, masks=left_half), seed=seed)
+            (box,), (mask,), _ = examples(truth_of(LEFT, masks=left_half), most=1, seed=seed)
             columns = box[1] + (np.arange(28) + 0.5) / 28 * (box[3] - box[1])
             sure = (abs(columns - edge) > margin[1]) & (columns > own[1] + margin[1])
             rows = box[0] + (np.arange(28) + 0.5) / 28 * (box[2] - box[0])
@@ -210,9 +227,27 @@ class TestMaskExamples:
         truth = truth_of(LEFT, (-1, RIGHT[1]), RIGHT, NOTHING)
         unknown = truth._replace(masked=ops.convert_to_tensor(np.array([[False, False, True, False]])))
         boxes, _, known = examples(unknown)
-        assert known.tolist() == [True, False, False, False]
-        np.testing.assert_allclose(boxes[0], numpy(truth.boxes)[0, 2], atol=JITTER)
-        assert examples(truth)[2].sum() == 2
+        assert known.tolist() == [True] * 4
+        np.testing.assert_allclose(boxes, np.tile(numpy(truth.boxes)[0, 2], (4, 1)), atol=JITTER)
+        assert len(np.unique(boxes[:, 0])) == 4, "each repetition has a box of its own"
+
+    def test_objects_repeat_equally_often(self) -> None:
+        boxes, _, known = examples(truth_of(LEFT, (-1, RIGHT[1]), RIGHT, NOTHING))
+        assert known.all()
+        assert (boxes[:, 1] > 0.4).sum() == 2
+
+    def test_each_box_keeps_its_image(self) -> None:
+        left, right = truth_of(LEFT), truth_of(RIGHT)
+        both = Truth(*(ops.concatenate(parts, axis=0) for parts in zip(left, right, strict=True)))
+        boxes, rows, _, _ = map(numpy, mask_examples(both, 3, keras.random.SeedGenerator(0)))
+        assert sorted(rows) == [0, 0, 0, 1, 1, 1]
+        np.testing.assert_array_equal(boxes[:, 1] > 0.4, rows == 1)
+
+    def test_no_masks(self) -> None:
+        boxes, masks, known = examples(truth_of((-1, RIGHT[1]), NOTHING))
+        assert not known.any()
+        assert np.isfinite(boxes).all()
+        assert np.isfinite(masks).all()
 
     def test_at_most_as_many_as_asked(self) -> None:
         chosen = set()
