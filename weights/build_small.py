@@ -6,12 +6,15 @@ DATA is the folder of photos and annotations that `gather.py` reads. DETECTOR is
 RUN is a new folder for annotations, logs, curves, states and models of all stages.
 """
 
+import hashlib
 import json
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import h5py
+import numpy as np
 from gather import gather, gather_val
 
 from live_seg.engines.openvino.forms import converted, quantized
@@ -34,30 +37,15 @@ from live_seg.training.train import train
 SIDE = 512
 """Side of training images, and longest side of the input later."""
 
-SAMPLES = replace(SAMPLING, masks=16)
+SAMPLES = replace(SAMPLING, masks=8)
+
+AUGMENTATION = Augmentation(scale=(0.6, 1.5), mosaic=0.3)
 
 STAGES: tuple[dict[str, Any], ...] = (
-    {
-        "epochs": 2,
-        "layers": "heads",
-        "learning_rate": 1e-3,
-        "augmentation": Augmentation(scale=(0.6, 1.5), mosaic=0.3),
-    },
-    {
-        "epochs": 6,
-        "layers": "all",
-        "learning_rate": 7e-4,
-        "detector_rate": 0.03,
-        "augmentation": Augmentation(scale=(0.6, 1.5), mosaic=0.3),
-    },
-    {
-        "epochs": 2,
-        "layers": "heads",
-        "learning_rate": 6e-4,
-        "augmentation": Augmentation(scale=(0.65, 1.4), mosaic=0.2),
-    },
+    {"epochs": 4, "layers": "heads", "learning_rate": 2e-3},
+    {"epochs": 8, "layers": "all", "learning_rate": 1.2e-3, "detector_rate": 0.02},
 )
-"""The mask head alone, the whole network with a slow detector, and the mask head again."""
+"""The mask branch alone, and the whole network with a slow detector."""
 
 MIN_SCORE = 0.35
 """Score threshold of the card."""
@@ -91,6 +79,7 @@ def learn(data: Path, detector: Path, run: Path) -> Path:
             heads_first=0,
             val_every=2,
             sampling=SAMPLES,
+            augmentation=AUGMENTATION,
             **stage,
         )
         train(settings, run / f"stage{number}", report=print)
@@ -111,7 +100,8 @@ def ground_truths(data: Path, run: Path) -> dict[str, GroundTruth]:
 def publish(model: Path, data: Path, run: Path) -> None:
     """Write the model, its card and its converted forms beside this file, and evaluate both forms."""
     network = read_network(model, SMALL)
-    save(network, COCO_CLASSES, SMALL_FILE, FACTS, MIN_SCORE)
+    save(network, COCO_CLASSES, run / SMALL_FILE.name, FACTS, MIN_SCORE)
+    store_as_float16(run / SMALL_FILE.name, SMALL_FILE)
     spec = resolve(SMALL_FILE)
     converted(spec, beside=True)
     segment = Segmenter(create("openvino", spec), COCO_CLASSES)
@@ -126,6 +116,23 @@ def publish(model: Path, data: Path, run: Path) -> None:
     card = json.loads(card_of(SMALL_FILE).read_text(encoding="utf-8")) | {"measured": measured}
     card_of(SMALL_FILE).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(measured, indent=2))
+
+
+def store_as_float16(source: Path, target: Path) -> None:
+    """Copy weights and card of a model, with the weights rounded to float16. This halves the file."""
+    with h5py.File(source) as old, h5py.File(target, "w") as new:
+
+        def copy(name: str, item: h5py.Group | h5py.Dataset) -> None:
+            if isinstance(item, h5py.Dataset):
+                new.create_dataset(name, data=item[()].astype(np.float16))
+            else:
+                new.require_group(name).attrs.update(item.attrs)
+
+        old.visititems(copy)
+        new.attrs.update(old.attrs)
+    card = json.loads(card_of(source).read_text(encoding="utf-8"))
+    card["sha256"] = hashlib.sha256(target.read_bytes()).hexdigest()
+    card_of(target).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
 
 
 def load_form(engine: Any) -> Segmenter:
