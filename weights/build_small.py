@@ -45,8 +45,11 @@ STAGES: tuple[dict[str, Any], ...] = (
     {"epochs": 4, "layers": "heads", "learning_rate": 2e-3},
     {"epochs": 2, "layers": "all", "learning_rate": 1.2e-3, "detector_rate": 0.02},
 )
-"""The mask branch alone, and the whole network with a slow detector. The shipped weights are the average of both
-stages (Wortsman et al., arXiv 2109.01903); their second stage was stopped after 2 of 8 scheduled epochs."""
+"""The mask branch alone, and the whole network with a slow detector.
+
+The shipped weights are the average of both stages (Wortsman et al., arXiv 2109.01903). Their second stage was
+stopped after 2 of 8 scheduled epochs.
+"""
 
 MIN_SCORE = 0.35
 """Score threshold of the card."""
