@@ -208,6 +208,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises SinkError for an OSError within the `with` block.
     """
     partial = Partial(path)
+    partial.release()  # HDF5 cannot write a file that another descriptor has locked
     try:
         yield partial.name
         partial.publish(overwrite=True)
