@@ -75,7 +75,7 @@ def root(
         typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True),
     ] = False,
 ) -> None:
-    """Instance segmentation of webcams and video files with Mask R-CNN."""
+    """Instance segmentation of webcams, videos and images with Mask R-CNN."""
 
 
 @contextlib.contextmanager

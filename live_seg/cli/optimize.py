@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def optimize(
     calibrate: Annotated[
         str,
-        option(INPUT, "A video, folder or image like yours.", metavar="VIDEO"),
+        option(INPUT, "A video, folder or image like those to be segmented.", metavar="VIDEO"),
     ],
     frames: Annotated[int, option(INPUT, "Maximum number of frames to calibrate with.", min=1)] = 64,
     model: ModelName = "small",

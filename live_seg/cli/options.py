@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     DrawFunction = Callable[..., Image]
 
 
-ModelName = Annotated[str, option(MODEL, "Name (small, person, coco) or path of a weights file.")]
+ModelName = Annotated[str, option(MODEL, "Name (small, person, coco, coco-v2) or path of a weights file.")]
 InputSize = Annotated[
     int | None,
     option(MODEL, "Longest side of the network's input in pixels.", show_default="the model's own"),
@@ -120,7 +120,7 @@ class Options(ModelOptions):
     json: Annotated[Path | None, option(OUTPUT, "Write one JSON object per frame to this file.")] = None
     labels: Annotated[bool, option(ADVANCED, "Draw class, score and track id.")] = True
     boxes: Annotated[bool, option(ADVANCED, "Draw boxes.")] = True
-    alpha: Annotated[float, option(ADVANCED, "Opacity of the mask colours.", min=0, max=1)] = 0.45
+    alpha: Annotated[float, option(ADVANCED, "Opacity of the mask colors.", min=0, max=1)] = 0.45
 
     @property
     def transparent(self) -> bool:

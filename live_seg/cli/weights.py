@@ -13,7 +13,9 @@ def list_weights() -> None:
 
     for name, weights in WEIGHTS.items():
         size = f"{weights.size / 1e6:.0f} MB" if weights.size else ""
-        print(f"{name:8} {len(weights.classes) - 1:3} classes  {size:>7}  {status(name)}; {weights.origin}")
+        count = len(weights.restricted_to or weights.classes[1:])
+        found = "1 class" if count == 1 else f"{count} classes"
+        print(f"{name:8} {found:>10}  {size:>7}  {status(name)}; {weights.origin}")
 
 
 def download_weights(name: WeightsName) -> None:

@@ -26,7 +26,7 @@ class Weights:
     classes: tuple[str, ...]
     """Class names by id, background first."""
     origin: str
-    """Author, training data and licence, in one line."""
+    """Author, training data and license, in one line."""
     url: str | None = None
     size: int | None = None
     """Bytes; None for bundled files."""
@@ -47,7 +47,7 @@ WEIGHTS: dict[str, Weights] = {
             name="small",
             file="small.weights.h5",
             classes=COCO_CLASSES,
-            origin="bundled with live_seg; data, licence and measured AP in small.json",
+            origin="trained on COCO; origin, license and measured AP in small.json",
         ),
         Weights(
             name="person",
@@ -60,7 +60,7 @@ WEIGHTS: dict[str, Weights] = {
             name="coco",
             file="mask_rcnn_coco.h5",
             classes=COCO_CLASSES,
-            origin="Matterport Mask_RCNN 2.0, trained on MS COCO; MIT licence",
+            origin="Matterport Mask_RCNN 2.0, trained on MS COCO; MIT license",
             url="https://github.com/matterport/Mask_RCNN/releases/download/v2.0/mask_rcnn_coco.h5",
             size=257_557_808,
             md5="e98aaff6f99e307b5e2a8a3ff741a518",  # given in NVIDIA TensorRT's UFF Mask R-CNN sample
@@ -69,7 +69,7 @@ WEIGHTS: dict[str, Weights] = {
             name="coco-v2",
             file="maskrcnn_resnet50_fpn_v2_coco-73cbd019.pth",
             classes=COCO_CLASSES,
-            origin="torchvision, MaskRCNN_ResNet50_FPN_V2_Weights.COCO_V1; BSD-3-Clause licence",
+            origin="torchvision, MaskRCNN_ResNet50_FPN_V2_Weights.COCO_V1; BSD-3-Clause license",
             url="https://download.pytorch.org/models/maskrcnn_resnet50_fpn_v2_coco-73cbd019.pth",
             size=185_827_590,  # 177.219 MiB in torchvision's metadata of the weights
             rounding=1_049,
