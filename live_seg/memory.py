@@ -13,6 +13,6 @@ def available_memory() -> int:
     """Return the bytes that can be used without swapping, within the limit of a container."""
     free = int(psutil.virtual_memory().available)
     with contextlib.suppress(OSError, ValueError):  # no container, or "max"
-        limit, used = (int((CGROUP / f"memory.{name}").read_text()) for name in ("max", "current"))
+        limit, used = (int((CGROUP / f"memory.{name}").read_text("ascii")) for name in ("max", "current"))
         free = min(free, max(0, limit - used))
     return free

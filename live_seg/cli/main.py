@@ -20,15 +20,14 @@ from live_seg.cli.image import image
 from live_seg.cli.native_messages import separate_stderr, suppress_native_logs
 from live_seg.cli.optimize import optimize
 from live_seg.cli.panels import PanelCommand
+from live_seg.cli.signals import end_at_once, end_in_order, exit_code
+from live_seg.cli.streams import open_closed_streams, tolerate_lost_readers
 from live_seg.cli.train import train
 from live_seg.cli.video import video
 from live_seg.cli.webcam import webcam
 from live_seg.cli.weights import download_weights, list_weights, verify_weights
 from live_seg.errors import LiveSegError, SinkError, SourceError, UsageError, WeightsError
 from live_seg.sources.driver_thread import driver_calls_pending
-
-INTERRUPTED = 130
-"""The exit code that shells use for a program ended by Ctrl-C: 128 + SIGINT."""
 
 EXIT_CODES = {UsageError: 2, SourceError: 3, SinkError: 3, WeightsError: 4}
 
@@ -45,13 +44,20 @@ weights_app = typer.Typer(help="List, download and verify the known weights.", n
 
 def main() -> None:
     """Run the program: the entry point of the `live-seg` command."""
+    open_closed_streams()
     suppress_native_logs()
     separate_stderr()
+    tolerate_lost_readers()
+    end_in_order()
     try:
         app()
     except SystemExit as end:
         _leave_behind_stuck_reads(end.code)
         raise
+    except KeyboardInterrupt as interrupt:  # before the command began, or after it ended
+        sys.exit(exit_code(interrupt))
+    finally:
+        end_at_once()
 
 
 def _leave_behind_stuck_reads(code: object) -> None:
@@ -99,8 +105,8 @@ def _reporting_errors(command: Callable[..., None]) -> Callable[..., None]:
         try:
             with _messages_on_stderr(quiet=arguments.get("quiet", False)):
                 command(**arguments)
-        except KeyboardInterrupt:
-            raise typer.Exit(INTERRUPTED) from None
+        except KeyboardInterrupt as interrupt:
+            raise typer.Exit(exit_code(interrupt)) from None
         except LiveSegError as error:
             print(f"live-seg: {error}", file=sys.stderr)
             raise typer.Exit(_exit_code(error)) from None

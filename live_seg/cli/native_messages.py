@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-STDERR = 2
+from live_seg.cli.streams import STDERR, stream_on
 
 LOG_LEVELS = {
     "OPENCV_FFMPEG_LOGLEVEL": "-8",  # AV_LOG_QUIET
@@ -33,9 +33,7 @@ def separate_stderr() -> None:
     if stream is None or sys.stderr is not stream:  # closed, or replaced by the caller
         return
     stream.flush()
-    sys.stderr = os.fdopen(
-        os.dup(STDERR), "w", buffering=1, encoding=stream.encoding, errors="backslashreplace"
-    )
+    sys.stderr = stream_on(os.dup(STDERR), encoding=stream.encoding)
 
 
 @contextlib.contextmanager

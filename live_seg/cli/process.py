@@ -35,12 +35,11 @@ def process(
     from live_seg.sinks.json_lines import JsonLines
 
     tally = Tally()
-    about: list[str] = []
-    with (
-        final_summary(tally, [output] if output else [], about, quiet=options.quiet),
-        contextlib.ExitStack() as stack,
-    ):
-        entered = [stack.enter_context(sink) for sink in sinks]
+    about, completed = list[str](), list[Path]()
+    with final_summary(tally, completed, about, quiet=options.quiet), contextlib.ExitStack() as stack:
+        entered = list["Sink"]()
+        stack.callback(lambda: completed.extend(_completed(entered, output)))  # once all are closed
+        entered += [stack.enter_context(sink) for sink in sinks]
         if options.json is not None:  # checked before the model loads, which takes seconds
             check_target(options.json, overwrite=options.overwrite)
         draw = options.draw_function(retain=track)
@@ -55,6 +54,11 @@ def process(
         bar = stack.enter_context(tqdm(total=source.frames, unit=" frames", disable=disable))
         for _ in show(results, functools.partial(draw, names=segment.class_names), entered, tally):
             bar.update()
+
+
+def _completed(sinks: "Sequence[Sink]", output: Path | None) -> list[Path]:
+    """Return `output` if one of the `sinks` has completed it."""
+    return [path for sink in sinks for path in sink.outputs if path == output]
 
 
 @contextlib.contextmanager

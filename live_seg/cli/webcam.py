@@ -15,7 +15,6 @@ from live_seg.cli.unused import refuse_unused_of_webcam
 from live_seg.errors import SinkError, UsageError
 
 if TYPE_CHECKING:
-    from live_seg.sinks.recorder import Recorder
     from live_seg.types import Sink
     from live_seg.ui.controls import Controls
     from live_seg.ui.session import Screen
@@ -65,7 +64,6 @@ def webcam(
         draw, sinks = options.draw_function(), list["Sink"]()
         controls = _controls(options, shown)
         if options.json is not None:  # checked before the model loads, which takes seconds
-            written.append(options.json)
             check_target(options.json, overwrite=options.overwrite)
         if records := shown or options.record or options.record_on:
             options.check_recording()
@@ -75,11 +73,12 @@ def webcam(
         about.append(f"{options.model} with {segment.engine.device}")
         recorder = options.recorder(opened.fps, segment.class_names) if records else None
         if recorder is not None:
-            stack.callback(_add_recordings, recorder, written)
+            stack.callback(lambda found: written.extend(found.written), recorder)
         draw = functools.partial(draw, names=segment.class_names)
         session = stack.enter_context(Session(draw, controls, tally, screen=screen, recorder=recorder))
         if options.json is not None:
             lines = JsonLines(options.json, segment.class_names, overwrite=options.overwrite)
+            stack.callback(lambda: written.extend(lines.outputs))
             sinks.append(stack.enter_context(lines))
         results = run(opened, segment, tally=tally, idle=session.idle, **options.run_arguments)
         stack.enter_context(contextlib.closing(results))
@@ -132,8 +131,3 @@ def _screen(show: Show | None, web_address: str, source: str, controls: "Control
     page = WebPage(title, controls, web_address)
     print(f"live-seg: watch at {page.url}", file=sys.stderr)
     return page
-
-
-def _add_recordings(recorder: "Recorder", written: list[Path]) -> None:
-    """Append the recordings that `recorder` has completed to `written`."""
-    written += recorder.written

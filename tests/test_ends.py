@@ -1,0 +1,222 @@
+"""Ends of a run by signals, lost readers and closed streams, in a process of its own."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.clips import clip, decode_frames, names, no_process_left_behind, probe
+from tests.stand_ins import ROOT
+from tests.test_cli import LOADING, SLOW, STAND_IN, program
+from tests.test_cli_live import SLOW as SLOW_CAMERA
+
+if sys.platform == "win32":
+    pytest.skip("needs the signals of POSIX", allow_module_level=True)
+
+pytestmark = pytest.mark.usefixtures(no_process_left_behind.__name__)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return clip(tmp_path / "in.mp4", seconds=20)
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    (tmp_path / "out").mkdir()
+    return tmp_path / "out"
+
+
+@contextmanager
+def started(
+    model: str, *arguments: str | Path, before: tuple[str, ...] = ()
+) -> Iterator[subprocess.Popen[str]]:
+    """Start the program, by the command `before` if given, and wait until it prints "running"."""
+    with subprocess.Popen(
+        [*before, *program(model), *map(str, arguments)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "running\n"
+        yield process
+
+
+ENDINGS = pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+
+
+class TestSignals:
+    @ENDINGS
+    @pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+    def test_a_signal_completes_a_video(
+        self, source: Path, out: Path, number: signal.Signals, code: int, name: str
+    ) -> None:
+        with started(SLOW, "video", source, "-o", out / name, "--json", out / "a.jsonl") as process:
+            process.send_signal(number)
+            stdout, stderr = process.communicate()
+        assert (process.returncode, stderr, names(out)) == (code, "", sorted(["a.jsonl", name]))
+        assert stdout.startswith("Interrupted: ")
+        assert stdout.endswith(f" -> {out / name}\n")
+        assert 5 <= len(decode_frames(out / name)) < 600
+
+    @ENDINGS
+    def test_a_signal_completes_a_recording(self, out: Path, number: signal.Signals, code: int) -> None:
+        with started(SLOW_CAMERA, "webcam", "--show", "none", "--record", out / "a.mp4") as process:
+            process.send_signal(number)
+            _, stderr = process.communicate()
+        assert (process.returncode, stderr, names(out)) == (code, "", ["a.mp4"])
+        assert len(decode_frames(out / "a.mp4")) > 5
+
+    def test_a_service_manager_signals_ffmpeg_too(self, source: Path, out: Path) -> None:
+        with started(SLOW, "video", source, "-o", out / "a.mp4") as process:
+            for child in psutil.Process(process.pid).children(recursive=True):
+                child.send_signal(signal.SIGTERM)
+            process.send_signal(signal.SIGTERM)
+            process.communicate()
+        assert (process.returncode, names(out)) == (143, ["a.mp4"])
+        assert len(decode_frames(out / "a.mp4")) >= 5
+
+    def test_the_first_process_of_a_container_completes_its_file(self, source: Path, out: Path) -> None:
+        container = ("unshare", "--pid", "--fork", "--kill-child")
+        if subprocess.run([*container, "true"], capture_output=True, check=False).returncode != 0:
+            pytest.skip("may not create process namespaces")
+        with started(SLOW, "video", source, "-o", out / "a.mp4", before=container) as process:
+            (first,) = psutil.Process(process.pid).children()
+            first.send_signal(signal.SIGTERM)
+            process.communicate()
+        assert (process.returncode, names(out)) == (143, ["a.mp4"])
+        assert len(decode_frames(out / "a.mp4")) >= 5
+
+    def test_a_signal_while_loading_leaves_no_file(self, source: Path, out: Path) -> None:
+        with started(LOADING, "video", source, "-o", out / "a.mp4") as process:
+            process.send_signal(signal.SIGTERM)
+            _, stderr = process.communicate()
+        assert (process.returncode, stderr, names(out)) == (143, "", [])
+
+    def test_an_ignored_signal_stays_ignored(self, source: Path, out: Path) -> None:
+        with started(SLOW, "video", source, "-o", out / "a.mp4", before=("nohup",)) as process:
+            process.send_signal(signal.SIGHUP)
+            time.sleep(0.2)
+            assert process.poll() is None
+            process.send_signal(signal.SIGTERM)
+            process.communicate()
+        assert process.returncode == 143
+
+    @pytest.mark.parametrize("delay", [0.0, 0.005, 0.02, 0.05, 0.1, 0.25])
+    def test_a_second_signal_loses_nothing(self, source: Path, out: Path, delay: float) -> None:
+        with started(SLOW, "video", source, "-o", out / "a.mp4") as process:
+            process.send_signal(signal.SIGINT)
+            time.sleep(delay)
+            process.send_signal(signal.SIGINT)
+            stdout, _ = process.communicate()
+        (left,) = out.iterdir()
+        assert left.name == "a.mp4"
+        assert len(decode_frames(left)) >= 5
+        assert stdout.endswith(f" -> {left}\n")
+
+    def test_a_third_signal_keeps_the_partial_file(self, source: Path, out: Path) -> None:
+        for delay in (0.01, 0.03, 0.06):
+            with started(SLOW, "video", source, "-o", out / "a.mp4", "--overwrite") as process:
+                for _ in range(3):
+                    process.send_signal(signal.SIGINT)
+                    time.sleep(delay)
+                stdout, stderr = process.communicate()
+            (left,) = out.iterdir()
+            assert len(decode_frames(left)) >= 5
+            assert str(left) in stdout + stderr
+            assert ("-> " in stdout) == (left.name == "a.mp4")
+            left.unlink()
+
+    @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.mov"])
+    def test_a_killed_program_leaves_a_file_that_plays(self, source: Path, out: Path, name: str) -> None:
+        with started(SLOW, "video", source, "-o", out / name) as process:
+            children = psutil.Process(process.pid).children(recursive=True)
+            process.kill()
+            process.communicate()
+        psutil.wait_procs(children, timeout=10)  # ffmpeg completes the file
+        (left,) = out.iterdir()
+        assert left.name == name.replace(".", ".partial.")
+        assert len(probe(left).times) >= 5
+
+
+FIRST = "from live_seg.cli.start import main; main()"
+
+
+class TestFirstInstant:
+    def test_no_traceback(self) -> None:
+        ends = set()
+        for milliseconds in range(60, 400, 20):
+            with subprocess.Popen(
+                [sys.executable, "-c", FIRST, "video", "nowhere.mp4", "-o", "nowhere/a.mp4"],
+                cwd=ROOT,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+            ) as process:
+                time.sleep(milliseconds / 1000)
+                process.send_signal(signal.SIGINT)
+                _, stderr = process.communicate()
+            ends.add(process.returncode)
+            assert "live_seg" not in stderr.replace("live-seg", "")
+        assert ends <= {-signal.SIGINT, 130, 3}
+
+
+def shell(command: str, *arguments: str | Path, pipefail: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run `command` in bash, where "$@" is the program with `arguments`."""
+    options = ["-o", "pipefail"] if pipefail else []
+    words = ["bash", *options, "-c", command, "bash", *program(STAND_IN), *map(str, arguments)]
+    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+class TestStreams:
+    @pytest.mark.parametrize(
+        "command",
+        [
+            '"$@" | true',
+            '"$@" 2>&-',
+            '"$@" >&-',
+            '"$@" <&- >&- 2>&-',
+            '"$@" 2>&1 | true',
+            '{ "$@" 2>&1 >&3 | true; } 3>&1',
+        ],
+    )
+    def test_closed_streams_and_lost_readers_fail_no_run(
+        self, tmp_path: Path, out: Path, command: str
+    ) -> None:
+        short = clip(tmp_path / "short.mp4", rate="10")
+        done = shell(command, "video", short, "-o", out / "a.mp4", "--json", out / "a.jsonl")
+        assert (done.returncode, done.stderr, names(out)) == (0, "", ["a.jsonl", "a.mp4"])
+        assert len(decode_frames(out / "a.mp4")) == 10
+        assert (out / "a.jsonl").read_text().count("\n") == 10
+
+    def test_a_closed_terminal_completes_the_file(self, source: Path, out: Path) -> None:
+        import pty
+
+        terminal, end = pty.openpty()
+        with subprocess.Popen(
+            ["setsid", "--ctty", "--wait", *program(SLOW), "video", str(source), "-o", str(out / "a.mp4")],
+            cwd=ROOT,
+            stdin=end,
+            stdout=end,
+            stderr=end,
+        ) as process:
+            os.close(end)
+            while b"running" not in os.read(terminal, 4096):
+                pass
+            os.close(terminal)
+            process.wait()
+        assert process.returncode == 129
+        assert names(out) == ["a.mp4"]
+        assert len(decode_frames(out / "a.mp4")) >= 5
