@@ -29,7 +29,9 @@ lint: docs
 docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
+# Without its last step, an earlier try has failed, perhaps with a Python that is too old: start anew.
 $(READY): pyproject.toml constraints.txt
+	test -e $@ || rm -rf $(VENV)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
