@@ -94,13 +94,18 @@ def video_span(path: Path) -> Span | None:
     The first frame is decoded, because the first one in the file is not always shown. The others are only
     demuxed.
     """
-    start = next((begin for begin, _ in _shown(path, "-frames:v", "1", "-enc_time_base", "demux")), None)
+    start = first_time(path)
     if start is None:
         return None
     last = end = start
     for begin, until in _shown(path, "-c", "copy"):
         last, end = max(last, begin), max(end, until)
     return Span(start, last - start, end - start)
+
+
+def first_time(path: Path) -> float | None:
+    """Return when the first frame of `path` is shown, in seconds on the file's clock; None without frames."""
+    return next((begin for begin, _ in _shown(path, "-frames:v", "1", "-enc_time_base", "demux")), None)
 
 
 def _shown(path: Path, *options: str) -> Iterator[tuple[float, float]]:
@@ -132,11 +137,16 @@ def _flags(fields: list[str]) -> int:
     return next((int(field.removeprefix("F="), 16) for field in fields if field.startswith("F=")), 0)
 
 
+def listing(path: Path) -> str:
+    """Return what ffmpeg prints about the file `path` and its streams. Raises SinkError without ffmpeg."""
+    # `command` would suppress the list.
+    done = _run([executable(), "-hide_banner", "-i", str(path.absolute())])
+    return done.stderr.decode(errors="replace")
+
+
 def audio_tracks(path: Path) -> dict[int, str]:
     """Return the audio tracks of `path` as {stream index: ffmpeg's name of the codec}, known codecs only."""
-    # `command` would suppress the stream list that is parsed here.
-    done = _run([executable(), "-hide_banner", "-i", str(path.absolute())])
-    listed = done.stderr.decode(errors="replace")
+    listed = listing(path)
     found = re.findall(r"^ *Stream #0:(\d+).*?: Audio: (\w+)", listed, re.MULTILINE)
     return {int(number): codec for number, codec in found if codec != "none"}
 

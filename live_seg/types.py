@@ -209,8 +209,8 @@ class Source(Protocol):
     """A sequence of frames, read once from start to end by a `for` loop, in any thread.
 
     Iterating yields Frames: `index` from 0, `image` (height, width, 3) uint8 BGR, upright, `seconds` never
-    decreasing and 0.0 for the first: container time, or capture time when live. Raises SourceError when
-    reading fails, and when the source is iterated a second time (still images may be).
+    decreasing and 0.0 for the first of a whole file: container time, or capture time when live. Raises
+    SourceError when reading fails, and when the source is iterated a second time (still images may be).
     """
 
     name: str

@@ -8,7 +8,7 @@ import typer
 
 from live_seg.cli.expand import with_options
 from live_seg.cli.options import StreamOptions
-from live_seg.cli.panels import ADVANCED, OUTPUT, option
+from live_seg.cli.panels import ADVANCED, INPUT, OUTPUT, option
 from live_seg.cli.process import process
 from live_seg.cli.unused import refuse_unused_of_video
 from live_seg.errors import UsageError
@@ -31,6 +31,8 @@ def video(
         Path | None,
         option(OUTPUT, "The video to write, or a folder for images.", "-o", "--output"),
     ] = None,
+    start: Annotated[str | None, option(INPUT, "Begin at this time of the file: 1:20 or 80.")] = None,
+    end: Annotated[str | None, option(INPUT, "End before this time of the file: 2:00 or 120.")] = None,
     show: Annotated[bool, option(OUTPUT, "Show a window.", "--show")] = False,
     every: Annotated[
         int,
@@ -59,10 +61,12 @@ def video(
     if output is None and options.json is None and not show:
         raise UsageError("Nothing to do: give -o OUT.mp4, --json OUT.jsonl or --show.")
     refuse_unused_of_video(options, source, writes_video=output is not None and output.suffix != "")
+    from live_seg.sources.excerpt import parse_time
     from live_seg.ui.playback import Playback
     from live_seg.ui.window import Window
 
-    with options.open(source, wait=False, image_fps=fps or IMAGES_FPS) as opened:
+    part = {name: parse_time(text) for name, text in (("start", start), ("end", end)) if text is not None}
+    with options.open(source, wait=False, image_fps=fps or IMAGES_FPS, **part) as opened:
         sinks = [_video_or_images(output, opened, options, fps, gaps)] if output else []
         if show:
             window = Window(f"live-seg {opened.name}")

@@ -128,9 +128,9 @@ class CaptureSource(Source):
 class ContainerClock:
     """Convert a container's timestamps to non-decreasing seconds since the first frame."""
 
-    def __init__(self, step: float) -> None:
+    def __init__(self, step: float, origin: float | None = None) -> None:
         self._step = step  # seconds between frames, used where a timestamp is missing
-        self._origin: float | None = None
+        self._origin = origin  # timestamp of the first frame in seconds
         self._last = 0.0
 
     def at(self, milliseconds: float) -> float:

@@ -12,15 +12,19 @@ from live_seg.ffmpeg import open_error
 from live_seg.files import reading
 from live_seg.sources.captures import Capture, CaptureInfo, CaptureSource, RawFrame, open_capture, read_frame
 
+SEEK_MARGIN = 2.0
+"""Seconds before the wanted time at which a search aims, because OpenCV computes frame numbers from it."""
+
 
 class VideoFile(CaptureSource):
     """Read every frame of a video file, with the container's timestamps and rotation metadata applied.
 
-    A file that ends well before its declared duration logs a warning. Raises SourceError if the file is
-    missing, not readable, damaged or not a video; while iterating, if it has no frames.
+    A file that ends well before its declared duration logs a warning. Most frames before `begin` seconds are
+    skipped where the file can be searched. Raises SourceError if the file is missing, not readable, damaged
+    or not a video; while iterating, if it has no frames.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, begin: float = 0.0) -> None:
         with reading(path):
             path.open("rb").close()
         self._capture = _opened(path)
@@ -29,11 +33,34 @@ class VideoFile(CaptureSource):
         self._capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)  # OpenCV's default changed between versions
         super().__init__(str(path), CaptureInfo.of(self._capture))
         self.audio = path
+        self._path, self._begin = path, begin
         self._reading = threading.Lock()
 
     def _raw_frames(self) -> Iterator[RawFrame]:
+        first = self._read()
+        if first is None:
+            return
+        yield first  # its timestamp is the origin of all times
+        if self._begin > SEEK_MARGIN and (found := self._sought(first)) is not None:
+            yield found
         while (frame := self._read()) is not None:
             yield frame
+
+    def _sought(self, first: RawFrame) -> RawFrame | None:
+        """Search the time to begin at; return a frame before it. None, back at the start, if that fails."""
+        begin = first.milliseconds + 1000 * self._begin
+        with self._reading:
+            if self._closed:
+                return None
+            self._capture.set(cv2.CAP_PROP_POS_MSEC, begin - 1000 * SEEK_MARGIN)
+            found = read_frame(self._capture)
+            if found is not None and first.milliseconds < found.milliseconds <= begin:
+                return found
+            self._capture.release()
+            self._capture = _opened(self._path)
+            self._capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)
+            read_frame(self._capture)
+            return None
 
     def _read(self) -> RawFrame | None:
         with self._reading:
