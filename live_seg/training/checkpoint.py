@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -73,11 +72,8 @@ def save(
     `facts` (origin, licence, measured AP, ...) are added to the card. `min_score`, 0..1, replaces the
     config's score threshold. Both files are written atomically. Raises SinkError.
     """
-    with replacing(path) as partial, tempfile.TemporaryDirectory() as folder:
-        # HDF5 refuses a file that is locked, as partial files are.
-        written = Path(folder) / "new.weights.h5"
-        model.save_weights(written)
-        partial.write_bytes(written.read_bytes())
+    with replacing(path) as partial:
+        model.save_weights(partial)
         digest = hashlib.sha256(partial.read_bytes()).hexdigest()
     config = model.config if min_score is None else replace(model.config, min_score=min_score)
     card = {"class_names": list(class_names), "config": asdict(config), **facts, "sha256": digest}
