@@ -11,7 +11,7 @@ from matplotlib import cbook
 from PIL import Image as Pillow
 
 import live_seg
-from live_seg.drawing.effects import pixelate
+from live_seg.drawing.hiding import pixelate
 from live_seg.files import read_image
 from live_seg.segmenter import Segmenter
 from live_seg.sources.demo import DemoClip

@@ -14,14 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from live_seg.drawing.annotate import draw
-    from live_seg.drawing.effects import (
-        blur,
-        blur_background,
-        cutout,
-        grey_background,
-        pixelate,
-        replace_background,
-    )
+    from live_seg.drawing.effects import blur_background, cutout, grey_background, replace_background
+    from live_seg.drawing.hiding import blur, pixelate
     from live_seg.errors import LiveSegError, SinkError, SourceError, UsageError, WeightsError
     from live_seg.images import from_rgb
     from live_seg.models.load import load
@@ -52,7 +46,7 @@ _MODULES = {
     "VideoWriter": "sinks.video_writer",
     "WeightsError": "errors",
     "Window": "ui.window",
-    "blur": "drawing.effects",
+    "blur": "drawing.hiding",
     "blur_background": "drawing.effects",
     "cutout": "drawing.effects",
     "draw": "drawing.annotate",
@@ -60,7 +54,7 @@ _MODULES = {
     "grey_background": "drawing.effects",
     "load": "models.load",
     "open_source": "sources.opening",
-    "pixelate": "drawing.effects",
+    "pixelate": "drawing.hiding",
     "replace_background": "drawing.effects",
     "run": "pipeline.run",
 }

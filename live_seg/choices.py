@@ -17,6 +17,9 @@ Policy = Literal["all", "latest"]
 ExportFormat = Literal["coco", "youtube-vis", "mot", "mots"]
 """The formats of other tools that JSON Lines are converted to."""
 
+Hide = Literal["mask", "hull", "box"]
+"""The region that blur and pixelate hide: the mask, its convex hull, or hull and box."""
+
 Layers = Literal["heads", "5+", "4+", "3+", "all"]
 """Which layers are trained: the heads; the heads and the backbone from stage 5, 4 or 3 on; or all.
 

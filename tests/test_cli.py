@@ -240,6 +240,10 @@ class TestUsage:
                 "not blur. Leave it out.",
             ),
             (["image", "in.png", "-o", "a.png", "--effect", "cutout", "--no-labels"], "--no-labels would do"),
+            (
+                ["video", "in.mp4", "-o", "a.mp4", "--hide", "hull"],
+                "--hide would do nothing: it applies to --effect",
+            ),
             (["image", "in.png"], "--output"),
         ],
         ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -365,6 +369,40 @@ class TestVideo:
             result = invoke("video", source, "-o", out / "a.mp4", "--conf", "0.8", "--overwrite", *more)
             assert summary(result) == (10, 10, str(out / "a.mp4"))
         assert asked == [0.8, pytest.approx(0.6)]
+
+    @pytest.mark.parametrize(
+        ("flags", "conf"),
+        [
+            (("--effect", "blur", "--classes", "person"), 0.05),
+            (("--effect", "pixelate", "--classes", "person", "--hide", "hull"), 0.05),
+            (("--effect", "blur", "--classes", "person", "--conf", "0.4"), 0.4),
+            (("--effect", "blur"), None),
+            (("--effect", "cutout", "--classes", "person"), None),
+        ],
+    )
+    def test_hiding_chosen_classes_lowers_the_threshold(
+        self, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch, flags: list[str], conf: float | None
+    ) -> None:
+        asked: list[float | None] = []
+
+        def load(options: Options) -> StandIn:
+            asked.append(options.conf)
+            return StandIn()
+
+        monkeypatch.setattr(Options, "load", load)
+        assert invoke("video", source, "-o", out / "a.mov", *flags).exit_code == 0
+        assert asked == [conf]
+
+    @pytest.mark.usefixtures("model")
+    def test_hide_chooses_the_region(self, source: Path, out: Path) -> None:
+        hidden = []
+        for hide in ("mask", "box"):
+            target = out / f"{hide}.mp4"
+            options = ("--effect", "pixelate", "--hide", hide, "--crf", "0")
+            assert invoke("video", source, "-o", target, *options).exit_code == 0
+            changed = decode_frames(target)[5].astype(int) - decode_frames(source)[5]
+            hidden.append(np.count_nonzero(np.abs(changed).max(axis=2) > 30))
+        assert hidden[1] > hidden[0]
 
     def test_quiet_prints_nothing(self, source: Path, out: Path) -> None:
         result = invoke("video", source, "-o", out / "a.mp4", "--quiet")

@@ -1,5 +1,6 @@
 """Effects: pixels they change, pixels they must not change, and the arithmetic of soft edges."""
 
+import itertools
 from pathlib import Path
 
 import cv2
@@ -9,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from live_seg.drawing.effects import EFFECTS, Alpha, Effect, _blend, _matte, effect_of, replace_background
+from live_seg.drawing.blending import Alpha, blend, matte
+from live_seg.drawing.effects import EFFECTS, Effect, effect_of, replace_background
 from live_seg.errors import SourceError, UsageError
 from live_seg.types import Image, Instances
 
@@ -99,7 +101,7 @@ class TestHiding:
         black = np.zeros((200, 300, 3), np.uint8)
         black[::2] = 255  # every pixel is far from the mean of those around it
         box = (100, 50, 212, 162)
-        made = effect(name)(black, found(box))
+        made = effect_of(name, "mask")(black, found(box))
         cell = (212 - 100) // 28
         outside = ~near(box, cell + 2 + 1, (200, 300))  # a cell, the feather twice, rounding
         np.testing.assert_array_equal(made[outside], black[outside])
@@ -108,9 +110,45 @@ class TestHiding:
     @pytest.mark.parametrize("name", HIDING)
     def test_the_mask_is_hidden_not_the_box(self, name: str) -> None:
         image = noise(300, 300)
-        made = effect(name)(image, found((50, 50, 250, 250), masks=disc()))
+        made = effect_of(name, "mask")(image, found((50, 50, 250, 250), masks=disc()))
         np.testing.assert_array_equal(made[50:75, 50:75], image[50:75, 50:75])
         assert (made[140:160, 140:160] != image[140:160, 140:160]).any(axis=2).mean() > 0.99
+
+    @pytest.mark.parametrize("name", HIDING)
+    def test_the_box_is_hidden_with_a_margin_whatever_the_mask(self, name: str) -> None:
+        black = np.zeros((300, 300, 3), np.uint8)
+        black[::2] = 255
+        nothing = np.zeros((1, 28, 28), np.float32)
+        made = effect_of(name)(black, found((100, 100, 200, 200), masks=nothing))
+        inside, outside = near((100, 100, 200, 200), 5, (300, 300)), near((100, 100, 200, 200), 8, (300, 300))
+        assert np.ptp(made[inside].astype(int)) < 40
+        np.testing.assert_array_equal(made[~outside], black[~outside])
+
+    @pytest.mark.parametrize("name", HIDING)
+    def test_the_hull_is_hidden_but_not_the_corners(self, name: str) -> None:
+        ring = np.zeros((1, 28, 28), np.float32)
+        ring[0, 6:22, 6:22] = 1
+        ring[0, 9:19, 9:28] = 0  # open to the right, as an arm akimbo
+        image, box = noise(300, 300), (50, 50, 250, 250)
+        hull = effect_of(name, "hull")(image, found(box, masks=ring))
+        mask = effect_of(name, "mask")(image, found(box, masks=ring))
+        np.testing.assert_array_equal(mask[140:160, 160:180], image[140:160, 160:180])
+        assert (hull[140:160, 160:180] != image[140:160, 160:180]).any(axis=2).mean() > 0.99
+        np.testing.assert_array_equal(hull[50:80, 50:80], image[50:80, 50:80])
+
+    @pytest.mark.parametrize("name", HIDING)
+    def test_each_region_contains_the_one_before(self, name: str) -> None:
+        image, instances = noise(300, 300), found((50, 50, 250, 250), masks=disc())
+        changed = [
+            (effect_of(name, hide)(image, instances) != image).any(axis=2) for hide in ("mask", "hull", "box")
+        ]
+        for smaller, larger in itertools.pairwise(changed):
+            assert larger[smaller].mean() > 0.99
+        assert changed[2].sum() > 1.2 * changed[1].sum()
+
+    def test_an_unknown_region(self) -> None:
+        with pytest.raises(UsageError, match="hide is 'face': expected mask, hull, box"):
+            effect_of("blur", "face")(noise(), Instances.empty())  # type: ignore[arg-type]
 
     @given(st.integers(0, 2**32 - 1), st.tuples(*[st.integers(-20, 130)] * 2, *[st.integers(1, 120)] * 2))
     @settings(max_examples=30, deadline=None)
@@ -235,17 +273,17 @@ class TestEdges:
         under, over = rng.integers(0, 256, (2, 9, 7, 3), np.uint8)
         alpha: Alpha = rng.choice([0, 1, 60, 128, 254, 255], (9, 7)).astype(np.uint8)
         share = alpha[..., None] / 255
-        np.testing.assert_allclose(_blend(under, over, alpha), under * (1 - share) + over * share, atol=0.501)
-        np.testing.assert_array_equal(_blend(under, over, alpha)[alpha == 0], under[alpha == 0])
-        np.testing.assert_array_equal(_blend(under, over, alpha)[alpha == 255], over[alpha == 255])
+        np.testing.assert_allclose(blend(under, over, alpha), under * (1 - share) + over * share, atol=0.501)
+        np.testing.assert_array_equal(blend(under, over, alpha)[alpha == 0], under[alpha == 0])
+        np.testing.assert_array_equal(blend(under, over, alpha)[alpha == 255], over[alpha == 255])
 
     def test_overlapping_masks_leave_no_seam(self) -> None:
-        alpha = _matte(found((20, 20, 80, 100), (70, 20, 140, 100)), (120, 160))
+        alpha = matte(found((20, 20, 80, 100), (70, 20, 140, 100)), (120, 160))
         np.testing.assert_array_equal(alpha[30:90, 30:130], 255)
 
     @pytest.mark.parametrize(("height", "soft"), [(270, 2), (1080, 4)])
     def test_the_width_of_a_soft_edge_scales_with_the_frame(self, height: int, soft: int) -> None:
-        alpha = _matte(found((height / 4, height / 4, height / 2, height / 2)), (height, height))
+        alpha = matte(found((height / 4, height / 4, height / 2, height / 2)), (height, height))
         row = alpha[height * 3 // 8]
         assert np.count_nonzero((row > 0) & (row < 255)) == 2 * soft
 
@@ -253,7 +291,8 @@ class TestEdges:
 class TestEffectOf:
     @pytest.mark.parametrize("name", EFFECTS)
     def test_by_name(self, name: str) -> None:
-        assert effect_of(name) is EFFECTS[name]
+        image, instances = noise(), found((10, 10, 60, 90))
+        np.testing.assert_array_equal(effect_of(name)(image, instances), EFFECTS[name](image, instances))
 
     def test_replace_background_reads_its_image(self, tmp_path: Path) -> None:
         path = tmp_path / "a=b.png"

@@ -31,4 +31,4 @@ def image(
         if len({name.casefold() for name in names}) < len(names):  # macOS file names ignore case
             names = [f"{index:06d}_{name}" for index, name in enumerate(names)]
         sinks = [Images(output, names=names, alpha=options.transparent, overwrite=options.overwrite)]
-        process(source, sinks, options, output=output, track=False, batch=options.batch)
+        process(source, sinks, options.with_safe_threshold(), output=output, track=False, batch=options.batch)

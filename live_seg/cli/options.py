@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from live_seg.choices import EngineName, Layout, Policy
+from live_seg.choices import EngineName, Hide, Layout, Policy
 from live_seg.cli.native_messages import hidden_native_messages
 from live_seg.cli.panels import ADVANCED, INPUT, LIVE, MODEL, OUTPUT, option
 from live_seg.errors import UsageError
@@ -30,6 +30,10 @@ LayoutChoice = Annotated[
 ]
 Overwrite = Annotated[bool, option(OUTPUT, "Replace existing files.", "--overwrite")]
 Quiet = Annotated[bool, option(OUTPUT, "Suppress progress and summary.", "--quiet")]
+
+HIDING_SCORE = 0.05
+"""Score threshold for hiding chosen classes. On the 150 photos of a validation set, with the bundled model
+and --hide box, 14% of the pixels of large and medium persons stay visible at 0.5, 3% at 0.25, 2% at 0.05."""
 
 
 @dataclass(frozen=True)
@@ -117,10 +121,27 @@ class Options(ModelOptions):
             "cutout needs .mov, .webm, .png or a folder. Labels, boxes and alpha apply to mask only.",
         ),
     ] = "mask"
+    hide: Annotated[
+        Hide,
+        option(
+            OUTPUT,
+            "What blur and pixelate hide: mask, hull (its convex hull), or box (hull and box).",
+            show_choices=False,
+        ),
+    ] = "box"
     json: Annotated[Path | None, option(OUTPUT, "Write one JSON object per frame to this file.")] = None
     labels: Annotated[bool, option(ADVANCED, "Draw class, score and track id.")] = True
     boxes: Annotated[bool, option(ADVANCED, "Draw boxes.")] = True
     alpha: Annotated[float, option(ADVANCED, "Opacity of the mask colors.", min=0, max=1)] = 0.45
+
+    @property
+    def hides(self) -> bool:
+        """True if the effect hides what is found."""
+        return self.effect in ("blur", "pixelate")
+
+    def with_safe_threshold(self) -> Self:
+        """Return options with HIDING_SCORE as threshold, to hide `classes`, unless a threshold was given."""
+        return replace(self, conf=HIDING_SCORE) if self.hides and self.classes and self.conf is None else self
 
     @property
     def transparent(self) -> bool:
@@ -138,8 +159,8 @@ class Options(ModelOptions):
         from live_seg.tracking.retention import Retention
 
         if self.effect != MASK:
-            effect, retention = effect_of(self.effect), Retention()
-            if not retain or self.effect not in ("blur", "pixelate"):
+            effect, retention = effect_of(self.effect, self.hide), Retention()
+            if not retain or not self.hides:
                 return lambda frame, instances, *_, **__: effect(frame.image, instances)
             return lambda frame, instances, *_, **__: effect(
                 frame.image, retention.update(instances, frame.seconds)

@@ -21,6 +21,8 @@ def refuse_unused(options: Options) -> None:
     if options.effect != "mask":
         names = ("alpha", "labels", "boxes")
         refuse(options, names, f"it applies to --effect mask, not {options.effect}. Leave it out.")
+    if not options.hides:
+        refuse(options, ("hide",), "it applies to --effect blur and pixelate. Choose one of them.")
 
 
 def refuse_unused_of_video(options: StreamOptions, source: str, *, writes_video: bool) -> None:

@@ -61,6 +61,7 @@ def video(
     if output is None and options.json is None and not show:
         raise UsageError("Nothing to do: give -o OUT.mp4, --json OUT.jsonl or --show.")
     refuse_unused_of_video(options, source, writes_video=output is not None and output.suffix != "")
+    options = options.with_safe_threshold()
     from live_seg.sources.excerpt import parse_time
     from live_seg.ui.playback import Playback
     from live_seg.ui.window import Window

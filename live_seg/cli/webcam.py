@@ -50,6 +50,7 @@ def webcam(
     """
     _check(options, show)
     refuse_unused_of_webcam(options, source)
+    options = options.with_safe_threshold()
     from tqdm import tqdm
 
     from live_seg.files import check_target
