@@ -8,8 +8,11 @@ from typing import Literal
 EngineName = Literal["auto", "keras", "keras-float16", "openvino", "openvino-int8"]
 """The runtime and number format of the network; "auto" picks the fastest that is available."""
 
-Layout = Literal["fit", "square"]
-"""Placement of a frame in the network's input: with little padding, or on a square canvas."""
+Layout = Literal["fit", "exact", "square"]
+"""Preparation of a frame for the network: with little padding, or exactly as where the network comes from.
+
+"square" is the former name of "exact".
+"""
 
 Policy = Literal["all", "latest"]
 """Which frames are processed when they arrive faster than they are segmented: all, or the newest."""

@@ -12,14 +12,19 @@ Region = tuple[slice, slice]
 """Rows and columns of an image: `image[region]`."""
 
 
-def paste(box: NDArray[Any], mask: Floats, size: tuple[int, int]) -> tuple[Region, Floats]:
+def paste(
+    box: NDArray[Any], mask: Floats, size: tuple[int, int], *, padded: bool = False
+) -> tuple[Region, Floats]:
     """Resize `mask` (M, M) to `box` (x1 y1 x2 y2) and clip it to a frame of `size` (height, width).
 
     Returns the region of the frame and the float32 probabilities in it; both are empty for a box that is
-    empty or outside. As in Matterport's `utils.unmold_mask`, the box is rounded to whole pixels first, and
-    cells outside the mask count as zero.
+    empty or outside. The box is rounded to whole pixels first, and cells outside the mask count as zero
+    (Matterport's `utils.unmold_mask`). With `padded`, mask and box get a border of one cell before, corners
+    are truncated, and the last pixel belongs to the box (torchvision's `paste_masks_in_image`).
     """
     height, width = size
+    if padded:
+        box, mask = _with_border(np.asarray(box, np.float32), mask)
     x1, y1, x2, y2 = np.rint(box).astype(int).tolist()
     left, top, right, bottom = max(x1, 0), max(y1, 0), min(x2, width), min(y2, height)
     if right <= left or bottom <= top:
@@ -27,6 +32,16 @@ def paste(box: NDArray[Any], mask: Floats, size: tuple[int, int]) -> tuple[Regio
     resized = resize_zero_padded(mask, y2 - y1, x2 - x1)
     region = (slice(top, bottom), slice(left, right))
     return region, resized[top - y1 : bottom - y1, left - x1 : right - x1]
+
+
+def _with_border(box: Floats, mask: Floats) -> tuple[Floats, Floats]:
+    """Add a border of one cell of zeros; return the box (4,) in whole pixels and the mask (M + 2, M + 2)."""
+    cells = len(mask)
+    half = (box[2:] - box[:2]) * np.float32(0.5) * np.float32((cells + 2) / cells)
+    center = (box[2:] + box[:2]) * np.float32(0.5)
+    corners = np.trunc(np.concatenate([center - half, center + half]))
+    corners[2:] = np.maximum(corners[2:] + 1, corners[:2] + 1)
+    return corners, np.pad(mask, 1)
 
 
 def resize_zero_padded(image: NDArray[Any], height: int, width: int) -> NDArray[Any]:

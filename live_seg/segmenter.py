@@ -14,7 +14,14 @@ from live_seg.choices import Layout
 from live_seg.engines.engine import Engine, Found, Prepared
 from live_seg.images import checked
 from live_seg.maskrcnn.config import MaskRCNNConfig
-from live_seg.maskrcnn.images import Placement, on_canvas, place_fit, place_square
+from live_seg.maskrcnn.images import (
+    Placement,
+    on_canvas,
+    place_fit,
+    place_shorter_side,
+    place_square,
+    resize_bilinear,
+)
 from live_seg.masks import resize_zero_padded
 from live_seg.types import Image, Instances
 
@@ -76,11 +83,21 @@ class Segmenter:
                 found[i] = replace(instances, class_names=self.class_names)
         return found
 
+    @property
+    def _as_torchvision(self) -> bool:
+        """Return whether images are prepared as torchvision does."""
+        return self.layout != "fit" and self.config.origin == "torchvision"
+
     def _place(self, size: tuple[int, int]) -> Placement:
         """Place an image of `size` (height, width) on the network's canvas."""
-        if self.layout == "square":
-            return place_square(size, self.config.size, min(self.config.min_side, self.config.size))
-        return place_fit(size, self.config.size)
+        longest, shortest = self.config.size, min(self.config.min_side, self.config.size)
+        if self.layout == "fit":
+            placement = place_fit(size, longest)
+        elif self._as_torchvision:
+            placement = place_shorter_side(size, longest, shortest)
+        else:
+            placement = place_square(size, longest, shortest)
+        return replace(placement, last_pixel=self.config.rules.last_pixel)
 
     def prepared(self, image: Image) -> Prepared:
         """Return an image (H, W, 3) uint8 BGR as passed to the engine."""
@@ -88,15 +105,21 @@ class Segmenter:
 
     def _prepared(self, image: Image, placement: Placement) -> Prepared:
         """Resize an image (H, W, 3) uint8 BGR, and copy it onto its canvas in RGB."""
+        mean = self.config.mean_pixel if self.config.rules.pad_with_mean else (0, 0, 0)
+        if self._as_torchvision:
+            rgb = image[..., ::-1].astype(np.float32)
+            if placement.resized != placement.frame:
+                rgb = resize_bilinear(rgb, *placement.resized)
+            return on_canvas(rgb, placement, mean), placement.normalized_window()
         height, width = placement.resized
         if (height, width) != placement.frame:
-            if self.layout == "square":
+            if self.layout == "fit":
+                image = _resized(image, height, width)
+            else:
                 # As Matterport: scikit-image computes in float64, and fractions are truncated.
                 image = resize_zero_padded(image.astype(np.float64), height, width).astype(np.uint8)
-            else:
-                image = _resized(image, height, width)
-        rgb = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
-        return on_canvas(rgb, placement), placement.normalized_window()
+        pixels = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+        return on_canvas(pixels, placement, [round(value) for value in mean]), placement.normalized_window()
 
     def _segment(self, images: list[Image], placements: list[Placement]) -> list[Instances]:
         """Segment images with the same canvas size, in batches that fit into memory."""
@@ -128,9 +151,22 @@ class Segmenter:
             if self.config.mask_scoring:
                 found, masks = rescored(found, masks, self.config.min_score)
             return [
-                _instances(placement, found.only(found.rows == row), masks[found.rows == row])
+                self._instances(placement, found.only(found.rows == row), masks[found.rows == row])
                 for row, placement in enumerate(placements)
             ]
+
+    def _instances(self, placement: Placement, found: Found, masks: NDArray[np.float32]) -> Instances:
+        """Convert boxes to frame pixels; drop those without a whole pixel, as Matterport does."""
+        instances = Instances(
+            placement.to_frame(found.boxes),
+            masks,
+            found.class_ids,
+            found.scores,
+            padded=self.config.rules.padded_masks,
+        )
+        corners = np.rint(instances.boxes)
+        whole: NDArray[np.bool_] = np.all(corners[:, 2:] > corners[:, :2], axis=1)
+        return instances[whole | instances.padded]
 
 
 def rescored(found: Found, masks: NDArray[np.float32], min_score: float) -> tuple[Found, NDArray[np.float32]]:
@@ -164,11 +200,3 @@ def _resized(image: Image, height: int, width: int) -> Image:
     if times == 1:
         return image
     return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
-
-
-def _instances(placement: Placement, found: Found, masks: NDArray[np.float32]) -> Instances:
-    """Convert boxes to frame pixels; drop those without a whole pixel, as Matterport does."""
-    instances = Instances(placement.to_frame(found.boxes), masks, found.class_ids, found.scores)
-    corners = np.rint(instances.boxes)
-    whole: NDArray[np.bool_] = np.all(corners[:, 2:] > corners[:, :2], axis=1)
-    return instances[whole]

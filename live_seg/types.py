@@ -81,6 +81,8 @@ class Instances:
     """(N,): True from a track's second detection on; None exactly when `track_ids` is None."""
     class_names: Sequence[str] | None = None
     """Names indexed by class id, for all instances together; None where the detector has not named them."""
+    padded: bool = False
+    """How masks are pasted at full resolution: see `masks.paste`."""
 
     def __post_init__(self) -> None:
         n = len(self.boxes)
@@ -115,7 +117,7 @@ class Instances:
 
     def _columns(self) -> dict[str, Any]:
         """Return the columns that are set, by name."""
-        shared = {"class_names"}
+        shared = {"class_names", "padded"}
         return {
             name: column for name, column in vars(self).items() if column is not None and name not in shared
         }
@@ -170,14 +172,17 @@ class Instances:
             raise ValueError("Instances: expected track ids in both or in neither to join them.")
         theirs = other._columns()
         both = {name: np.concatenate([column, theirs[name]]) for name, column in self._columns().items()}
-        return Instances(**both, class_names=self.class_names or other.class_names)
+        return Instances(**both, class_names=self.class_names or other.class_names, padded=self.padded)
 
     def soft_masks(self, size: tuple[int, int]) -> Iterator[tuple[Region, NDArray[np.float32]]]:
         """Yield each instance's region of a frame of `size` (height, width) and the probabilities in it.
 
         The probabilities are float32, 0..1, at full resolution; see `masks.paste`.
         """
-        return (paste(box, mask, size) for box, mask in zip(self.boxes, self.masks, strict=True))
+        return (
+            paste(box, mask, size, padded=self.padded)
+            for box, mask in zip(self.boxes, self.masks, strict=True)
+        )
 
     def pasted(self, size: tuple[int, int]) -> Iterator[tuple[Region, NDArray[np.bool_]]]:
         """Yield each instance's region of a frame of `size` (height, width) and the bool mask in it."""

@@ -29,7 +29,7 @@ from live_seg.benchmark.stages import Candidate
 from live_seg.cli import bench
 from live_seg.cli.main import app
 from live_seg.cli.options import ModelOptions
-from live_seg.engines.engine import Engine, Found
+from live_seg.engines.engine import Engine, Found, Pixels
 from live_seg.errors import LiveSegError, SourceError
 from live_seg.segmenter import Segmenter
 from live_seg.sources.demo import DemoClip
@@ -58,7 +58,7 @@ class FakeEngine(Engine):
     def device(self) -> str:
         return f"thin air, {self.name}"
 
-    def detect(self, images: NDArray[np.uint8], windows: NDArray[np.float32]) -> tuple[list[str], Found]:
+    def detect(self, images: Pixels, windows: NDArray[np.float32]) -> tuple[list[str], Found]:
         with self.timer("trunk"):
             self.calls.append((self.name, len(images)))
         with self.timer("heads"):

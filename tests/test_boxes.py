@@ -57,12 +57,20 @@ def test_deltas_move_in_sides_and_stretch_by_powers_of_e() -> None:
 @quick
 @given(seed=seeds)
 def test_deltas_invert_each_other(seed: int) -> None:
-    boxes, targets = random_boxes(seed, 6), random_boxes(seed + 1, 6)
+    # Sides differ by a factor of 50 at most, less than the largest stretch.
+    boxes, targets = random_boxes(seed, 6, 0.02), random_boxes(seed + 1, 6, 0.02)
     deltas = deltas_between(boxes, targets)
     np.testing.assert_allclose(numpy(apply_deltas(boxes, deltas)), targets, atol=2e-5)
     known = np.random.default_rng(seed).normal(0, 2, (6, 4)).astype(np.float32)
     found = numpy(deltas_between(boxes, apply_deltas(boxes, known)))
     np.testing.assert_allclose(found, known, atol=2e-3)
+
+
+def test_no_box_grows_more_than_the_largest_stretch() -> None:
+    box = np.array([[0.4, 0.4, 0.6, 0.5]], np.float32)
+    grown = numpy(apply_deltas(box, np.array([[0, 0, 1e6, 5 * np.log(62.0)]], np.float32)))[0]
+    np.testing.assert_allclose(grown[2] - grown[0], 0.2 * 1000 / 16, rtol=1e-5)
+    np.testing.assert_allclose(grown[3] - grown[1], 0.1 * 62, rtol=1e-5)
 
 
 def test_iou_by_hand() -> None:
@@ -105,7 +113,8 @@ def test_clip_cuts_each_box_to_its_window() -> None:
 
 def anchors_in_pixels(size: tuple[int, int], **pyramid: Any) -> NDArray[np.float32]:
     strides = tuple(int(stride) for stride in pyramid["strides"])
-    return to_pixels(pyramid_anchors(size, strides, pyramid["scales"], pyramid["ratios"]), size)
+    levels = pyramid_anchors(size, strides, pyramid["scales"], pyramid["ratios"])
+    return to_pixels(np.concatenate(levels), size)
 
 
 def test_anchors_come_by_level_row_column_ratio() -> None:

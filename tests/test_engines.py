@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 from keras import ops
 from numpy.typing import NDArray
 
-from live_seg.engines.engine import Engine, Found, Prepared
+from live_seg.engines.engine import Engine, Found, Pixels, Prepared
 from live_seg.engines.keras import KerasEngine
 from live_seg.engines.openvino import cache as store
 from live_seg.engines.openvino import quantize as quantization
+from live_seg.engines.openvino.boxes import by_level
 from live_seg.engines.openvino.convert import convert
 from live_seg.engines.openvino.engine import OpenVINOEngine
 from live_seg.engines.openvino.nms import best_first, top_k
@@ -180,16 +181,16 @@ def test_what_a_part_was_given_is_remembered(tiny: MaskRCNN, tiny_converted: Pat
     del found
     reused = [np.full((1, n, 4), np.nan, np.float32) for n in range(1, tiny.config.candidates + 1)]
     np.testing.assert_array_equal(engine.given(maps, "trunk")[0], picture[None])
-    *_, scores, deltas, anchors, given_window = engine.given(maps, "heads")
-    assert scores.shape == (1, tiny.config.candidates)
-    assert np.all(np.diff(scores) <= 0)
-    assert np.all((scores >= 0) & (scores <= 1))
-    assert np.isfinite(deltas).all()
-    assert set(map(tuple, anchors[0])) <= set(map(tuple, tiny.config.anchors((64, 64))))
-    np.testing.assert_array_equal(given_window, window[None])
-    *_, given_boxes, given_ids = engine.given(maps, "masks")
-    np.testing.assert_array_equal(given_boxes, boxes)
-    np.testing.assert_array_equal(given_ids, class_ids)
+    levels = len(tiny.config.anchor_scales) - 1 + tiny.config.finer_levels
+    regions = np.concatenate(engine.given(maps, "heads")[levels:])
+    assert regions.shape == (tiny.config.proposals, 4)
+    assert np.all((regions >= 0) & (regions <= 1))
+    *given_boxes, given_ids = engine.given(maps, "masks")[levels:]
+    expected, order = by_level(boxes, (64, 64), levels, tiny.config)
+    assert sum(map(len, expected)) == len(boxes)
+    for mine, theirs in zip(given_boxes, expected, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    np.testing.assert_array_equal(given_ids, class_ids[order])
     assert np.isnan(reused[0]).all()
 
 
@@ -289,12 +290,12 @@ class TestStore:
         monkeypatch.setattr(store, "version", lambda _: "2099.1")
         assert store.find(spec_of(weights), "float32") is None
 
-    @pytest.mark.parametrize("format_", [0, store.FORMAT + 1])
+    @pytest.mark.parametrize("format_", [0, store.FORMATS["rpn"] + 1])
     def test_one_in_another_format_is_not_found(
         self, weights: Path, monkeypatch: pytest.MonkeyPatch, format_: int
     ) -> None:
         store.keep(spec_of(weights), "int8", write, beside=True)
-        monkeypatch.setattr(store, "FORMAT", format_)
+        monkeypatch.setitem(store.FORMATS, "rpn", format_)
         assert store.find(spec_of(weights), "int8") is None
 
     def test_beside_the_weights(self, weights: Path, cache: Path) -> None:
@@ -409,7 +410,7 @@ class Narrow(Engine):
     def device(self) -> str:
         return "nothing"
 
-    def detect(self, pictures: NDArray[np.uint8], windows: NDArray[np.float32]) -> tuple[Any, Found]:
+    def detect(self, pictures: Pixels, windows: NDArray[np.float32]) -> tuple[Any, Found]:
         assert len(pictures) == len(windows)
         self.tried.append(len(pictures))
         if len(pictures) > self.most and not self.at_masks:

@@ -59,6 +59,8 @@ CAPTURE_ROOMS = {"sources.captures", "ui.window"}
 CAPTURE_CALL = re.compile(r"Video\w+|imshow|waitKey\w*|pollKey|namedWindow|destroy\w*Window\w*|\w+Window\w*")
 MATTERPORT_NAME = re.compile(r"mrcnn_|fpn_c|fpn_p\d|rpn_class|rpn_bbox|rpn_conv|(res|bn)\d[a-w]?_|bn_conv1")
 
+TORCHVISION_NAME = re.compile(r"_blocks\.|roi_heads|cls_logits|bbox_pred|_predictor|running_(mean|var)")
+
 
 STATE = ("os.environ", "sys.modules", "sys.stdout", "sys.stderr", "sys.path")
 """Objects of the whole process that only the command line may assign to."""
@@ -170,6 +172,21 @@ def test_cameras_and_windows_are_opened_at_the_edges(module: str) -> None:
 @pytest.mark.parametrize("module", [module for module in MODULES if module != "maskrcnn.matterport"])
 def test_matterports_layer_names_stay_in_one_module(module: str) -> None:
     assert not MATTERPORT_NAME.search(MODULES[module].read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if module != "maskrcnn.torchvision"])
+def test_torchvisions_layer_names_stay_in_one_module(module: str) -> None:
+    assert not TORCHVISION_NAME.search(MODULES[module].read_text(encoding="utf-8"))
+
+
+def test_the_pattern_knows_torchvisions_layer_names() -> None:
+    assert TORCHVISION_NAME.search(MODULES["maskrcnn.torchvision"].read_text(encoding="utf-8"))
+    for name in (
+        "backbone.fpn.inner_blocks.0.0.weight",
+        "roi_heads.mask_head.0.0.weight",
+        "rpn.head.cls_logits",
+    ):
+        assert TORCHVISION_NAME.search(name)
 
 
 def test_the_pattern_knows_matterports_layer_names() -> None:

@@ -9,7 +9,7 @@ import pytest
 from live_seg.maskrcnn.config import MOBILE, MaskRCNNConfig
 from live_seg.maskrcnn.fpn import FeaturePyramid
 from live_seg.maskrcnn.model import MaskRCNN
-from live_seg.maskrcnn.roi import MOST_CANDIDATES, Detections, refine, select
+from live_seg.maskrcnn.roi import Detections, refine, select
 from tests.stand_ins import tiny_network
 
 WHOLE = np.array([[0, 0, 1, 1]], np.float32)
@@ -41,7 +41,9 @@ class TestPyramid:
         logits, deltas = network.rpn_outputs(pyramid)
         cells = 8 * 8 + 4 * 4 + 2 * 2 + 1
         per_cell = len(network.config.anchor_ratios) * len(network.config.anchor_octaves)
-        assert len(network.config.anchors((64, 64))) == logits.shape[1] == deltas.shape[1] == cells * per_cell
+        assert (
+            len(network.config.anchors((64, 64))[0]) == logits.shape[1] == deltas.shape[1] == cells * per_cell
+        )
 
     @pytest.mark.parametrize("finer", [0, 1])
     def test_small_regions_are_read_from_the_finest_level(self, finer: int) -> None:
@@ -60,12 +62,12 @@ class TestAnchors:
         one = replace(MOBILE, anchor_octaves=(1,), anchor_ratios=(0.5, 1))
         two = replace(one, anchor_octaves=(1, 1.5))
         scaled = replace(one, anchor_scales=tuple(1.5 * scale for scale in one.anchor_scales))
-        per_cell = two.anchors((128, 192)).reshape(-1, 2, 2, 4)  # octave, ratio
-        np.testing.assert_array_equal(per_cell[:, 0].reshape(-1, 4), one.anchors((128, 192)))
-        np.testing.assert_array_equal(per_cell[:, 1].reshape(-1, 4), scaled.anchors((128, 192)))
+        per_cell = two.anchors((128, 192))[0].reshape(-1, 2, 2, 4)  # octave, ratio
+        np.testing.assert_array_equal(per_cell[:, 0].reshape(-1, 4), one.anchors((128, 192))[0])
+        np.testing.assert_array_equal(per_cell[:, 1].reshape(-1, 4), scaled.anchors((128, 192))[0])
 
     def test_matterports_have_one(self) -> None:
-        assert len(MaskRCNNConfig().anchors((64, 64))) == 3 * (16**2 + 8**2 + 4**2 + 2**2 + 1)
+        assert len(MaskRCNNConfig().anchors((64, 64))[0]) == 3 * (16**2 + 8**2 + 4**2 + 2**2 + 1)
 
 
 def detect(rows: list[list[float]], *, every_class: bool, min_score: float = 0.05) -> Detections:
@@ -75,9 +77,8 @@ def detect(rows: list[list[float]], *, every_class: bool, min_score: float = 0.0
     left = np.arange(count, dtype=np.float32) / count
     boxes = np.stack([0 * left, left, 0 * left + 1, left + 1 / count], axis=1)[None]
     deltas = np.zeros((1, count, classes, 4), np.float32)
-    refined = refine(
-        boxes, keras.ops.convert_to_tensor(probabilities), deltas, WHOLE, every_class=every_class
-    )
+    most = 8 if every_class else None
+    refined = refine(boxes, keras.ops.convert_to_tensor(probabilities), deltas, WHOLE, most=most)
     found = select(refined, keep=8, min_score=min_score, max_iou=0.5)
     return Detections(*(np.asarray(part)[0] for part in found))
 
@@ -108,13 +109,13 @@ class TestSelect:
         deltas[0, 0, 2] = [0, 0, 0, np.log(0.5) / 0.2]  # the second class makes the box half as wide
         probabilities = keras.ops.convert_to_tensor(np.array([[[0.1, 0.5, 0.4]]], np.float32))
         proposal = np.array([[[0.2, 0.2, 0.8, 0.8]]], np.float32)
-        refined = refine(proposal, probabilities, deltas, WHOLE, every_class=True)
+        refined = refine(proposal, probabilities, deltas, WHOLE, most=2)
         found = select(refined, keep=2, min_score=0.0, max_iou=0.5)
         expected = np.array([[0.2, 0.2, 0.8, 0.8], [0.2, 0.35, 0.8, 0.65]], np.float32)
         np.testing.assert_allclose(np.asarray(found.boxes)[0], expected, atol=1e-6)
 
     def test_of_very_many_pairs_the_best_are_kept(self) -> None:
-        probabilities = np.full((MOST_CANDIDATES, 3), 0.1, np.float32)
+        probabilities = np.full((9, 3), 0.1, np.float32)
         probabilities[-1, 2] = 0.9
         found = detect(probabilities.tolist(), every_class=True)
         assert (found.class_ids[0], found.scores[0]) == (2, pytest.approx(0.9))

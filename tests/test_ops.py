@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from live_seg.maskrcnn import ops
 from live_seg.maskrcnn.boxes import iou
-from live_seg.maskrcnn.ops import LOWEST, compiled, crop, nms, nms_by_overlap
+from live_seg.maskrcnn.ops import LOWEST, compiled, crop, greedy_nms, nms, nms_within_class
 
 quick = settings(max_examples=25, deadline=None)
 seeds = st.integers(0, 2**32 - 1)
@@ -66,39 +66,52 @@ def test_nms_keeps_what_the_slow_form_keeps(seed: int, count: int, limit: int, t
     scores[rng.random((2, count)) < 0.2] = -np.inf
     overlaps = numpy(iou(boxes, boxes))
     expected = [slow_nms(o, s, limit, threshold) for o, s in zip(overlaps, scores, strict=True)]
-    b, o, s = tensors(boxes, overlaps, scores)
+    b, s, one = tensors(boxes, scores, np.ones((2, count), np.int32))
     for result in (
         nms(b, s, limit, threshold),
-        nms_by_overlap(o, s, limit, threshold),
-        ops._greedy(o, s, limit, threshold),
+        nms_within_class(b, one, s, limit, threshold),
+        greedy_nms(b, s, limit, threshold),
     ):
         assert numpy(result[0]).shape == (2, limit)
         assert chosen(result) == expected
 
 
-@pytest.mark.parametrize("form", [nms_by_overlap, ops._greedy])
-def test_only_boxes_of_one_group_compete(form: Any) -> None:
+def greedily(boxes: Any, class_ids: Any, scores: Any, limit: int, threshold: float) -> tuple[Any, Any]:
+    return greedy_nms(boxes, scores, limit, threshold, class_ids)
+
+
+@pytest.mark.parametrize("form", [nms_within_class, greedily])
+def test_only_boxes_of_one_class_compete(form: Any) -> None:
     rng = np.random.default_rng(5)
     boxes, scores, group = random_boxes(rng, 1, 30), distinct_scores(rng, 1, 30), rng.integers(0, 3, 30)
     overlaps = numpy(iou(boxes, boxes))[0]
-    rivals = np.where(group[:, None] == group[None, :], overlaps, 0).astype(np.float32)
     separate = [
         slow_nms(overlaps[np.ix_(m, m)], scores[0, m], 30, 0.2) for m in (group == g for g in range(3))
     ]
     expected = {int(np.flatnonzero(group == g)[i]) for g, kept in enumerate(separate) for i in kept}
-    (found,) = chosen(form(*tensors(rivals[None], scores), 30, 0.2))
+    (found,) = chosen(form(*tensors(boxes, group[None].astype(np.int32), scores), 30, 0.2))
     assert set(found) == expected
     assert found == sorted(found, key=lambda i: -scores[0, i])
     assert len(found) > len(slow_nms(overlaps, scores[0], 30, 0.2))
 
 
-@pytest.mark.parametrize("form", [nms_by_overlap, ops._greedy])
+@only_tensorflow
+def test_more_boxes_than_overlaps_fit_in_memory_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(6)
+    boxes, scores = tensors(random_boxes(rng, 2, 30), distinct_scores(rng, 2, 30))
+    classes = rng.integers(0, 3, (2, 30)).astype(np.int32)
+    expected = chosen(nms_within_class(boxes, classes, scores, 10, 0.3))
+    monkeypatch.setattr(ops, "MOST_OVERLAPS", 29)
+    assert chosen(nms_within_class(boxes, classes, scores, 10, 0.3)) == expected
+
+
+@pytest.mark.parametrize("form", [nms_within_class, greedily])
 @pytest.mark.parametrize("nothing", [-np.inf, 2 * LOWEST, LOWEST])
 def test_the_lowest_scores_take_no_part(form: Any, nothing: float) -> None:
     boxes = random_boxes(np.random.default_rng(0), 1, 6)
-    overlaps, scores = tensors(numpy(iou(boxes, boxes)), np.full((1, 6), nothing, np.float32))
-    assert chosen(form(overlaps, scores, 4, 0.5)) == [[]]
-    assert chosen(nms(boxes, scores, 4, 0.5)) == [[]]
+    given = tensors(boxes, np.ones((1, 6), np.int32), np.full((1, 6), nothing, np.float32))
+    assert chosen(form(*given, 4, 0.5)) == [[]]
+    assert chosen(nms(given[0], given[2], 4, 0.5)) == [[]]
 
 
 @pytest.mark.parametrize("side", [7, 14, 28])
@@ -133,6 +146,14 @@ def test_crop_samples_from_edge_to_edge(form: Any) -> None:
     crops = numpy(form(tensors(ramp.astype(np.float32)), *tensors(zeros, box, zeros), 3)[0])[..., 0]
     np.testing.assert_allclose(crops[0], [[0, 2, 4], [10, 12, 14], [20, 22, 24]], atol=1e-5)
     np.testing.assert_allclose(crops[1], [[1, 1.5, 2], [6, 6.5, 7], [11, 11.5, 12]], atol=1e-5)
+
+
+@pytest.mark.parametrize("form", [crop, ops._gathered_crop])
+def test_crop_goes_on_in_the_repeated_row_and_column(form: Any) -> None:
+    ramp = np.arange(4, dtype=np.float32)[None, None, :, None] + 10 * np.arange(2)[None, :, None, None]
+    box, zeros = np.array([[0, 0.5, 1, 1]], np.float32), np.zeros(1, np.int32)
+    crops = form(tensors(ramp.astype(np.float32)), *tensors(zeros, box, zeros), 3, repeated=1)[0]
+    np.testing.assert_allclose(numpy(crops)[0, ..., 0], [[2, 3, 3], [12, 13, 13], [12, 13, 13]], atol=1e-5)
 
 
 @pytest.mark.parametrize("form", [crop, ops._gathered_crop])

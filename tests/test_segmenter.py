@@ -18,7 +18,7 @@ from matplotlib import cbook
 from numpy.typing import NDArray
 
 import live_seg
-from live_seg.engines.engine import Engine, Found
+from live_seg.engines.engine import Engine, Found, Pixels
 from live_seg.engines.keras import KerasEngine
 from live_seg.engines.openvino.engine import OpenVINOEngine
 from live_seg.errors import UsageError, WeightsError
@@ -218,7 +218,7 @@ class FixedEngine(Engine):
     def device(self) -> str:
         return "none"
 
-    def detect(self, images: NDArray[np.uint8], _: NDArray[np.float32]) -> tuple[None, Found]:
+    def detect(self, images: Pixels, _: NDArray[np.float32]) -> tuple[None, Found]:
         self.calls.append(len(images))
         if len(images) > self.limit:
             raise MemoryError
@@ -405,7 +405,7 @@ class TestLoad:
             ({"size": 63}, "63 pixels is too small: at least 64"),
             ({"size": 0}, "too small"),
             ({"size": 100, "layout": "square"}, "multiple of 64. Got 100"),
-            ({"layout": "round"}, "Unknown layout 'round': expected fit or square"),
+            ({"layout": "round"}, "Unknown layout 'round': expected fit or exact"),
             ({"min_score": 1.01}, "between 0 and 1. Got 1.01"),
             ({"min_score": -0.1}, "between 0 and 1"),
             ({"min_score": float("nan")}, "between 0 and 1"),

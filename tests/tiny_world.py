@@ -73,7 +73,7 @@ EASY: dict[str, Any] = {
 """Settings under which the shapes are learnt soon."""
 
 
-def small_backbone(_: str) -> keras.Model:
+def small_backbone(*_: Any) -> keras.Model:
     """Five convolutions in the place of MobileNetV2, with its names for the stages."""
     inputs = x = keras.Input((None, None, 3))
     maps = []

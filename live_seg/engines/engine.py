@@ -8,8 +8,11 @@ from numpy.typing import NDArray
 from live_seg.maskrcnn.config import MaskRCNNConfig
 from live_seg.timing import NO_TIMER, Timer
 
-Prepared = tuple[NDArray[uint8], NDArray[float32]]
-"""An image on its black canvas, (H, W, 3) RGB, and its box there, the window (4,), normalized."""
+Pixels = NDArray[uint8] | NDArray[float32]
+"""RGB values from 0 to 255; float32 keeps the fractions that resizing gives."""
+
+Prepared = tuple[Pixels, NDArray[float32]]
+"""An image on its canvas, (H, W, 3) RGB, and its box there, the window (4,), normalized."""
 
 
 class Found(NamedTuple):
@@ -37,8 +40,8 @@ class Engine(Protocol):
     def device(self) -> str:
         """Return runtime, precision and device, such as "OpenVINO int8, AMD EPYC"."""
 
-    def detect(self, images: NDArray[uint8], windows: NDArray[float32]) -> tuple[Any, Found]:
-        """Find instances in `images` (B, H, W, 3), RGB on black canvases, sides multiples of 32.
+    def detect(self, images: Pixels, windows: NDArray[float32]) -> tuple[Any, Found]:
+        """Find instances in `images` (B, H, W, 3), RGB on canvases, sides multiples of 32.
 
         `windows` (B, 4) are the boxes of the images on their canvases, normalized y1 x1 y2 x2. Returns the
         maps that `masks` needs, valid until the next call, and the detections. Raises MemoryError when the

@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from live_seg.engines.engine import Engine, Found
+from live_seg.engines.engine import Engine, Found, Pixels
 from live_seg.engines.spec import ModelSpec
 from live_seg.maskrcnn.checkpoint import read_network
 from live_seg.maskrcnn.family import Network
@@ -35,7 +35,7 @@ class KerasEngine(Engine):
         """Return Keras with its precision, backend and devices."""
         return f"Keras {self._dtype} on {keras.backend.backend()}, {devices()}"
 
-    def detect(self, images: NDArray[np.uint8], windows: NDArray[np.float32]) -> tuple[Any, Found]:
+    def detect(self, images: Pixels, windows: NDArray[np.float32]) -> tuple[Any, Found]:
         """Find instances: see Engine. Raises MemoryError when the batch does not fit on the device."""
         with out_of_memory(), self.timer("trunk"):
             maps, scores, deltas = self._trunk(images)

@@ -1,14 +1,13 @@
-"""Box arithmetic. Boxes are normalized y1 x1 y2 x2: 0..1 from the first to the last pixel."""
+"""Box arithmetic. Boxes are normalized y1 x1 y2 x2: see `anchors`."""
 
 from typing import Any
 
 from keras import ops
 
+from live_seg.maskrcnn.rules import LARGEST_STRETCH, MOVE_UNIT, SMALLEST_SIDE, STRETCH_UNIT
+
 Tensor = Any
 """A tensor of the active Keras backend. Docstrings give the shapes."""
-
-MOVE_UNIT, STRETCH_UNIT = 0.1, 0.2
-"""Units of dy dx and of dh dw: about their standard deviations (Matterport `BBOX_STD_DEV`)."""
 
 
 def apply_deltas(boxes: Tensor, deltas: Tensor) -> Tensor:
@@ -19,7 +18,7 @@ def apply_deltas(boxes: Tensor, deltas: Tensor) -> Tensor:
     top_left, bottom_right = boxes[..., :2], boxes[..., 2:]
     sides = bottom_right - top_left
     centres = top_left + 0.5 * sides + deltas[..., :2] * MOVE_UNIT * sides
-    sides = sides * ops.exp(deltas[..., 2:] * STRETCH_UNIT)
+    sides = sides * ops.exp(ops.minimum(deltas[..., 2:] * STRETCH_UNIT, LARGEST_STRETCH))
     top_left = centres - 0.5 * sides
     return ops.concatenate([top_left, top_left + sides], axis=-1)
 
@@ -39,6 +38,11 @@ def clip(boxes: Tensor, window: Tensor) -> Tensor:
     low = ops.concatenate([window[..., :2], window[..., :2]], axis=-1)
     high = ops.concatenate([window[..., 2:], window[..., 2:]], axis=-1)
     return ops.maximum(ops.minimum(boxes, high), low)
+
+
+def has_area(boxes: Tensor) -> Tensor:
+    """Return whether both sides of boxes (..., 4) have at least SMALLEST_SIDE -> (...) bool."""
+    return ops.min(boxes[..., 2:] - boxes[..., :2], axis=-1) >= SMALLEST_SIDE
 
 
 def area(boxes: Tensor) -> Tensor:

@@ -12,16 +12,16 @@ from live_seg.maskrcnn.boxes import Tensor
 from live_seg.maskrcnn.config import MaskRCNNConfig
 from live_seg.maskrcnn.fpn import FeaturePyramid
 from live_seg.maskrcnn.roi import (
-    BOX_POOL,
-    MASK_POOL,
     BoxHead,
     Detections,
     MaskHead,
+    averaged_roi_align,
     refine,
     roi_align,
     select,
 )
-from live_seg.maskrcnn.rpn import RegionProposals, best_anchors, propose
+from live_seg.maskrcnn.rpn import WHOLE, RegionProposals, best_anchors, objectness, propose
+from live_seg.maskrcnn.rules import BOX_POOL, MASK_POOL
 
 
 class MaskRCNN(keras.Model):
@@ -29,14 +29,28 @@ class MaskRCNN(keras.Model):
 
     def __init__(self, config: MaskRCNNConfig) -> None:
         super().__init__(name="mask_rcnn")
-        self.config = config
+        self.config, rules = config, config.rules
         maps = config.finer_levels + len(config.anchor_scales) - 1
-        self.backbone = build_backbone(config.backbone)
-        self.pyramid = FeaturePyramid(maps, config.pyramid_channels, plain=config.finer_levels)
+        self.backbone = build_backbone(config.backbone, rules)
+        self.pyramid = FeaturePyramid(
+            maps,
+            config.pyramid_channels,
+            plain=config.finer_levels,
+            norm_epsilon=rules.norm_epsilon if config.pyramid_norm else None,
+        )
         per_cell = len(config.anchor_ratios) * len(config.anchor_octaves)
-        self.rpn = RegionProposals(config.rpn_channels, per_cell)
-        self.box_head = BoxHead(config.box_units, config.num_classes)
-        self.mask_head = MaskHead(config.mask_channels, config.num_classes)
+        self.rpn = RegionProposals(
+            config.rpn_channels, per_cell, convs=config.rpn_layers, logits=config.objectness_logits
+        )
+        self.box_head = BoxHead(
+            config.box_units,
+            config.num_classes,
+            rules,
+            convs=config.box_convs,
+            channels=config.pyramid_channels,
+            dense=config.box_layers,
+        )
+        self.mask_head = MaskHead(config.mask_channels, config.num_classes, rules)
         self._make_variables()
         self.built = True
 
@@ -55,8 +69,9 @@ class MaskRCNN(keras.Model):
         self.mask_head(region, keras.Input((), batch_size=1, dtype="int32"))
 
     def normalized(self, images: Tensor) -> Tensor:
-        """Subtract the mean pixel from images 0..255 -> float32 (Matterport `mold_image`)."""
-        return ops.cast(images, "float32") - np.asarray(self.config.mean_pixel, np.float32)
+        """Normalize images 0..255 by the mean pixel and its deviation -> float32."""
+        centered = ops.cast(images, "float32") - np.asarray(self.config.mean_pixel, np.float32)
+        return centered / np.asarray(self.config.pixel_deviation, np.float32)
 
     def features(self, images: Tensor) -> list[Tensor]:
         """Compute pyramid maps (B, h, w, C), finest first, half-sized last included, of normalized images."""
@@ -67,45 +82,49 @@ class MaskRCNN(keras.Model):
     def trunk(self, images: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
         """Run backbone, pyramid and RPN head on images (B, H, W, 3), 0..255.
 
-        Returns the maps that RoIAlign reads, finest first; objectness probabilities (B, A) and deltas
+        Returns the maps that RoIAlign reads, finest first; scores (B, A), see `objectness`, and deltas
         (B, A, 4) of all anchors.
         """
         pyramid = self.features(self.normalized(images))
         logits, deltas = self.rpn_outputs(pyramid)
         # The half-sized last level is for anchors alone.
-        return pyramid[:-1], ops.softmax(logits)[..., 1], deltas
+        return pyramid[:-1], objectness(logits), deltas
 
     def detect(self, maps: list[Tensor], scores: Tensor, deltas: Tensor, window: Tensor) -> Detections:
         """Find instances from the outputs of `trunk`. window (B, 4): the image on its canvas, normalized."""
         config = self.config
         height, width = (side * 2**self._finest_level for side in maps[0].shape[1:3])
-        chosen = best_anchors(scores, deltas, config.anchors((height, width)), config.candidates)
-        refined = self.heads(maps, *chosen, window)
+        proposals = self.propose(scores, deltas, (height, width), window)
+        refined = refine(proposals, *self.heads(maps, proposals), window, most=config.most_pairs)
         return select(
-            refined, keep=config.detections, min_score=config.min_score, max_iou=config.detection_iou
+            refined,
+            keep=config.detections,
+            min_score=config.min_score,
+            max_iou=config.detection_iou,
+            drop_empty=config.rules.drop_empty,
         )
 
-    def heads(
-        self, maps: list[Tensor], scores: Tensor, deltas: Tensor, anchors: Tensor, window: Tensor
-    ) -> Detections:
-        """Run the second stage on the best anchors: (B, N), (B, N, 4), (B, N, 4) -> candidates before NMS."""
+    def propose(self, scores: Tensor, deltas: Tensor, size: tuple[int, int], window: Tensor) -> Tensor:
+        """Choose proposals (B, R, 4) by the scores and deltas of all anchors for canvases of `size`."""
         config = self.config
-        proposals = propose(scores, deltas, anchors, keep=config.proposals, max_iou=config.proposal_iou)
-        class_logits, class_deltas = self.box_outputs(maps, proposals)
-        probabilities = ops.softmax(class_logits)
-        return refine(proposals, probabilities, class_deltas, window, every_class=config.every_class)
+        candidates = best_anchors(scores, deltas, config.anchors(size), config.candidates)
+        return propose(
+            candidates,
+            window if config.rules.clip_to_window else WHOLE[None],
+            keep=config.proposals,
+            max_iou=config.proposal_iou,
+            drop_empty=config.rules.drop_empty,
+        )
+
+    def heads(self, maps: list[Tensor], proposals: Tensor) -> tuple[Tensor, Tensor]:
+        """Return class probabilities (B, R, classes) and deltas (B, R, classes, 4) of proposals (B, R, 4)."""
+        logits, deltas = self.box_outputs(maps, proposals)
+        return ops.softmax(logits), deltas
 
     def rpn_outputs(self, pyramid: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Return logits (B, A, 2) and deltas (B, A, 4) of all anchors."""
         outputs: tuple[Tensor, Tensor] = self.rpn(pyramid[self.config.finer_levels :])
         return outputs
-
-    def propose(self, logits: Tensor, deltas: Tensor, size: tuple[int, int]) -> Tensor:
-        """Choose proposals (B, R, 4) from the RPN's outputs for images of `size` (height, width)."""
-        config = self.config
-        probabilities = ops.softmax(logits)[..., 1]
-        chosen = best_anchors(probabilities, deltas, config.anchors(size), config.candidates)
-        return propose(*chosen, keep=config.proposals, max_iou=config.proposal_iou)
 
     def box_outputs(self, maps: list[Tensor], boxes: Tensor) -> tuple[Tensor, Tensor]:
         """Run the box head on boxes (B, R, 4) -> class logits (B, R, classes), deltas (B, R, classes, 4)."""
@@ -129,7 +148,8 @@ class MaskRCNN(keras.Model):
         """Apply `roi_align` to the maps."""
         _, height, width, _ = ops.shape(maps[0])
         area = ops.cast(height * width * 4**self._finest_level, "float32")
-        return roi_align(maps, boxes, rows, side, self._finest_level, area)
+        align = roi_align if self.config.rules.samples == 1 else averaged_roi_align
+        return align(maps, boxes, rows, side, self._finest_level, area)
 
 
 @contextlib.contextmanager

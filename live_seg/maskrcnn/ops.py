@@ -19,6 +19,10 @@ else:
     tf = None
 
 
+LOWEST = -1e30
+"""NMS ignores lower scores. Finite, as TensorFlow's kernels require."""
+
+
 def nms(boxes: Tensor, scores: Tensor, limit: int, threshold: float) -> tuple[Tensor, Tensor]:
     """Apply greedy non-maximum suppression to each image.
 
@@ -27,7 +31,7 @@ def nms(boxes: Tensor, scores: Tensor, limit: int, threshold: float) -> tuple[Te
     its IoU with a better one exceeds `threshold`.
     """
     if tf is None:
-        return nms_by_overlap(iou(boxes, boxes), scores, limit, threshold)
+        return greedy_nms(boxes, scores, limit, threshold)
 
     def keep(boxes: Tensor, scores: Tensor) -> Tensor:
         return tf.image.non_max_suppression(boxes, scores, limit, threshold, LOWEST)
@@ -35,19 +39,22 @@ def nms(boxes: Tensor, scores: Tensor, limit: int, threshold: float) -> tuple[Te
     return _per_image(keep, (boxes, scores), limit)
 
 
-def nms_by_overlap(overlaps: Tensor, scores: Tensor, limit: int, threshold: float) -> tuple[Tensor, Tensor]:
-    """Apply `nms` to given overlaps (B, N, N), so that the caller decides which pairs compete."""
-    if tf is None:
-        return _greedy(overlaps, scores, limit, threshold)
+MOST_OVERLAPS = 2000
+"""Boxes up to which the overlaps of all pairs are computed: 16 MB for each image."""
+
+
+def nms_within_class(
+    boxes: Tensor, class_ids: Tensor, scores: Tensor, limit: int, threshold: float
+) -> tuple[Tensor, Tensor]:
+    """Apply `nms` where boxes only compete with those of the same class (B, N)."""
+    if tf is None or boxes.shape[1] > MOST_OVERLAPS:
+        return greedy_nms(boxes, scores, limit, threshold, class_ids)
 
     def keep(overlaps: Tensor, scores: Tensor) -> Tensor:
         return tf.image.non_max_suppression_overlaps(overlaps, scores, limit, threshold, LOWEST)
 
-    return _per_image(keep, (overlaps, scores), limit)
-
-
-LOWEST = -1e30
-"""NMS ignores lower scores. Finite, as TensorFlow's kernels require."""
+    rivals = class_ids[:, :, None] == class_ids[:, None, :]
+    return _per_image(keep, (ops.where(rivals, iou(boxes, boxes), 0.0), scores), limit)
 
 
 def _per_image(keep: Callable[..., Tensor], inputs: tuple[Tensor, ...], limit: int) -> tuple[Tensor, Tensor]:
@@ -67,22 +74,29 @@ def _per_image(keep: Callable[..., Tensor], inputs: tuple[Tensor, ...], limit: i
     return kept, tf.range(limit)[None] < count[:, None]
 
 
-def _greedy(overlaps: Tensor, scores: Tensor, limit: int, threshold: float) -> tuple[Tensor, Tensor]:
-    """Take the best box and suppress its overlaps, `limit` times. Shapes are static on all backends."""
-    batch = overlaps.shape[0]
+def greedy_nms(
+    boxes: Tensor, scores: Tensor, limit: int, threshold: float, class_ids: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Apply `nms` or `nms_within_class` on any backend: take the best box, suppress its overlaps, and repeat.
+
+    Shapes are static. Only overlaps with boxes taken are computed, so that there may be many.
+    """
+    empty = ops.zeros_like(scores[:, :1], dtype="int32") + ops.zeros((1, limit), "int32")
 
     def take_best(step: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         left, kept, valid = state
         best = ops.argmax(left, axis=-1)[:, None]  # (B, 1)
         found = ops.take_along_axis(left, best, axis=1) > LOWEST
-        row = ops.take_along_axis(overlaps, best[..., None], axis=1)[:, 0]  # (B, N)
-        gone = (row > threshold) | (ops.arange(row.shape[1])[None] == best)
-        kept = ops.slice_update(kept, (0, step), ops.cast(ops.where(found, best, 0), "int32"))
-        valid = ops.slice_update(valid, (0, step), found)
-        return ops.where(gone & found, -float("inf"), left), kept, valid
+        overlaps = iou(ops.take_along_axis(boxes, best[..., None], axis=1), boxes)[:, 0]
+        gone = overlaps > threshold
+        if class_ids is not None:
+            gone = gone & (class_ids == ops.take_along_axis(class_ids, best, axis=1))
+        gone = gone | (ops.arange(scores.shape[1])[None] == ops.cast(best, "int32"))
+        now = ops.arange(limit)[None] == step
+        kept = ops.where(now & found, ops.cast(best, "int32"), kept)
+        return ops.where(gone & found, -float("inf"), left), kept, valid | (now & found)
 
-    state = (scores, ops.zeros((batch, limit), "int32"), ops.zeros((batch, limit), "bool"))
-    _, kept, valid = ops.fori_loop(0, limit, take_best, state)
+    _, kept, valid = ops.fori_loop(0, limit, take_best, (scores, empty, empty > 0))
     return kept, valid
 
 
@@ -94,16 +108,20 @@ def doubled(feature_map: Tensor) -> Tensor:
 
 
 def crop(
-    pyramid: Sequence[Tensor], level: Tensor, boxes: Tensor, rows: Tensor, side: int
+    pyramid: Sequence[Tensor], level: Tensor, boxes: Tensor, rows: Tensor, side: int, repeated: int = 0
 ) -> tuple[Tensor, Tensor]:
     """Sample `side` x `side` points, edge to edge, in each box: bilinear, zero outside the map.
 
-    pyramid: maps (B, h, w, C); level, rows (K,) int32: map and image of each box; boxes (K, 4) normalized.
+    pyramid: maps (B, h, w, C); level, rows (K,) int32: map and image of each box; boxes (K, 4), 0..1 from the
+    first row and column of the map to the last. With `repeated` 1, the last row and column are repeated once,
+    and 1 is the second of the two.
     Returns crops (K, side, side, C), ordered by level to avoid a copy, and the box of each crop (K,) int32.
     Samples as TensorFlow's `crop_and_resize`, which Matterport's RoIAlign uses.
     """
     if tf is None:
-        return _gathered_crop(pyramid, level, boxes, rows, side)
+        return _gathered_crop(pyramid, level, boxes, rows, side, repeated)
+    if repeated:
+        pyramid = [tf.pad(one, [(0, 0), (0, 1), (0, 1), (0, 0)], "SYMMETRIC") for one in pyramid]
     members = [tf.where(level == i)[:, 0] for i in range(len(pyramid))]
     crops = [
         tf.image.crop_and_resize(feature_map, tf.gather(boxes, chosen), tf.gather(rows, chosen), (side, side))
@@ -127,7 +145,7 @@ def crop_from(feature_map: Tensor, boxes: Tensor, rows: Tensor, side: int) -> Te
 
 
 def _gathered_crop(
-    pyramid: Sequence[Tensor], level: Tensor, boxes: Tensor, rows: Tensor, side: int
+    pyramid: Sequence[Tensor], level: Tensor, boxes: Tensor, rows: Tensor, side: int, repeated: int = 0
 ) -> tuple[Tensor, Tensor]:
     """Compute `crop` with static shapes: one gather from the flattened maps, in the order of the boxes."""
     channels = pyramid[0].shape[-1]
@@ -137,8 +155,8 @@ def _gathered_crop(
         ops.take(np.asarray(values, "int32"), level)
         for values in (starts, [m.shape[1] for m in pyramid], [m.shape[2] for m in pyramid])
     )
-    y, y_inside = _sample_points(boxes[:, 0], boxes[:, 2], height, side)
-    x, x_inside = _sample_points(boxes[:, 1], boxes[:, 3], width, side)
+    y, y_inside = _sample_points(boxes[:, 0], boxes[:, 2], height + repeated, side)
+    x, x_inside = _sample_points(boxes[:, 1], boxes[:, 3], width + repeated, side)
     top, left = ops.cast(ops.floor(y), "int32"), ops.cast(ops.floor(x), "int32")
     first_cell = start + rows * height * width
 
@@ -222,14 +240,14 @@ def _traced(function: Callable[..., Any], model: keras.Model) -> Callable[..., A
         return _with_constants(graph) if small else graph
 
     def call(*arguments: Any) -> Any:
-        return graphs.get(_lengths(arguments), lambda: trace(arguments))(*arguments)
+        return graphs.get(_signature(arguments), lambda: trace(arguments))(*arguments)
 
     return call
 
 
-def _lengths(arguments: tuple[Any, ...]) -> tuple[tuple[int, ...], ...]:
-    """Return the shapes of tensors without their first axes."""
-    return tuple(tuple(tensor.shape[1:]) for tensor in keras.tree.flatten(arguments))
+def _signature(arguments: tuple[Any, ...]) -> tuple[tuple[Any, ...], ...]:
+    """Return type and shape of each tensor without its first axis: what a graph is traced for."""
+    return tuple((str(tensor.dtype), *tensor.shape[1:]) for tensor in keras.tree.flatten(arguments))
 
 
 def _with_constants(graph: Any) -> Callable[..., Any]:
@@ -262,7 +280,7 @@ def _jitted(function: Callable[..., Any], model: keras.Model) -> Callable[..., A
     def call(*arguments: Any) -> Any:
         length = arguments[-1].shape[0]
         values = [variable.value for variable in model.variables]
-        graph = graphs.get(_lengths(arguments), lambda: jax.jit(functools.partial(pure)))
+        graph = graphs.get(_signature(arguments), lambda: jax.jit(functools.partial(pure)))
         results = graph(values, keras.tree.map_structure(padded, arguments))
         return keras.tree.map_structure(lambda tensor: tensor[:length], results)
 

@@ -4,13 +4,14 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import keras
+import numpy as np
 from keras import ops
 
 from live_seg.maskrcnn.boxes import Tensor, deltas_between, iou
 from live_seg.maskrcnn.model import MaskRCNN
 from live_seg.maskrcnn.ops import crop
-from live_seg.maskrcnn.roi import MASK_POOL
-from live_seg.maskrcnn.rpn import WHOLE
+from live_seg.maskrcnn.rpn import WHOLE, objectness
+from live_seg.maskrcnn.rules import MASK_POOL
 
 POSITIVE_ANCHOR_IOU, NEGATIVE_ANCHOR_IOU = 0.7, 0.3
 """Faster R-CNN, section 3.1.2."""
@@ -198,7 +199,9 @@ def smooth_l1(difference: Tensor) -> Tensor:
 
 
 def anchor_class_loss(match: Tensor, logits: Tensor) -> Tensor:
-    """Return the cross-entropy over matched anchors. match (B, A), logits (B, A, 2) -> scalar."""
+    """Return the cross-entropy over matched anchors. match (B, A), logits (B, A, 1 or 2) -> scalar."""
+    if logits.shape[-1] == 1:  # that of the background is 0
+        logits = ops.concatenate([ops.zeros_like(logits), logits], axis=-1)
     labels = ops.cast(match == 1, "int32")
     return _mean_where(ops.sparse_categorical_crossentropy(labels, logits, from_logits=True), match != 0)
 
@@ -237,11 +240,13 @@ def losses(
     size = images.shape[1:3]
     pyramid = model.features(images)
     logits, deltas = model.rpn_outputs(pyramid)
-    anchors = model.config.anchors(size)
+    anchors = np.concatenate(model.config.anchors(size))
     noise = keras.random.uniform(ops.shape(logits)[:2], seed=seeds)
     match, anchor_deltas = anchor_targets(anchors, truth, noise, sampling)
     # Crops of boxes with NaN would fail before the loss shows the divergence.
-    proposals = ops.nan_to_num(ops.stop_gradient(model.propose(logits, deltas, size)))
+    proposals = ops.nan_to_num(
+        ops.stop_gradient(model.propose(objectness(logits), deltas, size, WHOLE[None]))
+    )
     own_boxes = ops.where(truth.class_ids[..., None] > 0, truth.boxes, 0.0)
     proposals = ops.concatenate([proposals, own_boxes], axis=1)
     noise = keras.random.uniform(ops.shape(proposals)[:2], seed=seeds)

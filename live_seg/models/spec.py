@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from live_seg.choices import Layout
 from live_seg.engines.spec import ModelSpec
@@ -32,6 +32,7 @@ def resolve(
     num_classes: int | None = None,
     layout: Layout = "fit",
     size: int | None = None,
+    proposals: int | None = None,
     min_score: float | None = None,
     classes: str | Iterable[str] | None = None,
 ) -> ModelSpec:
@@ -41,12 +42,17 @@ def resolve(
     invalid option.
     """
     made_of = _given(backbone=_checked_backbone(backbone), num_classes=_checked_count(num_classes))
-    used = _given(size=_checked_size(size, layout), min_score=_checked_score(min_score))
+    used = _given(
+        size=_checked_size(size, layout),
+        proposals=_checked_proposals(proposals),
+        min_score=_checked_score(min_score),
+    )
     known = WEIGHTS.get(str(model))
     path = find(str(model))
     card = read_card(path)
     _check_bytes(path, card)
-    config = replace(_config(path, card), **made_of, **used)
+    config = replace(_config(path, card, layout), **made_of, **used)
+    _check_square(config, layout)
     _check_memory(config)
     names = class_names(path, config.num_classes, card)
     available = names[1:] if known is None or known.restricted_to is None else known.restricted_to
@@ -62,8 +68,13 @@ def _given(**options: Any) -> dict[str, Any]:
     return {key: value for key, value in options.items() if value is not None}
 
 
-def _config(path: Path, card: dict[str, Any]) -> MaskRCNNConfig:
+def _config(path: Path, card: dict[str, Any], layout: Layout) -> MaskRCNNConfig:
     """Return the config of the network whose weights are in the file `path`, which has the card `card`."""
+    if path.suffix == ".pth":
+        from live_seg.maskrcnn import torch_file, torchvision
+
+        config = torchvision.describe(torch_file.read_tensors(path))
+        return config if layout == "fit" else torchvision.exact(config)
     if not path.name.endswith(".weights.h5"):
         from live_seg.maskrcnn import matterport
 
@@ -111,13 +122,25 @@ def _checked_count(num_classes: int | None) -> int | None:
 
 
 def _checked_size(size: int | None, layout: Layout) -> int | None:
-    if layout not in ("fit", "square"):
-        raise UsageError(f"Unknown layout {layout!r}: expected fit or square.")
+    if layout not in get_args(Layout):
+        raise UsageError(f"Unknown layout {layout!r}: expected fit or exact.")
     if size is not None and size < SMALLEST_SIZE:
         raise UsageError(f"A network input of {size} pixels is too small: at least {SMALLEST_SIZE}.")
-    if size is not None and layout == "square" and size % 64:
-        raise UsageError(f"The square layout needs a size that is a multiple of 64. Got {size}.")
     return size
+
+
+def _check_square(config: MaskRCNNConfig, layout: Layout) -> None:
+    """Raise UsageError if the exact layout is a square whose coarsest map would have fractions of a cell."""
+    if layout != "fit" and config.origin != "torchvision" and config.size % 64:
+        raise UsageError(
+            f"The exact layout of this model is a square whose size is a multiple of 64. Got {config.size}."
+        )
+
+
+def _checked_proposals(proposals: int | None) -> int | None:
+    if proposals is not None and proposals < 1:
+        raise UsageError(f"The first stage passes at least 1 proposal to the second. Got {proposals}.")
+    return proposals
 
 
 def _checked_score(score: float | None) -> float | None:

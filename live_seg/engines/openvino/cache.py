@@ -20,8 +20,8 @@ logger = logging.getLogger(__name__)
 
 Precision = Literal["float32", "int8"]
 
-FORMAT = 2
-"""Increased when the output of `convert` changes, so that older conversions are replaced."""
+FORMATS = {"rpn": 3, "yolox": 2}
+"""By first stage. Increased when the output of `convert` changes, so that older conversions are replaced."""
 
 SOURCE = "source.json"
 """File beside the models that identifies the weights they were converted from."""
@@ -116,4 +116,9 @@ def _stem(weights: Path) -> str:
 
 def _source(spec: ModelSpec) -> dict[str, Any]:
     digest = sha256_of(spec.weights)
-    return {"weights": digest, "card": spec.card.get("config"), "given": spec.made_of, "format": FORMAT}
+    return {
+        "weights": digest,
+        "card": spec.card.get("config"),
+        "given": spec.made_of,
+        "format": FORMATS[spec.config.first_stage],
+    }

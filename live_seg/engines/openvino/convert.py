@@ -13,18 +13,20 @@ import openvino
 import tensorflow as tf
 
 from live_seg.engines.openvino.passes.transposes import without_inverse_transposes
+from live_seg.engines.openvino.regions import with_regions
 from live_seg.errors import UsageError
 from live_seg.maskrcnn.boxes import Tensor
 from live_seg.maskrcnn.family import Network
 from live_seg.maskrcnn.one_stage import OneStageMaskRCNN
+from live_seg.maskrcnn.rules import BOX_POOL, MASK_POOL
 
 
 def convert(model: Network, folder: Path) -> None:
     """Write `model` with its current weights into `folder`: NAME.xml and NAME.bin of each part, in float32.
 
     trunk: image (1, H, W, 3) uint8 RGB -> maps (1, C, h, w), finest first, scores (1, A), deltas (1, A, 4).
-    heads: maps, scores (1, N), deltas and anchors (1, N, 4), window (1, 4) -> boxes (1, M, 4), class ids and
-    scores (1, M) of candidates. masks: maps, boxes (K, 4), class ids (K,) -> (K, 28, 28).
+    heads: maps, boxes by level -> probabilities (K, classes), deltas (K, classes, 4). masks: maps, boxes by
+    level, class ids (K,) -> (K, 28, 28). `boxes.by_level` makes the boxes, and all rows are in its order.
     Raises UsageError where Keras does not run on TensorFlow.
     """
     backend = keras.backend.backend()
@@ -36,27 +38,27 @@ def convert(model: Network, folder: Path) -> None:
     if isinstance(model, OneStageMaskRCNN):
         _convert_one_stage(model, folder)
         return
-    channels = model.config.pyramid_channels
+    channels, rules = model.config.pyramid_channels, model.config.rules
     levels = model.config.finer_levels + len(model.config.anchor_scales) - 1
-    maps = [_input(1, channels, None, None) for _ in range(levels)]
 
     def trunk(image: Tensor) -> Any:
         maps, scores, deltas = model.trunk(image)
         return [*_transposed(maps, (0, 3, 1, 2)), scores, deltas]
 
-    def heads(*inputs: Tensor) -> Any:
-        return list(model.heads(_transposed(inputs[:levels], (0, 2, 3, 1)), *inputs[levels:]))
+    def heads(regions: Tensor) -> Any:
+        logits, deltas = model.box_head(regions)
+        return [tf.nn.softmax(logits), deltas]
 
-    def masks(*inputs: Tensor) -> Any:
-        boxes, class_ids = inputs[levels:]
-        maps = _transposed(inputs[:levels], (0, 2, 3, 1))
-        return model.masks(maps, boxes, tf.zeros_like(class_ids), class_ids)
+    def masks(regions: Tensor, class_ids: Tensor) -> Any:
+        return tf.sigmoid(model.mask_head(regions, class_ids))
 
-    anchors = [_input(1, None), _input(1, None, 4), _input(1, None, 4), _input(1, 4)]
-    detections = [_input(None, 4), tf.TensorSpec((None,), tf.int32)]
-    _write(trunk, [tf.TensorSpec((1, None, None, 3), tf.uint8)], folder / "trunk.xml")
-    _write(heads, [*maps, *anchors], folder / "heads.xml")
-    _write(masks, [*maps, *detections], folder / "masks.xml")
+    _save(_converted(trunk, [tf.TensorSpec((1, None, None, 3), tf.uint8)]), folder / "trunk.xml")
+    for name, head, side, more in (
+        ("heads", heads, BOX_POOL, []),
+        ("masks", masks, MASK_POOL, [tf.TensorSpec((None,), tf.int32)]),
+    ):
+        converted = _converted(head, [_input(None, side, side, channels), *more])
+        _save(with_regions(converted, levels, channels, side, rules), folder / f"{name}.xml")
 
 
 def _convert_one_stage(model: OneStageMaskRCNN, folder: Path) -> None:
@@ -74,8 +76,8 @@ def _convert_one_stage(model: OneStageMaskRCNN, folder: Path) -> None:
         return model.masks(_transposed([fused], (0, 2, 3, 1)), boxes, rows, rows)
 
     channels = model.config.mask_channels
-    _write(trunk, [tf.TensorSpec((1, None, None, 3), tf.uint8)], folder / "trunk.xml")
-    _write(masks, [_input(1, channels, None, None), _input(None, 4)], folder / "masks.xml")
+    _save(_converted(trunk, [tf.TensorSpec((1, None, None, 3), tf.uint8)]), folder / "trunk.xml")
+    _save(_converted(masks, [_input(1, channels, None, None), _input(None, 4)]), folder / "masks.xml")
 
 
 def _input(*shape: int | None) -> tf.TensorSpec:
@@ -86,7 +88,7 @@ def _transposed(maps: Sequence[Tensor], order: tuple[int, ...]) -> list[Tensor]:
     return [tf.transpose(one, order) for one in maps]
 
 
-def _write(function: Callable[..., Any], inputs: list[tf.TensorSpec], path: Path) -> None:
+def _converted(function: Callable[..., Any], inputs: list[tf.TensorSpec]) -> openvino.Model:
     graph = tf.function(function, input_signature=inputs, autograph=False)
     try:
         model = openvino.convert_model(graph)
@@ -94,8 +96,11 @@ def _write(function: Callable[..., Any], inputs: list[tf.TensorSpec], path: Path
         if "KeyboardInterrupt" in str(error):
             raise KeyboardInterrupt from None
         raise
-    model = without_inverse_transposes(_declared_outputs(model))
-    openvino.save_model(model, path, compress_to_fp16=False)
+    return _declared_outputs(model)
+
+
+def _save(model: openvino.Model, path: Path) -> None:
+    openvino.save_model(without_inverse_transposes(model), path, compress_to_fp16=False)
 
 
 def _declared_outputs(model: openvino.Model) -> openvino.Model:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from live_seg.engines.engine import Engine, Found
+from live_seg.engines.engine import Engine, Found, Pixels
 from live_seg.engines.openvino.cache import Precision, compiled_folder
 from live_seg.engines.openvino.forms import form_of
 from live_seg.engines.openvino.nms import best_first
@@ -57,7 +57,7 @@ class OpenVINOEngine(Engine):
                 f"The converted network in {folder} is damaged. Delete that folder, and it is converted "
                 "again on next use. If it came with live_seg, reinstall live_seg."
             ) from error
-        self._sizes: Recent[tuple[int, int], tuple[OneStage | TwoStage, list[Any]]]
+        self._sizes: Recent[tuple[int, int, str], tuple[OneStage | TwoStage, list[Any]]]
         self._sizes = Recent(SIZES_OF_SMALL if small else SIZES_OF_LARGE)
 
     @property
@@ -72,9 +72,9 @@ class OpenVINOEngine(Engine):
         precision = "int8" if "FakeQuantize" in operations else "float32"
         return f"OpenVINO {precision}, {core().get_property('CPU', 'FULL_DEVICE_NAME')}"
 
-    def detect(self, images: NDArray[np.uint8], windows: NDArray[np.float32]) -> tuple[Any, Found]:
+    def detect(self, images: Pixels, windows: NDArray[np.float32]) -> tuple[Any, Found]:
         """Find instances: see Engine."""
-        runs = self._runs(images.shape[1:3], len(images))
+        runs = self._runs(images.shape[1:3], str(images.dtype), len(images))
         found = []
         for row, (run, image, window) in enumerate(zip(runs, images, windows, strict=True)):
             boxes, class_ids, scores = run.detect(image, window, self.timer)
@@ -102,10 +102,11 @@ class OpenVINOEngine(Engine):
         """Return copies of the inputs of `part` for the first image of the batch that `maps` belong to."""
         return inputs_of(maps[0].requests[part])
 
-    def _runs(self, size: tuple[int, int], count: int) -> list[Any]:
+    def _runs(self, size: tuple[int, int], image_type: str, count: int) -> list[Any]:
         """Return what `count` images of `size` need: the maps of each are in use until its masks are made."""
         network, runs = self._sizes.get(
-            size, lambda: (self._kind(self._models, self.config, size, self._properties), [])
+            (*size, image_type),
+            lambda: (self._kind(self._models, self.config, size, self._properties, image_type), []),
         )
         runs += [network.run() for _ in range(count - len(runs))]
         return runs[:count]

@@ -24,9 +24,10 @@ class OneStage:
         config: MaskRCNNConfig,
         size: tuple[int, int],
         properties: dict[str, str],
+        image_type: str,
     ) -> None:
         self.config = config
-        trunk = compiled(models["trunk"], [[1, *size, 3]], properties)
+        trunk = compiled(models["trunk"], [[1, *size, 3]], properties, first_type=image_type)
         masks = compiled(models["masks"], [list(trunk.outputs[0].shape), [-1, 4]], properties)
         self.models = {"trunk": trunk, "masks": masks}
 

@@ -37,13 +37,24 @@ def core() -> openvino.Core:
 
 
 def compiled(
-    model: openvino.Model, shapes: list[list[int]], properties: dict[str, str]
+    model: openvino.Model,
+    shapes: list[list[int]],
+    properties: dict[str, str],
+    *,
+    first_type: str | None = None,
+    rewrite: bool = True,
 ) -> openvino.CompiledModel:
-    """Compile a copy of `model` for inputs of `shapes`, -1 where a length stays open. Raises MemoryError."""
+    """Compile a copy of `model` for inputs of `shapes`, -1 where a length stays open. Raises MemoryError.
+
+    `first_type`, such as "uint8", becomes the type of the first input. Without `rewrite` the passes that save
+    time at the cost of rounding errors are left out.
+    """
     model = model.clone()
+    if first_type is not None:
+        model.get_parameters()[0].set_element_type(openvino.Type(np.dtype(first_type)))
     model.reshape(dict(enumerate(shapes)))
     with out_of_memory():
-        return core().compile_model(rewritten(model), "CPU", properties)
+        return core().compile_model(rewritten(model) if rewrite else model, "CPU", properties)
 
 
 def infer(request: openvino.InferRequest, first: int, inputs: list[NDArray[Any]]) -> None:

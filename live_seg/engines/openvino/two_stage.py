@@ -1,13 +1,14 @@
 """A converted two-stage network: trunk, heads and masks, for one size of image."""
 
+import functools
 from typing import Any
 
 import numpy as np
 import openvino
 from numpy.typing import NDArray
 
-from live_seg.engines.engine import Found
-from live_seg.engines.openvino.nms import top_k
+from live_seg.engines.engine import Found, Pixels
+from live_seg.engines.openvino.boxes import Refined, by_level, propose, refine
 from live_seg.engines.openvino.runtime import compiled, infer
 from live_seg.maskrcnn.config import MaskRCNNConfig
 from live_seg.timing import Timer
@@ -24,14 +25,16 @@ class TwoStage:
         config: MaskRCNNConfig,
         size: tuple[int, int],
         properties: dict[str, str],
+        image_type: str,
     ) -> None:
-        self.anchors = config.anchors(size)
-        self.candidates = count = min(config.candidates, len(self.anchors))
-        trunk = compiled(models["trunk"], [[1, *size, 3]], properties)
+        self.config, self.size = config, size
+        # Images in float32 come from the exact layout: no rounding error is added for the sake of speed.
+        compile_for = functools.partial(compiled, properties=properties, rewrite=image_type != "float32")
+        trunk = compile_for(models["trunk"], [[1, *size, 3]], first_type=image_type)
         maps = [list(output.shape) for output in trunk.outputs[:-2]]
-        boxes = [[1, count], [1, count, 4], [1, count, 4], [1, 4]]
-        heads = compiled(models["heads"], [*maps, *boxes], properties)
-        masks = compiled(models["masks"], [*maps, [-1, 4], [-1]], properties)
+        boxes = [[-1, 4]] * len(maps)
+        heads = compile_for(models["heads"], [*maps, *boxes])
+        masks = compile_for(models["masks"], [*maps, *boxes, [-1]])
         self.models = {"trunk": trunk, "heads": heads, "masks": masks}
 
     def run(self) -> "TwoStageRun":
@@ -43,7 +46,7 @@ class TwoStageRun:
     """The requests of one image. Feature maps pass from model to model without being copied."""
 
     def __init__(self, network: TwoStage) -> None:
-        self._anchors, self._candidates = network.anchors, network.candidates
+        self._config, self._size = network.config, network.size
         self.requests = {part: network.models[part].create_infer_request() for part in TwoStage.PARTS}
         self._trunk, self._heads, self._masks = self.requests.values()
         self._levels = len(self._trunk.output_tensors) - 2
@@ -51,25 +54,32 @@ class TwoStageRun:
             for request in (self._heads, self._masks):
                 request.set_input_tensor(level, self._trunk.get_output_tensor(level))
 
-    def detect(
-        self, image: NDArray[np.uint8], window: NDArray[np.float32], timer: Timer
-    ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-        """Return candidates for detections: boxes (M, 4), class ids (M,) and scores (M,).
-
-        image (H, W, 3), window (4,).
-        """
+    def detect(self, image: Pixels, window: NDArray[np.float32], timer: Timer) -> Refined:
+        """Return candidates for detections. image (H, W, 3), window (4,)."""
         with timer("trunk"):
             infer(self._trunk, 0, [image[None]])
         with timer("proposals"):
             scores, deltas = (self._trunk.get_output_tensor(self._levels + i).data[0] for i in range(2))
-            chosen = top_k(scores, self._candidates)
-            inputs = [scores[None, chosen], deltas[None, chosen], self._anchors[None, chosen], window[None]]
+            anchors = self._config.anchors(self._size)
+            proposals = propose(scores, deltas, anchors, window, self._config)
         with timer("heads"):
-            infer(self._heads, self._levels, inputs)
-        boxes, class_ids, scores = (self._heads.get_output_tensor(i).data[0] for i in range(3))
-        return boxes, class_ids, scores
+            probabilities, deltas = self._on_regions(self._heads, proposals)
+        with timer("proposals"):
+            return refine(proposals, probabilities, deltas, window, self._config)
 
     def masks(self, found: Found) -> NDArray[np.float32]:
         """Return masks (N, 28, 28), 0..1, of detections in this image."""
-        infer(self._masks, self._levels, [found.boxes, found.class_ids])
-        return np.array(self._masks.get_output_tensor(0).data)
+        return self._on_regions(self._masks, found.boxes, found.class_ids)[0]
+
+    def _on_regions(
+        self, request: openvino.InferRequest, boxes: NDArray[np.float32], *columns: NDArray[Any]
+    ) -> list[NDArray[np.float32]]:
+        """Run a head on boxes (K, 4) with other `columns` (K,); return its outputs in the order of boxes."""
+        groups, order = by_level(boxes, self._size, self._levels, self._config)
+        infer(request, self._levels, [*groups, *(column[order] for column in columns)])
+        outputs = []
+        for tensor in request.output_tensors:
+            values = np.empty(tensor.data.shape, np.float32)
+            values[order] = tensor.data
+            outputs.append(values)
+        return outputs
