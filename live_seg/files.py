@@ -161,7 +161,7 @@ class Partial:
             except FileExistsError:
                 continue
             except OSError as error:
-                raise SinkError(f"Cannot write {self.name}: {error.strerror}.") from error
+                raise SinkError(f"Cannot write {path}: {error.strerror}.") from error
 
     def publish(self, *, overwrite: bool) -> None:
         """Rename the file to `path`. Raises SinkError, also if `path` exists and `overwrite` is False."""

@@ -118,7 +118,10 @@ class TestMistakes:
             (["--images", "a", "--annotations", "b"], "Give -o RUN_DIR"),
             (["--images", "a", "--annotations", "b", "-o", "r", "--val-images", "v"], "belong together"),
             (["--resume", "run", "--epochs", "3"], "uses the settings of the run"),
-            (["--images", "a", "--annotations", "b", "-o", "r", "--size", "100"], "multiple of 64. Got 100"),
+            (
+                ["--images", "a", "--annotations", "b", "-o", "r", "--size", "100"],
+                "multiple of 64 up to 4096. Got 100",
+            ),
             (
                 ["--images", "a", "--annotations", "b", "-o", "r", "--lr", "0"],
                 "learning rate must be above 0",

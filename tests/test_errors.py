@@ -14,7 +14,7 @@ def test_every_exception_derives_from_one_base_class() -> None:
         for _, value in inspect.getmembers(errors, inspect.isclass)
         if value.__module__ == errors.__name__
     ]
-    assert len(classes) == 5
+    assert len(classes) == 6
     assert all(issubclass(value, LiveSegError) for value in classes)
 
 

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import nncf
@@ -194,6 +195,7 @@ def test_out_of_memory_is_reported_without_a_traceback(
         raise MemoryError(words)
 
     segment.class_names = ("background",)  # type: ignore[attr-defined]
+    segment.engine = SimpleNamespace(device="a processor")  # type: ignore[attr-defined]
     monkeypatch.setattr(Options, "load", lambda _: segment)
     result = CliRunner().invoke(app, ["video", str(video), "-o", str(tmp_path / "out.mp4"), "--quiet"])
     assert result.exit_code == 1

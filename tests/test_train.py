@@ -239,8 +239,8 @@ def test_val_photos_of_something_else(short: Settings, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"size": 100}, "multiple of 64. Got 100"),
-        ({"size": 0}, "multiple of 64. Got 0"),
+        ({"size": 100}, "multiple of 64 up to 4096. Got 100"),
+        ({"size": 0}, "multiple of 64 up to 4096. Got 0"),
         ({"learning_rate": float("nan")}, "must be above 0"),
         ({"epochs": 0}, "epochs must be at least 1. Got 0"),
         ({"layers": "some"}, "Unknown layers 'some'"),
