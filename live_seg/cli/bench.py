@@ -121,6 +121,8 @@ def _candidate(name: str, options: ModelOptions) -> "Candidate":
         arguments += ["--conf", str(options.conf)]
     if options.size is not None:
         arguments += ["--size", str(options.size)]
+    if options.proposals is not None:
+        arguments += ["--proposals", str(options.proposals)]
     return Candidate(name, options.load(), tuple(arguments))
 
 

@@ -26,7 +26,13 @@ InputSize = Annotated[
     option(MODEL, "Longest side of the network's input in pixels.", show_default="the model's own"),
 ]
 LayoutChoice = Annotated[
-    Layout, option(ADVANCED, "fit pads as little as possible, square pads to a square canvas.")
+    Layout,
+    option(
+        ADVANCED,
+        "fit pads as little as possible, exact prepares images as where the model comes from: on a square, or "
+        "as torchvision does.",
+        show_choices=False,
+    ),
 ]
 Overwrite = Annotated[bool, option(OUTPUT, "Replace existing files.", "--overwrite")]
 Quiet = Annotated[bool, option(OUTPUT, "Suppress progress and summary.", "--quiet")]
@@ -60,6 +66,15 @@ class ModelOptions:
     quiet: Quiet = False
     batch: Annotated[int, option(ADVANCED, "Maximum number of frames segmented at once.", min=1, max=64)] = 4
     layout: LayoutChoice = "fit"
+    proposals: Annotated[
+        int | None,
+        option(
+            ADVANCED,
+            "Boxes that a two-stage model examines in each image. Fewer are faster.",
+            min=1,
+            show_default="the model's own",
+        ),
+    ] = None
 
     def load(self) -> "Segmenter":
         """Load the model. Raises UsageError and WeightsError."""
@@ -74,6 +89,7 @@ class ModelOptions:
                 engine=self.engine,
                 layout=self.layout,
                 size=self.size,
+                proposals=self.proposals,
                 min_score=self.conf,
                 classes=self.class_list,
             )

@@ -21,15 +21,21 @@ def load(
     num_classes: int | None = None,
     layout: Layout = "fit",
     size: int | None = None,
+    proposals: int | None = None,
     min_score: float | None = None,
     classes: str | Iterable[str] | None = None,
 ) -> Segmenter:
     """Load a model by its name, such as "small", "person" or "coco", or from a weights file.
 
-    A file is either ours (`.weights.h5`, with its JSON model card beside it) or has Matterport's layout
-    (`.h5`). Of the latter, backbone and number of classes, background included, are read from the file unless
-    given. `size` is the longest side of the network's input in pixels, `min_score` the score threshold, 0..1,
-    `classes` the names of the classes to detect: "person", "person,dog" or a list.
+    A file is either ours (`.weights.h5`, with its JSON model card beside it), has Matterport's layout (`.h5`),
+    or is a state dict of torchvision's `maskrcnn_resnet50_fpn_v2` (`.pth`). The number of classes, background
+    included, and Matterport's backbone are read from the file unless given.
+
+    `layout` "fit" pads images as little as possible; "exact" prepares them as the implementation that the
+    model comes from, for torchvision's also with its size, number of proposals and score threshold. `size` is
+    the longest side of the network's input in pixels, `proposals` the number of boxes that the first of two
+    stages passes to the second, `min_score` the score threshold, 0..1, `classes` the names of the classes to
+    detect: "person", "person,dog" or a list.
 
     The engine "auto" is the fastest one available: Keras on a GPU, in float16 where that is fast; otherwise
     OpenVINO, if it is installed, in int8 where the model has that form and the CPU has fast int8 arithmetic,
@@ -45,6 +51,7 @@ def load(
         num_classes=num_classes,
         layout=layout,
         size=size,
+        proposals=proposals,
         min_score=min_score,
         classes=classes,
     )

@@ -53,6 +53,8 @@ def resolve(
     _check_bytes(path, card)
     config = replace(_config(path, card, layout), **made_of, **used)
     _check_square(config, layout)
+    if proposals is not None and config.first_stage == "yolox":
+        raise UsageError(f"{model} is a one-stage network: it has no proposals to count.")
     _check_memory(config)
     names = class_names(path, config.num_classes, card)
     available = names[1:] if known is None or known.restricted_to is None else known.restricted_to

@@ -34,6 +34,7 @@ def quantize(source: Path, config: MaskRCNNConfig, images: Sequence[Prepared], f
     `images` should be as varied as those to be segmented; a hundred are enough. Each is run several times.
     """
     engine = OpenVINOEngine(source, replace(config, min_score=CALIBRATION_SCORE))
+    images = [(np.rint(image).astype(np.uint8), window) for image, window in images]
     logging.getLogger("nncf").setLevel(logging.ERROR)
     for part in engine.parts:
         model = _without_transposes(core().read_model(source / f"{part}.xml"))

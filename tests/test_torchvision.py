@@ -1,0 +1,150 @@
+"""Torchvision's state dict: every tensor accounted for, and the files it is loaded from."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import live_seg
+from live_seg.errors import UsageError, WeightsError
+from live_seg.maskrcnn import torchvision
+from live_seg.maskrcnn.config import TORCHVISION, MaskRCNNConfig
+from live_seg.maskrcnn.model import MaskRCNN
+from live_seg.models.spec import resolve
+from tests.torch_files import write
+from tests.torchvision_weights import Tensors, tensors
+
+CLASSES = 3
+
+
+@pytest.fixture(scope="module")
+def stored() -> Tensors:
+    return tensors(0, CLASSES)
+
+
+@pytest.fixture(scope="module")
+def network() -> MaskRCNN:
+    return MaskRCNN(replace(TORCHVISION, num_classes=CLASSES))
+
+
+@pytest.fixture(scope="module")
+def file(stored: Tensors, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(tmp_path_factory.mktemp("weights") / "pets.pth", stored)
+
+
+def test_every_tensor_is_loaded(network: MaskRCNN, stored: Tensors) -> None:
+    torchvision.load(network, dict(stored))
+    count = sum(int(np.prod(variable.shape)) for variable in network.variables)
+    assert count == sum(tensor.size for tensor in stored.values())
+    stem = network.backbone.get_layer("stem_conv").kernel
+    np.testing.assert_array_equal(stem, stored["backbone.body.conv1.weight"].transpose(2, 3, 1, 0))
+
+
+def test_deltas_are_turned_to_y_first_and_our_units(network: MaskRCNN, stored: Tensors) -> None:
+    torchvision.load(network, dict(stored))
+    theirs = stored["rpn.head.bbox_pred.bias"].reshape(3, 4)
+    dx, dy, dw, dh = theirs.T
+    ours = np.asarray(network.rpn.deltas.bias).reshape(3, 4)
+    np.testing.assert_allclose(ours, np.stack([10 * dy, 10 * dx, 5 * dh, 5 * dw], axis=1), rtol=1e-6)
+    dx, dy, dw, dh = stored["roi_heads.box_predictor.bbox_pred.bias"].reshape(CLASSES, 4).T
+    ours = np.asarray(network.box_head.deltas.bias).reshape(CLASSES, 4)
+    np.testing.assert_array_equal(ours, np.stack([dy, dx, dh, dw], axis=1))
+
+
+def test_counters_of_batch_norms_are_ignored(network: MaskRCNN, stored: Tensors) -> None:
+    counter: dict[str, Any] = {"backbone.body.bn1.num_batches_tracked": np.int64(1000)}
+    torchvision.load(network, stored | counter)
+
+
+def without(name: str) -> Callable[[Tensors], Tensors]:
+    return lambda stored: {key: value for key, value in stored.items() if key != name}
+
+
+def with_one(name: str, *shape: int) -> Callable[[Tensors], Tensors]:
+    return lambda stored: stored | {name: np.zeros(shape, np.float32)}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            without("backbone.body.bn1.running_mean"),
+            r"missing: backbone\.body\.bn1\.running_mean for \(64,\)",
+        ),
+        (without("rpn.head.conv.1.0.bias"), r"missing: rpn\.head\.conv\.1\.0\.bias"),
+        (with_one("extra.weight", 2), r"unused: extra\.weight \(2,\)"),
+        (with_one("extra.num_batches_tracked"), r"unused: extra\.num_batches_tracked"),
+        (
+            with_one("roi_heads.box_head.5.weight", 1024, 12543),
+            r"wrong shape: roi_heads\.box_head\.5",
+        ),
+        (
+            with_one("backbone.body.conv1.weight", 64, 3),
+            r"wrong shape: backbone\.body\.conv1\.weight",
+        ),
+        (with_one("rpn.head.bbox_pred.bias", 11), r"wrong shape: rpn\.head\.bbox_pred\.bias is \(11,\)"),
+        (lambda _: {}, r"and \d+ more"),
+    ],
+)
+def test_tensors_that_do_not_fit(
+    network: MaskRCNN, stored: Tensors, change: Callable[[Tensors], Tensors], message: str
+) -> None:
+    torchvision.load(network, dict(stored))
+    before = np.array(network.rpn.deltas.bias)
+    with pytest.raises(WeightsError, match=message):
+        torchvision.load(network, change({**stored, "rpn.head.cls_logits.bias": np.ones(3, np.float32)}))
+    np.testing.assert_array_equal(network.rpn.deltas.bias, before)
+
+
+def test_another_number_of_classes(stored: Tensors) -> None:
+    model = MaskRCNN(replace(TORCHVISION, num_classes=CLASSES + 1))
+    with pytest.raises(WeightsError, match=r"with 4 classes .*\n.*wrong shape: roi_heads"):
+        torchvision.load(model, dict(stored))
+
+
+def test_a_network_of_another_origin(stored: Tensors) -> None:
+    model = MaskRCNN(MaskRCNNConfig(backbone="resnet50", num_classes=CLASSES))
+    with pytest.raises(WeightsError, match="not one that follows matterport"):
+        torchvision.load(model, dict(stored))
+
+
+class TestDescribe:
+    def test_the_classes_are_counted(self, stored: Tensors) -> None:
+        assert torchvision.describe(stored) == replace(TORCHVISION, num_classes=CLASSES)
+
+    @pytest.mark.parametrize("name", ["roi_heads.box_predictor.cls_score.weight", "rpn.head.conv.1.0.weight"])
+    def test_other_networks(self, stored: Tensors, name: str) -> None:
+        with pytest.raises(WeightsError, match="not torchvision's maskrcnn_resnet50_fpn_v2"):
+            torchvision.describe(without(name)(stored))
+
+
+class TestFile:
+    def test_config_of_each_layout(self, file: Path) -> None:
+        fit, exact = resolve(file), resolve(file, layout="exact")
+        assert fit.config == replace(TORCHVISION, num_classes=CLASSES)
+        assert (exact.config.size, exact.config.min_side) == (1333, 800)
+        assert (exact.config.proposals, exact.config.min_score) == (1000, 0.05)
+        assert fit.class_names == ("background", "class 1", "class 2")
+
+    def test_options_replace_those_of_the_layout(self, file: Path) -> None:
+        config = resolve(file, layout="exact", size=500, proposals=50, min_score=0.5).config
+        assert (config.size, config.proposals, config.min_score) == (500, 50, 0.5)
+
+    def test_proposals_are_counted(self, file: Path) -> None:
+        with pytest.raises(UsageError, match=r"at least 1 proposal .* Got 0"):
+            resolve(file, proposals=0)
+
+    def test_a_model_without_proposals(self) -> None:
+        with pytest.raises(UsageError, match="one-stage"):
+            resolve("small", proposals=50)
+
+    def test_finds_something(self, file: Path) -> None:
+        segment = live_seg.load(file, engine="keras", size=128, proposals=20, min_score=0.05)
+        image = np.random.default_rng(0).integers(0, 256, (72, 128, 3), np.uint8)
+        found = segment(image)
+        assert len(found)
+        assert found.padded
+        assert set(found.class_ids.tolist()) <= {1, 2}
