@@ -59,7 +59,9 @@ CAPTURE_ROOMS = {"sources.captures", "ui.window"}
 CAPTURE_CALL = re.compile(r"Video\w+|imshow|waitKey\w*|pollKey|namedWindow|destroy\w*Window\w*|\w+Window\w*")
 MATTERPORT_NAME = re.compile(r"mrcnn_|fpn_c|fpn_p\d|rpn_class|rpn_bbox|rpn_conv|(res|bn)\d[a-w]?_|bn_conv1")
 
-TORCHVISION_NAME = re.compile(r"_blocks\.|roi_heads|cls_logits|bbox_pred|_predictor|running_(mean|var)")
+TORCHVISION_NAME = re.compile(
+    r"_blocks\.|roi_heads|cls_logits|(?<!rpn_)bbox_pred|_predictor|running_(mean|var)"
+)
 
 
 STATE = ("os.environ", "sys.modules", "sys.stdout", "sys.stderr", "sys.path")

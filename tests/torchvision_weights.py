@@ -54,14 +54,16 @@ def shapes(classes: int) -> Iterator[tuple[str, tuple[int, ...]]]:
         name = f"backbone.fpn.inner_blocks.{level}"
         yield from _normed(f"{name}.0", f"{name}.1", 256, 256 * 2**level, 1)
     for level in range(4):
-        yield from _normed(*(f"backbone.fpn.layer_blocks.{level}.{i}" for i in "01"), 256, 256, 3)
+        name = f"backbone.fpn.layer_blocks.{level}"
+        yield from _normed(f"{name}.0", f"{name}.1", 256, 256, 3)
     for i in range(2):
         yield from _biased(f"rpn.head.conv.{i}.0", 256, 256, 3, 3)
     yield from _biased("rpn.head.cls_logits", 3, 256, 1, 1)
     yield from _biased("rpn.head.bbox_pred", 12, 256, 1, 1)
     for head in ("box", "mask"):
         for i in range(4):
-            yield from _normed(*(f"roi_heads.{head}_head.{i}.{j}" for j in "01"), 256, 256, 3)
+            name = f"roi_heads.{head}_head.{i}"
+            yield from _normed(f"{name}.0", f"{name}.1", 256, 256, 3)
     yield from _biased("roi_heads.box_head.5", 1024, 256 * 7 * 7)
     yield from _biased("roi_heads.box_predictor.cls_score", classes, 1024)
     yield from _biased("roi_heads.box_predictor.bbox_pred", 4 * classes, 1024)

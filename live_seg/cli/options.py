@@ -29,8 +29,8 @@ LayoutChoice = Annotated[
     Layout,
     option(
         ADVANCED,
-        "fit pads as little as possible, exact prepares images as where the model comes from: on a square, or "
-        "as torchvision does.",
+        "fit pads as little as possible, exact prepares images as the model's origin: on a square, or as "
+        "torchvision does.",
         show_choices=False,
     ),
 ]
