@@ -13,7 +13,7 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 
-from live_seg.cli.options import LiveOptions
+from live_seg.cli.live_options import LiveOptions
 from live_seg.errors import SinkError
 from live_seg.sources import live
 from live_seg.types import Frame, Image, Instances

@@ -631,6 +631,7 @@ def test_a_changed_byte_is_an_error_or_harmless(path: Path) -> None:
 PICKLED = one(tensor("0", 4, (4,)), b"}" + text("_metadata") + torch_files.ORDERED_DICT + b"sb")
 
 
+@pytest.mark.filterwarnings("ignore:invalid escape sequence:DeprecationWarning")  # of pickletools
 @settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_any_change_of_a_pickle_is_an_error_or_tensors(data: st.DataObject) -> None:
@@ -647,6 +648,7 @@ def test_any_change_of_a_pickle_is_an_error_or_tensors(data: st.DataObject) -> N
     )
 
 
+@pytest.mark.filterwarnings("ignore:invalid escape sequence:DeprecationWarning")  # of pickletools
 @settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=60))
 def test_any_bytes_are_an_error(raw: bytes) -> None:

@@ -2,7 +2,8 @@
 
 from dataclasses import fields
 
-from live_seg.cli.options import LiveOptions, Options, StreamOptions
+from live_seg.cli.live_options import LiveOptions
+from live_seg.cli.options import Options, StreamOptions
 from live_seg.errors import UsageError
 
 

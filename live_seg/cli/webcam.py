@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from live_seg.cli.expand import with_options
-from live_seg.cli.options import LiveOptions
+from live_seg.cli.live_options import LiveOptions
 from live_seg.cli.panels import ADVANCED, INPUT, LIVE, option
 from live_seg.cli.process import final_summary
 from live_seg.cli.unused import refuse_unused_of_webcam

@@ -27,9 +27,9 @@ def load(
 ) -> Segmenter:
     """Load a model by its name, such as "small", "person" or "coco", or from a weights file.
 
-    A file is either ours (`.weights.h5`, with its JSON model card beside it), has Matterport's layout (`.h5`),
-    or is a state dict of torchvision's `maskrcnn_resnet50_fpn_v2` (`.pth`). The number of classes, with the
-    background, and Matterport's backbone are read from the file unless given.
+    A file is either ours (`.weights.h5`, with its JSON model card beside it), has Matterport's layout
+    (`.h5`), or is a state dict of torchvision's `maskrcnn_resnet50_fpn_v2` (`.pth`). The number of classes,
+    background included, and Matterport's backbone are read from the file unless given.
 
     `layout` "fit" pads images as little as possible; "exact" prepares them as the implementation that the
     model comes from, for torchvision's also with its size, number of proposals and score threshold. `size` is

@@ -1,0 +1,76 @@
+"""Options of a live session."""
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any
+
+from live_seg.cli.options import StreamOptions
+from live_seg.cli.panels import ADVANCED, INPUT, OUTPUT, option
+
+if TYPE_CHECKING:
+    from live_seg.sinks.recorder import Recorder
+    from live_seg.types import Source
+
+
+@dataclass(frozen=True)
+class LiveOptions(StreamOptions):
+    """Options of a live session."""
+
+    camera_size: Annotated[str | None, option(INPUT, "Frame size requested of the camera: 1280x720.")] = None
+    camera_fps: Annotated[float | None, option(INPUT, "Frame rate requested of the camera.")] = None
+    camera_backend: Annotated[str, option(INPUT, "any, v4l2, avfoundation or gstreamer.")] = "any"
+    record: Annotated[
+        str | None, option(OUTPUT, "Record to this file; {time} and {number:03d} are filled in.")
+    ] = None
+    record_on: Annotated[
+        str | None, option(OUTPUT, "Record only while one of these classes is visible: person,dog.")
+    ] = None
+    pre: Annotated[float, option(ADVANCED, "Seconds recorded from before the class appeared.", min=0)] = 3.0
+    post: Annotated[float, option(ADVANCED, "Seconds recorded after the class was last seen.", min=0)] = 5.0
+    segment: Annotated[str | None, option(ADVANCED, "Start a new file after this duration: 10m.")] = None
+
+    def open(self, spec: str, **arguments: Any) -> "Source":
+        """Open the source `spec`, a camera with the requested settings. Raises SourceError and UsageError."""
+        from live_seg.sources.cameras import CameraSettings, parse_size
+
+        size = parse_size(self.camera_size) if self.camera_size else None
+        camera = CameraSettings(size, self.camera_fps, self.camera_backend)
+        # V4L2 then ends a silent read by itself. OpenCV reads this once, in whole seconds.
+        os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", str(math.ceil(self.timeout)))
+        return super().open(spec, camera=camera, **arguments)
+
+    @property
+    def run_arguments(self) -> dict[str, Any]:
+        """The keyword arguments of `pipeline.run.run`: smoothing keeps all scores, as keys choose later."""
+        return {**super().run_arguments, "smooth": 0.0 if self.smooth else None}
+
+    def check_recording(self) -> None:
+        """Check the recording options before the model and the source are opened.
+
+        Classes are checked against the model's card; without a card they are checked once the model is
+        loaded. Raises as `recorder` does.
+        """
+        from live_seg.models.card import read_card
+        from live_seg.models.download import find
+        from live_seg.sources.captures import DEFAULT_FPS
+
+        names = read_card(find(self.model, quiet=self.quiet)).get("class_names")
+        checked = self if names else replace(self, record_on=None)
+        checked.recorder(DEFAULT_FPS, names or ())
+
+    def recorder(self, fps: float, class_names: Sequence[str]) -> "Recorder":
+        """Return the recorder for frames at `fps` per second. Raises UsageError and SinkError."""
+        from live_seg.models.classes import choose
+        from live_seg.sinks.recorder import Recorder, Trigger, parse_duration
+
+        trigger = None
+        if self.record_on:
+            class_ids = choose(self.record_on.split(","), class_names)
+            trigger = Trigger(frozenset(class_ids), self.pre, self.post)
+        length = parse_duration(self.segment) if self.segment else math.inf
+        template = self.record or "live-seg_{time}.mp4"
+        return Recorder(
+            template, fps, trigger=trigger, segment=length, crf=self.crf, overwrite=self.overwrite
+        )
