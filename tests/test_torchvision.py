@@ -111,14 +111,18 @@ def test_a_network_of_another_origin(stored: Tensors) -> None:
         torchvision.load(model, dict(stored))
 
 
+def shapes_of(tensors: Tensors) -> dict[str, tuple[int, ...]]:
+    return {name: tensor.shape for name, tensor in tensors.items()}
+
+
 class TestDescribe:
     def test_the_classes_are_counted(self, stored: Tensors) -> None:
-        assert torchvision.describe(stored) == replace(TORCHVISION, num_classes=CLASSES)
+        assert torchvision.describe(shapes_of(stored)) == replace(TORCHVISION, num_classes=CLASSES)
 
     @pytest.mark.parametrize("name", ["roi_heads.box_predictor.cls_score.weight", "rpn.head.conv.1.0.weight"])
     def test_other_networks(self, stored: Tensors, name: str) -> None:
         with pytest.raises(WeightsError, match="not torchvision's maskrcnn_resnet50_fpn_v2"):
-            torchvision.describe(without(name)(stored))
+            torchvision.describe(shapes_of(without(name)(stored)))
 
 
 class TestFile:

@@ -43,19 +43,21 @@ def pyramid_anchors(
     *,
     from_cells: bool = False,
     last_pixel: int = 1,
+    by_level: bool = True,
 ) -> tuple[NDArray[np.float32], ...]:
     """Compute the anchors of all cells of each pyramid level for an image of `size` (height, width).
 
     `scales` are the sides of the square anchors of each stride, in pixels; a ratio is width / height. Returns
-    (A, 4) normalized of each level, ordered as the RPN's outputs: row, column, scale, ratio (Matterport
-    `utils.generate_pyramid_anchors`). With `from_cells` the corners around a cell are rounded, and cells are
-    size // cells pixels apart (torchvision `AnchorGenerator`): less than the stride where it does not divide
-    the size.
+    (A, 4) normalized of each level, or of all together unless `by_level`, ordered as the RPN's outputs: row,
+    column, scale, ratio (Matterport `utils.generate_pyramid_anchors`). With `from_cells` the corners around a
+    cell are rounded, and cells are size // cells pixels apart (torchvision `AnchorGenerator`): less than the
+    stride where it does not divide the size.
     """
-    return tuple(
+    levels = tuple(
         to_normalized(_level_anchors(size, stride, sides, ratios, from_cells), size, last_pixel)
         for stride, sides in zip(strides, scales, strict=True)
     )
+    return levels if by_level else (np.concatenate(levels),)
 
 
 def _level_anchors(

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 from msgspec import Meta
-from numpy import concatenate, float32
+from numpy import float32
 from numpy.typing import NDArray
 
 from live_seg.errors import nearest
@@ -118,15 +118,15 @@ class MaskRCNNConfig:
         """
         scales = tuple(tuple(s * octave for octave in self.anchor_octaves) for s in self.anchor_scales)
         rules = self.rules
-        levels = pyramid_anchors(
+        return pyramid_anchors(
             size,
             self.strides,
             scales,
             self.anchor_ratios,
             from_cells=rules.anchors_from_cells,
             last_pixel=rules.last_pixel,
+            by_level=rules.by_level,
         )
-        return levels if rules.by_level else (concatenate(levels),)
 
 
 MOBILE = MaskRCNNConfig(

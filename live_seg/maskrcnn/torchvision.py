@@ -39,18 +39,18 @@ PROPOSAL_UNITS = np.array([10, 10, 5, 5], np.float32)
 CLASSES_FROM = "roi_heads.box_predictor.cls_score.weight"
 
 
-def describe(tensors: Mapping[str, Any]) -> MaskRCNNConfig:
-    """Return the config of the network that `tensors` are for.
+def describe(shapes: Mapping[str, tuple[int, ...]]) -> MaskRCNNConfig:
+    """Return the config of the network whose tensors have `shapes`, by name.
 
     Raises WeightsError when they belong to another network than Mask R-CNN v2.
     """
-    logits, second = tensors.get(CLASSES_FROM), "rpn.head.conv.1.0.weight"
-    if logits is None or len(logits.shape) != 2 or second not in tensors:
+    logits, second = shapes.get(CLASSES_FROM, ()), "rpn.head.conv.1.0.weight"
+    if len(logits) != 2 or second not in shapes:
         raise WeightsError(
             "These weights are not torchvision's maskrcnn_resnet50_fpn_v2: expected tensors "
-            f"{CLASSES_FROM} and {second}. Found {len(tensors)}: {', '.join(sorted(tensors)[:5])} ..."
+            f"{CLASSES_FROM} and {second}. Found {len(shapes)}: {', '.join(sorted(shapes)[:5])} ..."
         )
-    return replace(TORCHVISION, num_classes=int(logits.shape[0]))
+    return replace(TORCHVISION, num_classes=logits[0])
 
 
 def exact(config: MaskRCNNConfig) -> MaskRCNNConfig:

@@ -75,7 +75,7 @@ def _config(path: Path, card: dict[str, Any], layout: Layout) -> MaskRCNNConfig:
     if path.suffix == ".pth":
         from live_seg.maskrcnn import torch_file, torchvision
 
-        config = torchvision.describe(torch_file.read_tensors(path))
+        config = torchvision.describe(torch_file.read_shapes(path))
         return config if layout == "fit" else torchvision.exact(config)
     if not path.name.endswith(".weights.h5"):
         from live_seg.maskrcnn import matterport

@@ -43,14 +43,15 @@ class ConvertedFile(CaptureSource):
 
     def __init__(self, path: Path, video: VideoFormat, info: CaptureInfo, begin: float = 0.0) -> None:
         super().__init__(str(path), info)
+        origin = first_time(path) if begin > SEEK_MARGIN else None
         if begin > SEEK_MARGIN:
-            self._clock = ContainerClock(1 / info.fps, first_time(path))
+            self._clock = ContainerClock(1 / info.fps, origin)
         self.audio = path
         self._reading = threading.Lock()
         self._messages: list[str] = []
         self._shown: SimpleQueue[_Shown | None] = SimpleQueue()
         self._process = subprocess.Popen(
-            _command(path, video, begin),
+            _command(path, video, (origin or 0) + begin if begin > SEEK_MARGIN else None),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -104,8 +105,9 @@ class ConvertedFile(CaptureSource):
                     pipe.close()
 
 
-def _command(path: Path, video: VideoFormat, begin: float) -> list[str]:
-    seek = ("-ss", f"{(first_time(path) or 0) + begin - SEEK_MARGIN:.3f}") if begin > SEEK_MARGIN else ()
+def _command(path: Path, video: VideoFormat, begin: float | None) -> list[str]:
+    """Return the command that converts from `begin` on, in seconds on the file's clock, or from the start."""
+    seek = () if begin is None else ("-ss", f"{begin - SEEK_MARGIN:.3f}")
     filters = ",".join(filter(None, [video.filters(), "format=bgr24", "showinfo=checksum=0"]))
     return command(
         *("-loglevel", "info", "-nostats", *seek, "-copyts", "-i", path),

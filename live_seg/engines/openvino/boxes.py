@@ -41,17 +41,17 @@ def propose(
 
     `groups` are the anchors: see `MaskRCNNConfig.anchors`. window (4,) is the image on its canvas.
     """
-    rules, chosen, members = config.rules, [], []
+    rules, chosen, members, places = config.rules, [], [], []
     start = 0
     for number, anchors in enumerate(groups, start=1):
-        end = start + len(anchors)
-        best = top_k(scores[start:end], config.candidates) + start
-        chosen.append(best)
+        best = top_k(scores[start : start + len(anchors)], config.candidates)
+        chosen.append(best + start)
         members.append(np.full(len(best), number))
-        start = end
+        places.append(anchors[best])
+        start += len(anchors)
     order, group = np.concatenate(chosen), np.concatenate(members)
-    anchors = groups[0] if len(groups) == 1 else np.concatenate(groups)
-    boxes = _clipped(_moved(anchors[order], deltas[order]), window if rules.clip_to_window else WHOLE)
+    moved = _moved(np.concatenate(places), deltas[order])
+    boxes = _clipped(moved, window if rules.clip_to_window else WHOLE)
     if rules.drop_empty:
         kept = _has_area(boxes)
         boxes, group, order = boxes[kept], group[kept], order[kept]
