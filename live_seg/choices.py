@@ -23,6 +23,9 @@ ExportFormat = Literal["coco", "youtube-vis", "mot", "mots"]
 Hide = Literal["mask", "hull", "box"]
 """The region that blur and pixelate hide: the mask, its convex hull, or hull and box."""
 
+HIDING = ("blur", "pixelate")
+"""The effects that hide instances."""
+
 Layers = Literal["heads", "5+", "4+", "3+", "all"]
 """Which layers are trained: the heads; the heads and the backbone from stage 5, 4 or 3 on; or all.
 

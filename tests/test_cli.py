@@ -90,6 +90,18 @@ def image_file(path: Path, grey: int = 100) -> Path:
     return path
 
 
+def thresholds_asked(monkeypatch: pytest.MonkeyPatch) -> list[float | None]:
+    """Return a list that receives the score threshold each time a model is loaded."""
+    asked: list[float | None] = []
+
+    def load(options: Options) -> StandIn:
+        asked.append(options.conf)
+        return StandIn()
+
+    monkeypatch.setattr(Options, "load", load)
+    return asked
+
+
 @pytest.fixture
 def model(monkeypatch: pytest.MonkeyPatch) -> StandIn:
     stand_in = StandIn()
@@ -358,13 +370,7 @@ class TestVideo:
     def test_smoothing_lowers_the_network_threshold(
         self, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        asked: list[float | None] = []
-
-        def load(options: Options) -> StandIn:
-            asked.append(options.conf)
-            return StandIn()
-
-        monkeypatch.setattr(Options, "load", load)
+        asked = thresholds_asked(monkeypatch)
         for more in ((), ("--smooth",)):
             result = invoke("video", source, "-o", out / "a.mp4", "--conf", "0.8", "--overwrite", *more)
             assert summary(result) == (10, 10, str(out / "a.mp4"))
@@ -383,13 +389,7 @@ class TestVideo:
     def test_hiding_chosen_classes_lowers_the_threshold(
         self, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch, flags: list[str], conf: float | None
     ) -> None:
-        asked: list[float | None] = []
-
-        def load(options: Options) -> StandIn:
-            asked.append(options.conf)
-            return StandIn()
-
-        monkeypatch.setattr(Options, "load", load)
+        asked = thresholds_asked(monkeypatch)
         assert invoke("video", source, "-o", out / "a.mov", *flags).exit_code == 0
         assert asked == [conf]
 

@@ -6,7 +6,6 @@ DATA is the folder of photos and annotations that `gather.py` reads. DETECTOR is
 RUN is a new folder for annotations, logs, curves, states and models of all stages.
 """
 
-import hashlib
 import json
 import sys
 from dataclasses import replace
@@ -21,7 +20,7 @@ from live_seg.engines.openvino.forms import converted, quantized
 from live_seg.engines.table import create
 from live_seg.evaluation.evaluate import Evaluation, evaluate
 from live_seg.evaluation.ground_truth import GroundTruth
-from live_seg.files import read_image
+from live_seg.files import read_image, sha256_of
 from live_seg.maskrcnn.checkpoint import read_network
 from live_seg.maskrcnn.config import SMALL
 from live_seg.models.card import card_of
@@ -73,7 +72,7 @@ def learn(data: Path, detector: Path, run: Path) -> Path:
     """Train all stages on the photos in `data`. Return the average of their models."""
     run.mkdir(parents=True)
     (run / "train.json").write_text(json.dumps(gather(data)), encoding="utf-8")
-    start = f"yolox:{detector}"
+    start, models = f"yolox:{detector}", list[Path]()
     for number, stage in enumerate(STAGES, start=1):
         settings = Settings(
             ((data, run / "train.json"),),
@@ -87,12 +86,10 @@ def learn(data: Path, detector: Path, run: Path) -> Path:
             **stage,
         )
         train(settings, run / f"stage{number}", report=print)
-        start = str(run / f"stage{number}" / "model.weights.h5")
+        models.append(run / f"stage{number}" / "model.weights.h5")
+        start = str(models[-1])
     average = run / "average.weights.h5"
-    networks = [
-        read_network(run / f"stage{number}" / "model.weights.h5", SMALL)
-        for number in range(1, len(STAGES) + 1)
-    ]
+    networks = [read_network(model, SMALL) for model in models]
     for weights in zip(*(network.weights for network in networks), strict=True):
         weights[0].assign(sum(weights) / len(weights))
     networks[0].save_weights(average)
@@ -143,7 +140,7 @@ def store_as_float16(source: Path, target: Path) -> None:
         old.visititems(copy)
         new.attrs.update(old.attrs)
     card = json.loads(card_of(source).read_text(encoding="utf-8"))
-    card["sha256"] = hashlib.sha256(target.read_bytes()).hexdigest()
+    card["sha256"] = sha256_of(target)
     card_of(target).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
 
 

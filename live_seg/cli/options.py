@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from live_seg.choices import EngineName, Hide, Layout, Policy
+from live_seg.choices import HIDING, EngineName, Hide, Layout, Policy
 from live_seg.cli.native_messages import hidden_native_messages
 from live_seg.cli.panels import ADVANCED, LIVE, MODEL, OUTPUT, option
 from live_seg.errors import UsageError
@@ -150,7 +150,7 @@ class Options(ModelOptions):
     @property
     def hides(self) -> bool:
         """True if the effect hides what is found."""
-        return self.effect in ("blur", "pixelate")
+        return self.effect in HIDING
 
     def with_safe_threshold(self) -> Self:
         """Return options with HIDING_SCORE as threshold, to hide `classes`, unless a threshold was given."""

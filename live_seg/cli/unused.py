@@ -1,4 +1,4 @@
-"""Refuse options that would do nothing, so that nobody relies on them."""
+"""Refuse options that would do nothing."""
 
 from dataclasses import fields
 

@@ -6,7 +6,7 @@ from functools import lru_cache, partial
 import cv2
 import numpy as np
 
-from live_seg.choices import Hide
+from live_seg.choices import HIDING, Hide
 from live_seg.drawing.blending import (
     REDUCED_SIGMA,
     blend,
@@ -45,10 +45,6 @@ CUTOUT_MARGIN = 16
 """Width in pixels of the fully transparent margin around a cutout that keeps its colours, so that video
 compression does not bleed black into the edge. Beyond it pixels are black: files stay small and contain no
 hidden background."""
-
-
-HIDING = ("blur", "pixelate")
-"""The effects that hide instances."""
 
 
 def effect_of(spec: str, hide: Hide = "box") -> Effect:

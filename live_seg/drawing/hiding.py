@@ -58,12 +58,6 @@ def pixelate(image: Image, instances: Instances, hide: Hide = "box") -> Image:
     return _hide(image, instances, _mosaic, hide)
 
 
-def blur_everything(image: Image) -> Image:
-    """Blur a whole image as if it were one instance."""
-    height, width = image.shape[:2]
-    return _blur_region(image, (slice(0, height), slice(0, width)), min(height, width))
-
-
 def _hide(
     image: Image, instances: Instances, cover_of: Callable[[Image, Region, float], Image], hide: Hide
 ) -> Image:

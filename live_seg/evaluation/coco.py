@@ -60,7 +60,7 @@ class CocoObject(TypedDict):
     area: float | None  # None if unknown
 
 
-class Instances(NamedTuple):
+class InstancesFile(NamedTuple):
     """The content of an instances file."""
 
     photos: list[Photo]
@@ -74,7 +74,7 @@ LISTS: dict[str, Any] = {"images": Photo, "categories": Category, "annotations":
 EXPECTED = f"Expected a COCO instances file, with {', '.join(LISTS)}."
 
 
-def read_instances(images: Path, annotations: Path) -> Instances:
+def read_instances(images: Path, annotations: Path) -> InstancesFile:
     """Read and check the COCO instances file `annotations` for the photos in the folder `images`.
 
     Objects of photos that the file does not list, and objects without a usable box, are skipped; boxes are
@@ -87,7 +87,7 @@ def read_instances(images: Path, annotations: Path) -> Instances:
     _check_photos(images, annotations, photos)
     _check_categories(annotations, categories)
     names = {category["id"]: category["name"] for category in categories}
-    return Instances(photos, names, _objects(annotations, photos, names, entries))
+    return InstancesFile(photos, names, _objects(annotations, photos, names, entries))
 
 
 def read_photo(path: Path, size: tuple[int, int]) -> Image:

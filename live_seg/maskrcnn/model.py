@@ -122,7 +122,7 @@ class MaskRCNN(keras.Model):
         return ops.softmax(logits), deltas
 
     def rpn_outputs(self, pyramid: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Return logits (B, A, 2) and deltas (B, A, 4) of all anchors."""
+        """Return logits (B, A, 1 or 2), see `RegionProposals`, and deltas (B, A, 4) of all anchors."""
         outputs: tuple[Tensor, Tensor] = self.rpn(pyramid[self.config.finer_levels :])
         return outputs
 

@@ -10,7 +10,7 @@ from keras import ops
 from live_seg.maskrcnn.boxes import Tensor, area, iou
 from live_seg.maskrcnn.darknet import STRIDES
 from live_seg.maskrcnn.one_stage import DenseOutputs, OneStageMaskRCNN
-from live_seg.maskrcnn.training import Sampling, Truth, mask_loss, mask_targets
+from live_seg.maskrcnn.training import Sampling, Truth, mask_loss, mask_targets, mean_where
 
 LOSSES = ("class", "objectness", "box", "mask")
 """Names of what `losses` returns."""
@@ -172,5 +172,4 @@ def dice_loss(targets: Tensor, known: Tensor, logits: Tensor) -> Tensor:
     masks = ops.sigmoid(logits)
     shared = ops.sum(masks * targets, axis=(1, 2))
     total = ops.sum(masks**2 + targets**2, axis=(1, 2))
-    weights = ops.cast(known, "float32")
-    return ops.sum(weights * (1 - (2 * shared + 1) / (total + 1))) / ops.maximum(ops.sum(weights), 1.0)
+    return mean_where(1 - (2 * shared + 1) / (total + 1), known)

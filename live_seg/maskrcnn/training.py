@@ -186,7 +186,7 @@ def mask_targets(boxes: Tensor, owners: Tensor, masks: Tensor, owner: Tensor, va
     return ops.round(ops.reshape(cut, (-1, owner.shape[1], side, side)))
 
 
-def _mean_where(values: Tensor, valid: Tensor) -> Tensor:
+def mean_where(values: Tensor, valid: Tensor) -> Tensor:
     """Return the mean of `values` (...) where `valid` (...), 0 if nothing is."""
     weights = ops.cast(valid, "float32")
     return ops.sum(ops.where(valid, values, 0.0)) / ops.maximum(ops.sum(weights), 1.0)
@@ -203,30 +203,30 @@ def anchor_class_loss(match: Tensor, logits: Tensor) -> Tensor:
     if logits.shape[-1] == 1:  # that of the background is 0
         logits = ops.concatenate([ops.zeros_like(logits), logits], axis=-1)
     labels = ops.cast(match == 1, "int32")
-    return _mean_where(ops.sparse_categorical_crossentropy(labels, logits, from_logits=True), match != 0)
+    return mean_where(ops.sparse_categorical_crossentropy(labels, logits, from_logits=True), match != 0)
 
 
 def anchor_box_loss(match: Tensor, targets: Tensor, deltas: Tensor) -> Tensor:
     """Return smooth L1 over positive anchors. match (B, A), targets and deltas (B, A, 4) -> scalar."""
-    return _mean_where(ops.mean(smooth_l1(targets - deltas), axis=-1), match == 1)
+    return mean_where(ops.mean(smooth_l1(targets - deltas), axis=-1), match == 1)
 
 
 def class_loss(class_ids: Tensor, logits: Tensor) -> Tensor:
     """Return the cross-entropy over proposals. class_ids (B, T), logits (B, T, classes) -> scalar."""
     labels = ops.maximum(class_ids, 0)
-    return _mean_where(ops.sparse_categorical_crossentropy(labels, logits, from_logits=True), class_ids >= 0)
+    return mean_where(ops.sparse_categorical_crossentropy(labels, logits, from_logits=True), class_ids >= 0)
 
 
 def box_loss(class_ids: Tensor, targets: Tensor, deltas: Tensor) -> Tensor:
     """Return smooth L1 over positives, for their class. (B, T), (B, T, 4), (B, T, classes, 4) -> scalar."""
     own = ops.take_along_axis(deltas, ops.maximum(class_ids, 0)[..., None, None], axis=2)[:, :, 0]
-    return _mean_where(ops.mean(smooth_l1(targets - own), axis=-1), class_ids > 0)
+    return mean_where(ops.mean(smooth_l1(targets - own), axis=-1), class_ids > 0)
 
 
 def mask_loss(targets: Tensor, masked: Tensor, logits: Tensor) -> Tensor:
     """Return the mean cross-entropy. targets and logits (B, P, 28, 28), masked (B, P) bool -> scalar."""
     cells = ops.binary_crossentropy(targets, logits, from_logits=True)
-    return _mean_where(ops.mean(cells, axis=(2, 3)), masked)
+    return mean_where(ops.mean(cells, axis=(2, 3)), masked)
 
 
 def losses(

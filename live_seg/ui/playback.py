@@ -7,7 +7,7 @@ from live_seg.ui.window import Window
 
 
 class Playback(Sink):
-    """Show each frame in `window` no sooner after the previous one than in the source.
+    """Show frames in `window` at least as far apart in time as in the source.
 
     A frame that is late delays the following ones; they are not shown faster to catch up.
     """
