@@ -29,7 +29,7 @@ FLOORS = (
     {"engines"},
     {"segmenter", "propagation", "tracking", "sources", "sinks"},
     {"evaluation", "pipeline", "models", "drawing"},
-    {"training", "benchmark", "doctor", "ui"},
+    {"training", "benchmark", "doctor", "ui", "fleet"},
     {"cli"},
 )
 FLOOR = {name: height for height, names in enumerate(FLOORS) for name in names}

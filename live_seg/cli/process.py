@@ -3,7 +3,8 @@
 import contextlib
 import functools
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,19 @@ from live_seg.cli.options import Options
 
 if TYPE_CHECKING:
     from live_seg.pipeline.stats import Tally
+    from live_seg.segmenter import Segmenter
     from live_seg.types import Sink, Source
+
+
+@dataclass(frozen=True)
+class Shared:
+    """For one file of many, in place of a model, a progress bar and `print` of its own."""
+
+    load: "Callable[[], Segmenter]"
+    begin: Callable[[int | None], Callable[[], object]]
+    """Called with the number of frames, as far as known; returns the function to call after each frame."""
+    say: Callable[[str], None]
+    """Called with the summary."""
 
 
 def process(
@@ -21,14 +34,13 @@ def process(
     *,
     output: Path | None,
     track: bool = True,
+    shared: "Shared | None" = None,
     **run_arguments: Any,
 ) -> None:
     """Run `source` through the model into `sinks`, with a progress bar and a summary that names `output`.
 
-    `run_arguments` are passed to `pipeline.run.run`.
+    `run_arguments` are passed to `pipeline.run.run`. `shared` is given for one file of many.
     """
-    from tqdm import tqdm
-
     from live_seg.files import check_target
     from live_seg.pipeline.run import run, show
     from live_seg.pipeline.stats import Tally
@@ -36,24 +48,36 @@ def process(
 
     tally = Tally()
     about, completed = list[str](), list[Path]()
-    with final_summary(tally, completed, about, quiet=options.quiet), contextlib.ExitStack() as stack:
+    say = shared.say if shared else print
+    with (
+        final_summary(tally, completed, about, quiet=options.quiet, say=say),
+        contextlib.ExitStack() as stack,
+    ):
         entered = list["Sink"]()
         stack.callback(lambda: completed.extend(_completed(entered, output)))  # once all are closed
         entered += [stack.enter_context(sink) for sink in sinks]
         if options.json is not None:  # checked before the model loads, which takes seconds
             check_target(options.json, overwrite=options.overwrite)
         draw = options.draw_function(retain=track)
-        segment = options.load()
+        segment = (shared.load if shared else options.load)()
         about.append(f"{options.model} with {segment.engine.device}")
         if options.json is not None:
             lines = JsonLines(options.json, segment.class_names, overwrite=options.overwrite)
             entered.append(stack.enter_context(lines))
         results = run(source, segment, track=track, tally=tally, **run_arguments)
         stack.enter_context(contextlib.closing(results))
-        disable = True if options.quiet else None  # None: disabled unless stderr is a terminal
-        bar = stack.enter_context(tqdm(total=source.frames, unit=" frames", disable=disable))
+        begin = shared.begin if shared else functools.partial(_bar, stack, quiet=options.quiet)
+        count = begin(source.frames)
         for _ in show(results, functools.partial(draw, names=segment.class_names), entered, tally):
-            bar.update()
+            count()
+
+
+def _bar(stack: contextlib.ExitStack, frames: int | None, *, quiet: bool) -> Callable[[], object]:
+    """Show a progress bar of `frames` until `stack` is closed. Return the function that advances it."""
+    from tqdm import tqdm
+
+    disable = True if quiet else None  # None: disabled unless stderr is a terminal
+    return stack.enter_context(tqdm(total=frames, unit=" frames", disable=disable)).update
 
 
 def _completed(sinks: "Sequence[Sink]", output: Path | None) -> list[Path]:
@@ -62,10 +86,18 @@ def _completed(sinks: "Sequence[Sink]", output: Path | None) -> list[Path]:
 
 
 @contextlib.contextmanager
-def final_summary(tally: "Tally", outputs: list[Path], about: list[str], *, quiet: bool) -> Iterator[None]:
+def final_summary(
+    tally: "Tally",
+    outputs: list[Path],
+    about: list[str],
+    *,
+    quiet: bool,
+    say: Callable[[str], None] = print,
+) -> Iterator[None]:
     """Print what was done and the `outputs` once they are closed, also after Ctrl-C but not after an error.
 
-    `outputs`, and the model and engine in `about`, are read at the end, so they may be added until then.
+    `say` prints it. `outputs`, and the model and engine in `about`, are read at the end, so they may be added
+    until then.
     """
     interrupted = False
     try:
@@ -77,4 +109,4 @@ def final_summary(tally: "Tally", outputs: list[Path], about: list[str], *, quie
         if not quiet and (sys.exc_info()[0] is None or interrupted):
             paths = f" -> {', '.join(map(str, outputs))}" if outputs and tally.frames else ""
             text = "; ".join([tally.summary(), *(about if tally.frames else ())])
-            print(f"{'Interrupted: ' if interrupted else ''}{text}{paths}")
+            say(f"{'Interrupted: ' if interrupted else ''}{text}{paths}")

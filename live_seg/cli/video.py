@@ -1,19 +1,22 @@
 """The command `live-seg video`."""
 
 import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from live_seg.cli.expand import with_options
 from live_seg.cli.options import StreamOptions
 from live_seg.cli.panels import ADVANCED, INPUT, OUTPUT, option
-from live_seg.cli.process import process
+from live_seg.cli.process import Shared, process
 from live_seg.cli.unused import refuse_unused_of_video
 from live_seg.errors import UsageError
 
 if TYPE_CHECKING:
+    from live_seg.fleet.jobs import Job
     from live_seg.types import Sink, Source
 
 Gaps = Literal["keep", "cut"]
@@ -25,11 +28,18 @@ IMAGES_FPS = 25.0
 
 @with_options
 def video(
-    source: Annotated[str, typer.Argument(metavar="IN", help="A video file, URL, or folder of frames.")],
+    sources: Annotated[
+        list[str], typer.Argument(metavar="IN...", help="Video files, a URL, or a folder of frames.")
+    ],
     options: StreamOptions,
     output: Annotated[
         Path | None,
-        option(OUTPUT, "The video to write, or a folder for images.", "-o", "--output"),
+        option(
+            OUTPUT,
+            "The video to write, or a folder for images or for the videos of several IN.",
+            "-o",
+            "--output",
+        ),
     ] = None,
     start: Annotated[str | None, option(INPUT, "Begin at this time of the file: 1:20 or 80.")] = None,
     end: Annotated[str | None, option(INPUT, "End before this time of the file: 2:00 or 120.")] = None,
@@ -56,30 +66,113 @@ def video(
             show_default="keep up to one hour, cut above",
         ),
     ] = None,
+    no_resume: Annotated[
+        bool,
+        option(ADVANCED, "Forget what earlier runs of the same command have completed.", "--no-resume"),
+    ] = False,
 ) -> None:
-    """Segment a video and keep its audio and the time of every frame."""
+    """Segment videos and keep their audio and the time of every frame."""
     if output is None and options.json is None and not show:
         raise UsageError("Nothing to do: give -o OUT.mp4, --json OUT.jsonl or --show.")
-    refuse_unused_of_video(options, source, writes_video=output is not None and output.suffix != "")
-    options = options.with_safe_threshold()
+    from live_seg.fleet.jobs import expand
     from live_seg.sources.excerpt import parse_time
-    from live_seg.ui.playback import Playback
-    from live_seg.ui.window import Window
 
-    part = {name: parse_time(text) for name, text in (("start", start), ("end", end)) if text is not None}
-    with options.open(source, wait=False, image_fps=fps or IMAGES_FPS, **part) as opened:
-        sinks = [_video_or_images(output, opened, options, fps, gaps)] if output else []
-        if show:
-            window = Window(f"live-seg {opened.name}")
-            sinks.append(window if opened.live else Playback(window))
-        process(
-            opened,
-            sinks,
-            options.with_network_threshold(),
-            output=output or options.json,
-            every=every,
-            **options.run_arguments,
+    sources = expand(sources)
+    several = len(sources) > 1
+    for source in sources:
+        refuse_unused_of_video(
+            options, source, writes_video=output is not None and (several or output.suffix != "")
         )
+    part = {name: parse_time(text) for name, text in (("start", start), ("end", end)) if text is not None}
+    settings = VideoSettings(options.with_safe_threshold(), part, every, fps, gaps)
+    if not several:
+        if no_resume:
+            raise UsageError("--no-resume would do nothing: a single run cannot be resumed. Leave it out.")
+        settings.process_one(sources[0], output, options.json, show=show)
+    elif show:
+        raise UsageError("--show needs a single input.")
+    else:
+        _process_many(sources, output, settings, no_resume=no_resume)
+
+
+@dataclass(frozen=True)
+class VideoSettings:
+    """Options that are the same for all files of a command."""
+
+    options: StreamOptions
+    part: dict[str, float]
+    """`start` and `end` in seconds, where given."""
+    every: int
+    fps: float | None
+    gaps: Gaps | None
+
+    def process_one(
+        self,
+        source: str,
+        output: Path | None,
+        json: Path | None,
+        shared: Shared | None = None,
+        *,
+        show: bool = False,
+    ) -> None:
+        """Process `source` to the files `output` and `json`, and to a window with `show`."""
+        from live_seg.ui.playback import Playback
+        from live_seg.ui.window import Window
+
+        options = replace(self.options, json=json)
+        with options.open(source, wait=False, image_fps=self.fps or IMAGES_FPS, **self.part) as opened:
+            sinks = [_video_or_images(output, opened, options, self.fps, self.gaps)] if output else []
+            if show:
+                window = Window(f"live-seg {opened.name}")
+                sinks.append(window if opened.live else Playback(window))
+            process(
+                opened,
+                sinks,
+                options.with_network_threshold(),
+                output=output or json,
+                every=self.every,
+                shared=shared,
+                **options.run_arguments,
+            )
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return what the outputs depend on besides the source, as JSON values."""
+        from live_seg import __version__
+        from live_seg.files import sha256_of
+        from live_seg.models.download import find
+
+        settings = asdict(self)
+        for name in ("overwrite", "quiet", "batch", "timeout", "reconnect", "json"):
+            del settings["options"][name]
+        weights = sha256_of(find(self.options.model, quiet=self.options.quiet))
+        return settings | {"version": __version__, "weights": weights}
+
+
+def _process_many(
+    sources: Sequence[str], output: Path | None, settings: VideoSettings, *, no_resume: bool
+) -> None:
+    """Process each of `sources` to a file in the folder `output`, and JSON Lines in the folder --json."""
+    from live_seg.cli.many import process_many
+    from live_seg.fleet.jobs import check_outputs, jobs_for
+    from live_seg.fleet.progress import Progress
+    from live_seg.fleet.resume import FOLDER, WorkFolder, identity, key_of
+
+    options = settings.options
+    jobs = jobs_for(sources, output, options.json, suffix=".mov" if options.transparent else ".mp4")
+    common = settings.fingerprint()
+    identities = [identity(source) for source in sources]
+    keys = [key_of(one, common) if one is not None else None for one in identities]
+    folder = next(path for path in (output, options.json) if path is not None)
+    with WorkFolder(folder / FOLDER, anew=no_resume) as work:
+        progress = Progress(work.path / "progress.json", jobs, keys)
+        new = [job for job, file in zip(jobs, progress.files, strict=True) if file.state == "waiting"]
+        check_outputs(new, overwrite=options.overwrite)
+
+        def one(job: "Job", shared: Shared, left: bool) -> None:
+            again = replace(options, overwrite=options.overwrite or left)
+            replace(settings, options=again).process_one(job.source, job.video, job.json, shared)
+
+        process_many(jobs, progress, one, options.with_network_threshold().load, quiet=options.quiet)
 
 
 def _video_or_images(

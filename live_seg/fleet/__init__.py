@@ -1,0 +1,1 @@
+"""Many files and many workers: plan chunks, detect, track, render and join them, and resume what is done."""

@@ -1,0 +1,147 @@
+"""The state of a run in a file that other programs can poll, and that the next run continues from."""
+
+import json
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from live_seg.errors import SinkError
+from live_seg.files import replacing
+from live_seg.fleet.jobs import Job
+
+logger = logging.getLogger(__name__)
+
+INTERVAL = 1.0
+"""Seconds between two updates of the file at least, except when a file or chunk is finished."""
+
+FORMAT = 1
+"""Version of the file's format."""
+
+State = Literal["waiting", "running", "complete", "interrupted", "failed"]
+
+
+@dataclass
+class FileState:
+    """Progress of one input."""
+
+    source: str
+    key: str | None
+    """Hash of the source's identity and all options; None if the source cannot be identified."""
+    outputs: dict[str, list[int]]
+    """Size in bytes and modification time in ns of each output written so far."""
+    state: State = "waiting"
+    frames: int = 0
+    """Frames done."""
+    frames_total: int | None = None
+    chunks: int = 0
+    """Chunks done."""
+    chunks_total: int = 0
+    error: str | None = None
+
+
+@dataclass
+class Totals:
+    """Counts of a whole run."""
+
+    state: State = "running"
+    started: float = field(default_factory=time.time)
+    """Seconds since 1970, as `updated`."""
+    updated: float = 0.0
+    frames: int = 0
+    eta_seconds: float | None = None
+    retried: int = 0
+    failed: int = 0
+    workers: int = 1
+
+
+class Progress:
+    """Keep `path` up to date: a JSON object with the counts of the run and a list of its files.
+
+    `keys` has the key of each of `jobs`. What earlier runs completed is kept, also of other files.
+    """
+
+    def __init__(self, path: Path, jobs: Sequence[Job], keys: Sequence[str | None]) -> None:
+        self._path = path
+        self._written = 0.0
+        self.totals = Totals()
+        earlier = {file.key: file for file in _read(path)}
+        self.files = [
+            _continued(job, key, earlier.get(key) if key else None)
+            for job, key in zip(jobs, keys, strict=True)
+        ]
+        self._others = [file for key, file in earlier.items() if key not in keys]
+
+    def owns(self, number: int) -> bool:
+        """Return whether the outputs of file `number` are of an interrupted run, and may be replaced."""
+        return self.files[number].state == "interrupted"
+
+    def begin(self, number: int, frames: int | None) -> None:
+        """Record that file `number`, of about `frames` frames, is being processed."""
+        file = self.files[number]
+        file.state, file.frames, file.frames_total, file.error = "running", 0, frames, None
+        self.write()
+
+    def add(self, number: int, frames: int = 1) -> None:
+        """Record that `frames` more frames of file `number` are done."""
+        self.files[number].frames += frames
+        self.totals.frames += frames
+        if time.monotonic() - self._written >= INTERVAL:
+            self.write()
+
+    def end(self, number: int, outputs: Sequence[Path], state: State, error: str | None = None) -> None:
+        """Record how file `number` ended, and its `outputs`, if they exist."""
+        file = self.files[number]
+        stamps = {str(path): _stamp(path) for path in outputs}
+        file.outputs = {path: stamp for path, stamp in stamps.items() if stamp is not None}
+        file.state, file.error = state, error
+        self.totals.failed += state == "failed"
+        self.write()
+
+    def finish(self) -> None:
+        """Record that the run has ended."""
+        self.totals.state = "failed" if any(file.state == "failed" for file in self.files) else "complete"
+        self.write()
+
+    def write(self) -> None:
+        """Write the file. A failure is logged: the run does not depend on it."""
+        self._written = time.monotonic()
+        self.totals.updated = time.time()
+        content = {"format": FORMAT, **asdict(self.totals), "files": [asdict(file) for file in self.files]}
+        content["earlier"] = [asdict(file) for file in self._others if file.state == "complete"]
+        try:
+            with replacing(self._path) as partial:
+                partial.write_text(json.dumps(content, indent=1), encoding="utf-8")
+        except SinkError as error:
+            logger.warning("%s", error)
+
+
+def _continued(job: Job, key: str | None, earlier: FileState | None) -> FileState:
+    """Return the earlier state of `job` if it has ended and its outputs are unchanged, else a new one."""
+    if earlier is None or any(_stamp(Path(path)) != stamp for path, stamp in earlier.outputs.items()):
+        return FileState(job.source, key, {})
+    whole = list(earlier.outputs) == [str(path) for path in job.outputs]
+    if earlier.state == "interrupted" or (earlier.state == "complete" and whole):
+        return earlier
+    return FileState(job.source, key, {})
+
+
+def _stamp(path: Path) -> list[int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _read(path: Path) -> list[FileState]:
+    """Return the files in the progress file `path`; none if it is missing or of another version."""
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if content["format"] != FORMAT:
+            return []
+        return [FileState(**file) for file in (*content["earlier"], *content["files"])]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
