@@ -13,6 +13,7 @@ from live_seg.pipeline.keyframes import Identify, LatestKeyframe, PeriodicKeyfra
 from live_seg.pipeline.stages import Feeding
 from live_seg.pipeline.stats import Tally
 from live_seg.sources.opening import open_source
+from live_seg.tracking.duplicates import without_duplicates
 from live_seg.tracking.smoother import Smoother
 from live_seg.tracking.tracker import Tracker
 from live_seg.types import Frame, Image, Instances, Segment, Sink, Source
@@ -38,7 +39,7 @@ def run(
     at once. Policy "all" makes the source wait; "latest" drops outdated frames. The default is "latest" for
     live sources and "all" for others. With `track`, instances have track ids that persist over time. `smooth`
     is the score threshold for display; if given, masks and scores are also smoothed over time (see
-    `Smoother`).
+    `Smoother`). Of instances of different classes with the same box, one is kept: see `without_duplicates`.
 
     With `propagate` and policy "latest" (the default for live sources), every frame is yielded as it arrives,
     with the instances of the latest segmented frame propagated to it. Without `propagate`, only segmented
@@ -74,18 +75,16 @@ def run(
 
 
 def _identify(track: bool, smooth: float | None) -> Identify:
-    """Return the function that tracks and smooths the instances of each frame."""
+    """Return the function that tracks and smooths the instances of each frame, without duplicates."""
     if not track:
-        return _unchanged
+        return lambda instances, _: without_duplicates(instances)
     tracker = Tracker()
     if smooth is None:
-        return tracker.update
+        return lambda instances, seconds: without_duplicates(tracker.update(instances, seconds))
     smoother = Smoother(smooth)
-    return lambda instances, seconds: smoother.update(tracker.update(instances, seconds), seconds)
-
-
-def _unchanged(instances: Instances, _: float) -> Instances:
-    return instances
+    return lambda instances, seconds: without_duplicates(
+        smoother.update(tracker.update(instances, seconds), seconds)
+    )
 
 
 def _propagating(
