@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from live_seg.models.load import load
     from live_seg.pipeline.run import run
     from live_seg.segmenter import Segmenter
+    from live_seg.sinks.encoding import Encoding
     from live_seg.sinks.json_lines import JsonLines
     from live_seg.sinks.video_writer import VideoWriter
     from live_seg.sources.opening import open_source
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 
 _MODULES = {
+    "Encoding": "sinks.encoding",
     "Frame": "types",
     "Instance": "types",
     "Instances": "types",
@@ -61,6 +63,7 @@ _MODULES = {
 """The module that defines each export."""
 
 __all__ = [
+    "Encoding",
     "Frame",
     "Instance",
     "Instances",

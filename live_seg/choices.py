@@ -17,6 +17,12 @@ Layout = Literal["fit", "exact", "square"]
 Policy = Literal["all", "latest"]
 """Which frames are processed when they arrive faster than they are segmented: all, or the newest."""
 
+VideoCodec = Literal["h264", "hevc", "av1"]
+"""The codecs of opaque videos."""
+
+EncoderName = Literal["auto", "x264", "nvenc", "qsv", "vaapi", "videotoolbox", "amf"]
+"""The encoders of opaque videos: hardware where it works, software, or one kind of hardware."""
+
 ExportFormat = Literal["coco", "youtube-vis", "mot", "mots"]
 """The formats of other tools that JSON Lines are converted to."""
 

@@ -72,7 +72,12 @@ def open_error(path: Path) -> str | None:
     done = _run(command("-i", path, "-map", "0", "-t", "0", "-c", "copy", "-f", "null", "-"))
     if done.returncode == 0:
         return None
-    first = next(iter(_lines(done.stderr)), "unknown error")
+    return first_error(done.stderr)
+
+
+def first_error(stderr: bytes) -> str:
+    """Return the first line that ffmpeg wrote, usually the cause of all others."""
+    first = next(iter(_lines(stderr)), "unknown error")
     return first.rpartition("] ")[2]  # without the "[in#0 @ 0x55d0c8]" of the component
 
 

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from live_seg.errors import SinkError, UsageError
+from live_seg.sinks.encoding import Encoding
 from live_seg.sinks.file_names import FileNames
 from live_seg.sinks.recorder import MAX_GAP, Recorder, RecorderStatus, Trigger, parse_duration
 from live_seg.types import Frame, Image, Instances
@@ -437,7 +438,7 @@ class TestFailures:
     @pytest.mark.parametrize(("fps", "crf"), [(0, 23), (math.nan, 23), (FPS, 52)])
     def test_invalid_rate_or_quality(self, tmp_path: Path, fps: float, crf: int) -> None:
         with pytest.raises(UsageError):
-            Recorder(tmp_path / "out.mp4", fps, crf=crf)
+            Recorder(tmp_path / "out.mp4", fps, encoding=Encoding(crf))
 
 
 def fails(folder: Path) -> Path:

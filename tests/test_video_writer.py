@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from live_seg.errors import SinkError, UsageError
 from live_seg.ffmpeg import audio_tracks, video_span
+from live_seg.sinks.encoding import Encoding
 from live_seg.sinks.timeline import MAX_STEP, MIN_STEP, Timeline, Timing, frame_rate, output_index
 from live_seg.sinks.video_writer import VideoWriter
 from live_seg.types import Frame, Image, Instances
@@ -109,7 +110,7 @@ class TestVideo:
         path = tmp_path / "out.mp4"
         image = np.zeros((size[1], size[0], 3), np.uint8)
         image[-1:, :] = image[:, -1:] = 200
-        with VideoWriter(path, 30, crf=1) as sink:
+        with VideoWriter(path, 30, encoding=Encoding(1)) as sink:
             sink.write(Frame(0, 0.0, image), image, NOTHING)
         assert probe(path).size == even
         expected = np.pad(image, ((0, even[1] - size[1]), (0, even[0] - size[0]), (0, 0)), mode="edge")
@@ -128,7 +129,7 @@ class TestVideo:
         noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
         sizes = []
         for crf in (0, 51):
-            with VideoWriter(tmp_path / f"{crf}.mp4", 30, crf=crf) as sink:
+            with VideoWriter(tmp_path / f"{crf}.mp4", 30, encoding=Encoding(crf)) as sink:
                 sink.write(Frame(0, 0.0, noise), noise, NOTHING)
             sizes.append((tmp_path / f"{crf}.mp4").stat().st_size)
         assert sizes[0] > 2 * sizes[1]
@@ -411,7 +412,7 @@ class TestAlpha:
     def test_crf_applies_to_vp9(self, tmp_path: Path) -> None:
         noise = np.random.default_rng(0).integers(0, 256, (96, 128, 4), np.uint8)
         for crf in (0, 51):
-            with VideoWriter(tmp_path / f"{crf}.webm", 10, crf=crf, alpha=True) as sink:
+            with VideoWriter(tmp_path / f"{crf}.webm", 10, encoding=Encoding(crf), alpha=True) as sink:
                 sink.write(Frame(0, 0.0, noise), noise, NOTHING)
         assert (tmp_path / "0.webm").stat().st_size > 2 * (tmp_path / "51.webm").stat().st_size
 
@@ -819,7 +820,7 @@ class TestInvalidArguments:
     @pytest.mark.parametrize("crf", [-1, 52])
     def test_invalid_quality(self, tmp_path: Path, crf: int) -> None:
         with pytest.raises(UsageError, match=f"crf.*Got {crf}"):
-            VideoWriter(tmp_path / "out.mp4", 30, crf=crf)
+            VideoWriter(tmp_path / "out.mp4", 30, encoding=Encoding(crf))
 
     def test_names_that_ffmpeg_would_parse_as_url_or_option(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

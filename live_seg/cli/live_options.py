@@ -71,6 +71,7 @@ class LiveOptions(StreamOptions):
             trigger = Trigger(frozenset(class_ids), self.pre, self.post)
         length = parse_duration(self.segment) if self.segment else math.inf
         template = self.record or "live-seg_{time}.mp4"
+        encoding = self.encoding()
         return Recorder(
-            template, fps, trigger=trigger, segment=length, crf=self.crf, overwrite=self.overwrite
+            template, fps, trigger=trigger, segment=length, encoding=encoding, overwrite=self.overwrite
         )

@@ -5,13 +5,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from live_seg.choices import HIDING, EngineName, Hide, Layout, Policy
+from live_seg.choices import HIDING, EncoderName, EngineName, Hide, Layout, Policy, VideoCodec
 from live_seg.cli.native_messages import hidden_native_messages
 from live_seg.cli.panels import ADVANCED, LIVE, MODEL, OUTPUT, option
 from live_seg.errors import UsageError
 
 if TYPE_CHECKING:
     from live_seg.segmenter import Segmenter
+    from live_seg.sinks.encoding import Encoding
     from live_seg.types import Frame, Image, Instances, Source
 
     DrawFunction = Callable[..., Image]
@@ -193,7 +194,17 @@ class StreamOptions(Options):
     """Options of commands that read a video, a stream or a camera."""
 
     smooth: Annotated[bool, option(OUTPUT, "Smooth masks and scores over time.", "--smooth")] = False
-    crf: Annotated[int, option(ADVANCED, "H.264 quality: 0 is best, 51 smallest.", min=0, max=51)] = 23
+    crf: Annotated[int, option(ADVANCED, "Video quality: 0 is best, 51 smallest.", min=0, max=51)] = 23
+    codec: Annotated[VideoCodec, option(ADVANCED, "Codec of the video: h264, hevc or av1.")] = "h264"
+    encoder: Annotated[
+        EncoderName | None,
+        option(
+            ADVANCED,
+            "auto (hardware where it works), x264, nvenc, qsv, vaapi, videotoolbox or amf.",
+            show_choices=False,
+            show_default="software",
+        ),
+    ] = None
     propagate: Annotated[
         bool | None,
         option(
@@ -224,6 +235,12 @@ class StreamOptions(Options):
         from live_seg.sources.opening import open_source
 
         return open_source(spec, timeout=self.timeout, reconnect=self.reconnect, **arguments)
+
+    def encoding(self) -> "Encoding":
+        """Return how videos are encoded. Raises UsageError."""
+        from live_seg.sinks.encoding import Encoding
+
+        return Encoding(self.crf, self.codec, self.encoder)
 
     @property
     def run_arguments(self) -> dict[str, Any]:

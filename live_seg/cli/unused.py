@@ -30,7 +30,8 @@ def refuse_unused_of_video(options: StreamOptions, source: str, *, writes_video:
     """Raise UsageError for options of a video or stream that do nothing with `source`, or for its output."""
     refuse_unused(options)
     if not writes_video:
-        refuse(options, ("crf",), "no video is written. Give -o OUT.mp4, or leave it out.")
+        reason = "no video is written. Give -o OUT.mp4, or leave it out."
+        refuse(options, ("crf", "codec", "encoder"), reason)
     if "://" not in source and not is_camera(source):
         names = ("timeout", "reconnect")
         refuse(options, names, f"{source} is a file; only streams and cameras can be lost. Leave it out.")

@@ -192,7 +192,7 @@ def _video_or_images(
         fps or source.fps,
         timing=Timing(constant=fps is not None, max_gap=longest),
         audio=source.audio,
-        crf=options.crf,
+        encoding=options.encoding(),
         alpha=alpha,
         overwrite=overwrite,
     )

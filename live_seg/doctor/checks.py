@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from live_seg.doctor import accelerators, machine, model, video
+from live_seg.doctor import accelerators, encoders, machine, model, video
 from live_seg.doctor.findings import Check
 from live_seg.errors import SinkError, SourceError, WeightsError
 
@@ -16,6 +16,7 @@ CHECKS = (
     Check("OpenCV", video.opencv, SourceError),
     Check("window", video.window, SinkError),
     Check("ffmpeg", video.ffmpeg, SinkError),
+    Check("encoders", encoders.encoders, SinkError),
     Check("video", video.round_trip, SinkError),
     Check("cameras", video.cameras, SourceError),
     Check("cache", model.cache, WeightsError),

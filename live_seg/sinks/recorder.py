@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from live_seg.errors import SinkError, UsageError
+from live_seg.sinks.encoding import Encoding
 from live_seg.sinks.file_names import FileNames
 from live_seg.sinks.video_writer import VideoWriter
 from live_seg.types import Frame, Image, Instances, Sink
@@ -103,14 +104,14 @@ class _Clip:
 
 
 class Recorder(Sink):
-    """Record a live session as H.264, to files named by `template` (see `FileNames`).
+    """Record a live session to files named by `template` (see `FileNames`).
 
     Nothing is recorded until `start` is called or `trigger` matches. A recording started by the trigger
     includes the `pre` seconds before and stops by itself; no frame is part of two recordings. Every file
     starts at 0 s and plays at the original speed: every image is shown once, at its `Frame.seconds`. `fps` is
-    the nominal frame rate. A new file is started after `segment` seconds, when the
-    image size changes, and after a gap of MAX_GAP. `crf` is x264's quality, 0 (best) to 51. Writing blocks
-    while the encoder is behind; use a `ThreadedSink` if the session must not wait.
+    the nominal frame rate. A new file is started after `segment` seconds, when the image size changes, and
+    after a gap of MAX_GAP. Writing blocks while the encoder is behind; use a `ThreadedSink` if the session
+    must not wait.
 
     The failure of a recording (full disk, broken encoder) is logged and shown by `status`. The session
     continues, and the next start or trigger tries again. A file gets its final name once it is complete, and
@@ -126,16 +127,18 @@ class Recorder(Sink):
         *,
         trigger: Trigger | None = None,
         segment: float = math.inf,
-        crf: int = 23,
+        encoding: Encoding | None = None,
         overwrite: bool = False,
     ) -> None:
         if not segment >= 1:
             raise UsageError(f"A segment must be at least 1 second long. Got {segment:g}.")
         several = trigger is not None or segment < math.inf
         first = FileNames(template, several=several, overwrite=overwrite).next()
-        VideoWriter(first, fps, crf=crf, overwrite=overwrite)  # raises now what it would raise later
+        VideoWriter(
+            first, fps, encoding=encoding, overwrite=overwrite
+        )  # raises now what it would raise later
         self._names = FileNames(template, several=several, overwrite=overwrite)
-        self._fps, self._step, self._crf, self._overwrite = fps, 1 / fps, crf, overwrite
+        self._fps, self._step, self._encoding, self._overwrite = fps, 1 / fps, encoding, overwrite
         self._segment = segment
         self._trigger, self._pre = trigger, trigger.pre if trigger else 0.0
         self.written: list[Path] = []
@@ -236,7 +239,7 @@ class Recorder(Sink):
                 self._finish(seconds)
             if self._clip is None:
                 path = self._names.next()
-                writer = VideoWriter(path, self._fps, crf=self._crf, overwrite=self._overwrite)
+                writer = VideoWriter(path, self._fps, encoding=self._encoding, overwrite=self._overwrite)
                 self._clip = _Clip(path, writer, seconds)
             self._clip.write(seconds, image)
         except (SinkError, OSError) as error:

@@ -63,10 +63,12 @@ def needs_remux(container: Container, audio: Audio | None) -> bool:
     return container.fragmented or audio is not None
 
 
-def remux(video: Path, to: Path, container: Container, *, end: float, audio: Audio | None) -> None:
+def remux(
+    video: Path, to: Path, container: Container, *, end: float, audio: Audio | None, tag: Sequence[str] = ()
+) -> None:
     """Copy `video`, which is `end` seconds long, to the file `to` with its index first and with `audio`.
 
-    Raises SinkError.
+    `tag` is the option for the video's tag in the file. Raises SinkError.
     """
     sound: list[str | Path] = []
     if audio:
@@ -74,7 +76,7 @@ def remux(video: Path, to: Path, container: Container, *, end: float, audio: Aud
     durations = ["-bsf:v", DURATIONS.format(end=end)] if container.fragmented else []
     run(
         *("-y", "-copyts", "-i", video, *sound),
-        *("-map", "0:v", "-c:v", "copy", *durations, "-map_chapters", "-1"),
+        *("-map", "0:v", "-c:v", "copy", *tag, *durations, "-map_chapters", "-1"),
         *(audio.options(container) if audio else ()),
         *(*container.final_options, "-f", container.format),
         to=to,

@@ -6,8 +6,10 @@ from pathlib import Path
 from live_seg.errors import SinkError, UsageError
 from live_seg.ffmpeg import audio_tracks, executable, video_span
 from live_seg.files import Partial, check_target, claim
-from live_seg.sinks.containers import X264_MAX_CRF, container_for
+from live_seg.sinks.codecs import Codec
+from live_seg.sinks.containers import Container, container_for
 from live_seg.sinks.encoder import Encoder
+from live_seg.sinks.encoding import Encoding
 from live_seg.sinks.remux import Audio, needs_remux, remux
 from live_seg.sinks.timeline import Timeline, Timing, frame_rate
 from live_seg.types import Frame, Image, Instances, Sink
@@ -16,22 +18,22 @@ logger = logging.getLogger(__name__)
 
 
 class VideoWriter(Sink):
-    """Write drawn images, (H, W, 3) BGR uint8, as H.264 (yuv420p) to a .mp4, .m4v, .mov or .mkv file.
+    """Write drawn images, (H, W, 3) BGR uint8, to a .mp4, .m4v, .mov or .mkv file, by default as H.264.
 
     With `alpha`, images are (H, W, 4) BGRA, written as ProRes 4444 to .mov or as VP9 to .webm.
 
     Each frame is shown at its `Frame.seconds`, relative to the first frame, until the next one. `fps` is the
     nominal frame rate; `timing` chooses a constant one, and what happens to gaps between frames. `audio` is
     the video file that the frames come from. Its audio tracks are copied in sync, and if the last frame was
-    written, it is shown as long as in that file. `crf` is x264's quality, 0 (best) to 51; it is rescaled for
-    VP9 and ignored for ProRes. The last column or row of an odd size is repeated, because yuv420p requires
-    even sizes.
+    written, it is shown as long as in that file. `encoding` chooses codec, encoder and quality; only its
+    quality applies to VP9, and nothing to ProRes. The last column or row of an odd size is repeated, because
+    yuv420p requires even sizes.
 
     Until it is complete, the file is named STEM.partial.SUFFIX and can be played, a second behind. After a
     failed run it keeps that name.
 
-    Raises SinkError if `path` cannot be written, or exists and `overwrite` is False; UsageError for an
-    invalid `fps` or `crf`.
+    Raises SinkError if `path` cannot be written, or exists and `overwrite` is False, or if the encoder does
+    not work; UsageError for an invalid `fps`, or if `encoding` names a codec for a transparent video.
     """
 
     def __init__(
@@ -41,23 +43,21 @@ class VideoWriter(Sink):
         *,
         timing: Timing | None = None,
         audio: str | Path | None = None,
-        crf: int = 23,
+        encoding: Encoding | None = None,
         alpha: bool = False,
         overwrite: bool = False,
     ) -> None:
         path, audio = Path(path), Path(audio) if audio else None
         self._container = container_for(path, alpha=alpha)
-        if not 0 <= crf <= X264_MAX_CRF:
-            raise UsageError(
-                f"The quality crf must be 0 (best) to {X264_MAX_CRF} (smallest file). Got {crf}."
-            )
+        self._encoding = encoding or Encoding()
         self._path, self._overwrite = path, overwrite
         check_target(path, overwrite=overwrite)
         executable()  # fail now if it is missing, before any work
+        self._codec = _codec(path, self._container, self._encoding)
+        self._tag = self._codec.tag if self._container.fragmented else ()
         self._channels = 4 if alpha else 3
         self._rate = frame_rate(fps)
         self._timeline = Timeline(self._rate, timing or Timing())
-        self._crf = crf
         self._source = audio
         self._tracks = audio_tracks(audio) if audio else {}
         self._partial: Partial | None = None
@@ -119,7 +119,8 @@ class VideoWriter(Sink):
     def _start(self, image: Image) -> Encoder:
         self._partial = claim(self._path, overwrite=self._overwrite)
         container = self._container
-        options = [*container.codec.options(self._crf), *container.partial_options, "-f", container.format]
+        quality = self._codec.options(self._encoding.crf)
+        options = [*quality, *self._tag, *container.partial_options, "-f", container.format]
         return Encoder(self._partial.name, image.shape, self._rate, options)
 
     def _show_until(self, until: float) -> None:
@@ -159,9 +160,22 @@ class VideoWriter(Sink):
     def _remux(self, partial: Partial, *, end: float, audio: Audio | None) -> None:
         second = Partial(self._path)
         try:
-            remux(partial.name, second.name, self._container, end=end, audio=audio)
+            remux(partial.name, second.name, self._container, end=end, audio=audio, tag=self._tag)
             second.name.replace(partial.name)
         except OSError as error:
             raise SinkError(f"Cannot replace {partial.name}: {error.strerror}.") from error
         finally:
             second.discard()
+
+
+def _codec(path: Path, container: Container, encoding: Encoding) -> Codec:
+    """Return the codec for the file `path`. Raises SinkError and UsageError."""
+    if container.codec is not None:
+        if encoding.codec != "h264" or encoding.encoder is not None:
+            raise UsageError(
+                f"{path.name} is transparent and has a codec of its own: leave codec and encoder out."
+            )
+        return container.codec
+    if container.format == "mov" and encoding.codec == "av1":
+        raise SinkError(f"{path.name} cannot hold AV1. Use .mp4 or .mkv.")
+    return encoding.chosen()
