@@ -24,7 +24,7 @@ MODULES = {
 
 FLOORS = (
     {"channel", "choices", "errors", "locks", "images", "processes", "timing", "masks", "types"},
-    {"image_headers", "memory", "recent"},
+    {"image_headers", "memory", "recent", "urls"},
     {"maskrcnn", "exports", "ffmpeg", "files"},
     {"engines"},
     {"segmenter", "propagation", "tracking", "sources", "sinks"},

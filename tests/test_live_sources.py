@@ -27,8 +27,9 @@ from live_seg.sources.captures import DEFAULT_FPS
 from live_seg.sources.driver_thread import DriverThread
 from live_seg.sources.live import RETRY_DELAYS
 from live_seg.sources.opening import open_source
-from live_seg.sources.streams import DECODER_THREADS, Stream, redacted
+from live_seg.sources.streams import DECODER_THREADS, Stream
 from live_seg.types import Frame
+from live_seg.urls import redacted
 from tests.clips import clip
 from tests.live import (
     FRAMES,

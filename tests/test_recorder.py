@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from live_seg.errors import SinkError, UsageError
 from live_seg.sinks.encoding import Encoding
 from live_seg.sinks.file_names import FileNames
-from live_seg.sinks.recorder import MAX_GAP, Recorder, RecorderStatus, Trigger, parse_duration
+from live_seg.sinks.recorder import MAX_GAP, Recorder, RecorderStatus, parse_duration
+from live_seg.sinks.trigger import Trigger
 from live_seg.types import Frame, Image, Instances
 from tests.clips import ffmpeg, names, no_process_left_behind, probe
 from tests.disks import small_disk

@@ -10,7 +10,8 @@ from live_seg.cli.options import StreamOptions
 from live_seg.cli.panels import ADVANCED, INPUT, OUTPUT, option
 
 if TYPE_CHECKING:
-    from live_seg.sinks.recorder import Recorder
+    from live_seg.sinks.recorder import OnFile, Recorder
+    from live_seg.sinks.zone import Zone
     from live_seg.types import Source
 
 
@@ -29,6 +30,20 @@ class LiveOptions(StreamOptions):
     ] = None
     pre: Annotated[float, option(ADVANCED, "Seconds recorded from before the class appeared.", min=0)] = 3.0
     post: Annotated[float, option(ADVANCED, "Seconds recorded after the class was last seen.", min=0)] = 5.0
+    zone: Annotated[
+        str | None,
+        option(
+            ADVANCED,
+            "Polygon x1,y1,x2,y2,... in shares of the picture: only instances in it start recordings and "
+            "events.",
+        ),
+    ] = None
+    zone_share: Annotated[
+        float, option(ADVANCED, "Share of an instance's mask that must be in the zone.", min=0, max=1)
+    ] = 0.5
+    on_event: Annotated[
+        str | None, option(OUTPUT, "Send events as JSON to this URL (HTTP POST) or command (standard input).")
+    ] = None
     segment: Annotated[str | None, option(ADVANCED, "Start a new file after this duration: 10m.")] = None
 
     def open(self, spec: str, **arguments: Any) -> "Source":
@@ -60,18 +75,31 @@ class LiveOptions(StreamOptions):
         checked = self if names else replace(self, record_on=None)
         checked.recorder(DEFAULT_FPS, names or ())
 
-    def recorder(self, fps: float, class_names: Sequence[str]) -> "Recorder":
+    def parsed_zone(self) -> "Zone | None":
+        """Return the zone in which instances count; None for the whole picture. Raises UsageError."""
+        from live_seg.sinks.zone import Zone
+
+        return Zone.parse(self.zone, self.zone_share) if self.zone else None
+
+    def recorder(self, fps: float, class_names: Sequence[str], on_file: "OnFile | None" = None) -> "Recorder":
         """Return the recorder for frames at `fps` per second. Raises UsageError and SinkError."""
         from live_seg.models.classes import choose
-        from live_seg.sinks.recorder import Recorder, Trigger, parse_duration
+        from live_seg.sinks.recorder import Recorder, parse_duration
+        from live_seg.sinks.trigger import Trigger
 
         trigger = None
         if self.record_on:
             class_ids = choose(self.record_on.split(","), class_names)
-            trigger = Trigger(frozenset(class_ids), self.pre, self.post)
+            trigger = Trigger(frozenset(class_ids), self.pre, self.post, self.parsed_zone())
         length = parse_duration(self.segment) if self.segment else math.inf
         template = self.record or "live-seg_{time}.mp4"
         encoding = self.encoding()
         return Recorder(
-            template, fps, trigger=trigger, segment=length, encoding=encoding, overwrite=self.overwrite
+            template,
+            fps,
+            trigger=trigger,
+            segment=length,
+            encoding=encoding,
+            overwrite=self.overwrite,
+            on_file=on_file,
         )

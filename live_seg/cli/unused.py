@@ -47,6 +47,10 @@ def refuse_unused_of_webcam(options: LiveOptions, source: str) -> None:
         raise UsageError("--no-reconnect would do nothing: only streams reconnect. Leave it out.")
     if not (options.record or options.record_on):
         refuse(options, ("segment",), "nothing is recorded. Give --record FILE or --record-on CLASS, too.")
+    if not (options.record_on or options.on_event):
+        refuse(options, ("zone",), "nothing waits for instances. Give --record-on CLASS or --on-event.")
+    if not options.zone:
+        refuse(options, ("zone_share",), "there is no zone. Give --zone, too.")
     if not options.record_on:
         refuse(options, ("pre", "post"), "it applies to recordings by class. Give --record-on CLASS, too.")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from live_seg.cli.expand import with_options
+from live_seg.cli.live_events import Events, sending_events
 from live_seg.cli.live_options import LiveOptions
 from live_seg.cli.panels import ADVANCED, INPUT, LIVE, option
 from live_seg.cli.process import final_summary
@@ -15,6 +16,8 @@ from live_seg.cli.unused import refuse_unused_of_webcam
 from live_seg.errors import SinkError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from live_seg.types import Sink
     from live_seg.ui.controls import Controls
     from live_seg.ui.session import Screen
@@ -56,13 +59,13 @@ def webcam(
     from live_seg.files import check_target
     from live_seg.pipeline.run import run
     from live_seg.pipeline.stats import Tally
-    from live_seg.sinks.json_lines import JsonLines
     from live_seg.ui.session import Session
 
     tally, written, shown = Tally(), list[Path](), show != "none"
     about: list[str] = []
     with final_summary(tally, written, about, quiet=options.quiet), contextlib.ExitStack() as stack:
-        draw, sinks = options.draw_function(), list["Sink"]()
+        events = stack.enter_context(sending_events(options.on_event, source, about))
+        draw = options.draw_function()
         controls = _controls(options, shown)
         if options.json is not None:  # checked before the model loads, which takes seconds
             check_target(options.json, overwrite=options.overwrite)
@@ -70,17 +73,16 @@ def webcam(
             options.check_recording()
         screen = stack.enter_context(_screen(show, web_address, source, controls)) if shown else None
         opened = stack.enter_context(options.open(source))
+        events.watch(opened)
         segment = replace(options, conf=controls.minimum).load()
         about.append(f"{options.model} with {segment.engine.device}")
-        recorder = options.recorder(opened.fps, segment.class_names) if records else None
+        recorder = options.recorder(opened.fps, segment.class_names, events.file) if records else None
         if recorder is not None:
             stack.callback(lambda found: written.extend(found.written), recorder)
         draw = functools.partial(draw, names=segment.class_names)
         session = stack.enter_context(Session(draw, controls, tally, screen=screen, recorder=recorder))
-        if options.json is not None:
-            lines = JsonLines(options.json, segment.class_names, overwrite=options.overwrite)
-            stack.callback(lambda: written.extend(lines.outputs))
-            sinks.append(stack.enter_context(lines))
+        sinks = [stack.enter_context(sink) for sink in _sinks(options, segment.class_names, events)]
+        stack.callback(lambda: written.extend(path for sink in sinks for path in sink.outputs))
         results = run(opened, segment, tally=tally, idle=session.idle, **options.run_arguments)
         stack.enter_context(contextlib.closing(results))
         bar = stack.enter_context(tqdm(unit=" frames", disable=True if options.quiet else None))
@@ -91,13 +93,27 @@ def webcam(
 def _check(options: LiveOptions, show: Show | None) -> None:
     """Raise UsageError for options that contradict each other, before anything is opened."""
     recorded = options.record or options.record_on
-    if show == "none" and not (recorded or options.json):
-        raise UsageError("Nothing to do: with --show none give --record CLIP.mp4 or --json OUT.jsonl.")
+    if show == "none" and not (recorded or options.json or options.on_event):
+        raise UsageError(
+            "Nothing to do: with --show none give --record CLIP.mp4 or --json OUT.jsonl, or --on-event."
+        )
+    options.parsed_zone()
     if recorded and options.transparent:
         raise UsageError(
             "Live recordings cannot be transparent: use another --effect, or record first and run "
             "live-seg video --effect cutout."
         )
+
+
+def _sinks(options: LiveOptions, class_names: "Sequence[str]", events: Events) -> "Iterator[Sink]":
+    """Yield the sinks beside window and recording."""
+    from live_seg.sinks.json_lines import JsonLines
+    from live_seg.sinks.watcher import Watcher
+
+    if options.json is not None:
+        yield JsonLines(options.json, class_names, overwrite=options.overwrite)
+    if events.notifier is not None:
+        yield Watcher(events.notifier, class_names, options.parsed_zone())
 
 
 def _controls(options: LiveOptions, shown: bool) -> "Controls":
@@ -117,8 +133,8 @@ def _screen(show: Show | None, web_address: str, source: str, controls: "Control
 
     Without --show it is a window if one can be opened, else a web page. Raises SinkError.
     """
-    from live_seg.sources.streams import redacted
     from live_seg.ui.window import Window
+    from live_seg.urls import redacted
 
     title = f"live-seg {redacted(source) if '://' in source else source}"
     if show != "web":

@@ -4,6 +4,7 @@ import logging
 import math
 import re
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
@@ -16,12 +17,16 @@ from numpy.typing import NDArray
 from live_seg.errors import SinkError, UsageError
 from live_seg.sinks.encoding import Encoding
 from live_seg.sinks.file_names import FileNames
+from live_seg.sinks.trigger import Trigger
 from live_seg.sinks.video_writer import VideoWriter
 from live_seg.types import Frame, Image, Instances, Sink
 
 logger = logging.getLogger(__name__)
 
 NOTHING = Instances.empty()
+
+OnFile = Callable[[Literal["recording-started", "recording-finished"], Path, str | None], None]
+"""Called with what happened to a file, its name, and the error if it is not complete."""
 
 JPEG_QUALITY = 95
 """JPEG quality of images buffered in memory. On four clips, 3 s of 720p at 30 fps take 11 to 48 MB instead of
@@ -43,25 +48,6 @@ def parse_duration(text: str) -> float:
     if not 0 < total < math.inf:
         raise UsageError(f"{text!r} is not a duration. Use 90s, 10m, 1h30m or plain seconds.")
     return total
-
-
-@dataclass(frozen=True)
-class Trigger:
-    """Condition that starts a recording: an instance of `class_ids` is detected. Raises UsageError."""
-
-    class_ids: frozenset[int]
-    pre: float = 3.0
-    """Seconds recorded from before the detection."""
-    post: float = 5.0
-    """Seconds recorded after the last detection."""
-
-    def __post_init__(self) -> None:
-        if not (0 <= self.pre < math.inf and 0 <= self.post < math.inf):
-            raise UsageError(f"The seconds pre and post must be 0 or more. Got {self.pre} and {self.post}.")
-
-    def matches(self, instances: Instances) -> bool:
-        """Return whether any of `instances` has one of the class ids."""
-        return not self.class_ids.isdisjoint(instances.class_ids.tolist())
 
 
 @dataclass(frozen=True)
@@ -113,6 +99,8 @@ class Recorder(Sink):
     after a gap of MAX_GAP. Writing blocks while the encoder is behind; use a `ThreadedSink` if the session
     must not wait.
 
+    `on_file` is told of each file, in the thread that writes or completes it.
+
     The failure of a recording (full disk, broken encoder) is logged and shown by `status`. The session
     continues, and the next start or trigger tries again. A file gets its final name once it is complete, and
     replaces an existing file only with `overwrite`.
@@ -129,6 +117,7 @@ class Recorder(Sink):
         segment: float = math.inf,
         encoding: Encoding | None = None,
         overwrite: bool = False,
+        on_file: OnFile | None = None,
     ) -> None:
         if not segment >= 1:
             raise UsageError(f"A segment must be at least 1 second long. Got {segment:g}.")
@@ -139,7 +128,7 @@ class Recorder(Sink):
         )  # raises now what it would raise later
         self._names = FileNames(template, several=several, overwrite=overwrite)
         self._fps, self._step, self._encoding, self._overwrite = fps, 1 / fps, encoding, overwrite
-        self._segment = segment
+        self._segment, self._on_file = segment, on_file or _ignore
         self._trigger, self._pre = trigger, trigger.pre if trigger else 0.0
         self.written: list[Path] = []
         """Files completed so far."""
@@ -187,7 +176,7 @@ class Recorder(Sink):
             self._clock_offset = frame.seconds - self._now - self._step
         self._now = frame.seconds - self._clock_offset
         self._drop_old()
-        self._check_trigger(instances)
+        self._check_trigger(instances, image.shape[:2])
         if self._recording and not self._buffer:
             self._record(self._now, image)
         elif self._recording or self._pre:
@@ -200,11 +189,11 @@ class Recorder(Sink):
         self._end(complete=complete)
         self._join()
 
-    def _check_trigger(self, instances: Instances) -> None:
+    def _check_trigger(self, instances: Instances, size: tuple[int, int]) -> None:
         """Start a recording when the trigger matches, and stop it `post` seconds after the last match."""
         if self._trigger is None:
             return
-        if self._trigger.matches(instances):
+        if self._trigger.matches(instances, size):
             self._last_match = self._now
         event = self._now - self._last_match <= self._trigger.post
         if event and not self._event and not self._recording:
@@ -241,6 +230,7 @@ class Recorder(Sink):
                 path = self._names.next()
                 writer = VideoWriter(path, self._fps, encoding=self._encoding, overwrite=self._overwrite)
                 self._clip = _Clip(path, writer, seconds)
+                self._on_file("recording-started", path, None)
             self._clip.write(seconds, image)
         except (SinkError, OSError) as error:
             self._fail(error)
@@ -272,8 +262,10 @@ class Recorder(Sink):
             clip.close(complete)
             if complete:
                 self.written.append(clip.path)
+            self._on_file("recording-finished", clip.path, None if complete else self._error)
         except (SinkError, OSError) as error:
             self._report(error)
+            self._on_file("recording-finished", clip.path, str(error))
 
     def _join(self) -> None:
         if self._finishing is not None:
@@ -290,3 +282,6 @@ class Recorder(Sink):
         self._error = str(error)
         self.failures.append(self._error)
         logger.error("A recording failed. The session continues. %s", error)
+
+
+def _ignore(*_: object) -> None: ...

@@ -3,7 +3,7 @@
 import logging
 import time
 from abc import abstractmethod
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from queue import SimpleQueue
 from threading import Event
 
@@ -55,6 +55,8 @@ class LiveSource(CaptureSource):
     live = True
     started_at: float | None = None
     """`time.monotonic()` when the first frame was captured, the origin of Frame.seconds. None before that."""
+    on_outage: Callable[[str | None], None] | None = None
+    """Called in the reading thread with the reason when frames stop, and with None when they resume."""
 
     def __init__(self, name: str, timeout: float, *, reconnect: bool = False, wait: bool = True) -> None:
         if not 0 < timeout <= LONGEST_TIMEOUT:
@@ -119,6 +121,10 @@ class LiveSource(CaptureSource):
         if self._thread.is_alive():
             logger.debug("%s is still being read; it will be released when the read returns.", self.name)
 
+    def _report_outage(self, reason: str | None) -> None:
+        if self.on_outage is not None:
+            self.on_outage(reason)
+
     @property
     def _retries(self) -> bool:
         """True if a failed connection is tried again."""
@@ -162,7 +168,7 @@ class LiveSource(CaptureSource):
 
     def _raw_frames(self) -> Iterator[RawFrame]:
         """Connect and read, repeatedly if the source reconnects, until closed. Runs in the thread."""
-        outage, attempt = _Outage(self.name), 0
+        outage, attempt = _Outage(self.name, self._report_outage), 0
         while not self._closing.is_set():
             try:
                 capture = self._open()
@@ -226,8 +232,8 @@ class LiveSource(CaptureSource):
 class _Outage:
     """Log when a stream becomes unavailable, every REMINDER_INTERVAL seconds, and when it returns."""
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self, name: str, listener: Callable[[str | None], None]) -> None:
+        self._name, self._listener = name, listener
         self._begun: float | None = None
         self._reported = 0.0
 
@@ -236,6 +242,7 @@ class _Outage:
         if self._begun is None:
             self._begun = self._reported = now
             logger.warning("%s Waiting for it to return.", reason)
+            self._listener(reason)
         elif now - self._reported >= REMINDER_INTERVAL:
             self._reported = now
             logger.warning(
@@ -245,4 +252,5 @@ class _Outage:
     def end(self) -> None:
         if self._begun is not None:
             logger.warning("%s is available after %.1f s.", self._name, time.monotonic() - self._begun)
+            self._listener(None)
         self._begun = None

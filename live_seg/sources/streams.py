@@ -7,6 +7,7 @@ import cv2
 from live_seg.errors import SourceError
 from live_seg.sources.captures import Capture, open_capture
 from live_seg.sources.live import DEFAULT_TIMEOUT, LiveSource
+from live_seg.urls import redacted
 
 DECODER_THREADS = 2
 """Threads that decode a stream. FFmpeg's default is one per core, and each delays the output by a frame: of
@@ -50,11 +51,3 @@ class Stream(LiveSource):
                 "Check the address, the network, the user name and the password; try it in a video player."
             )
         return capture
-
-
-def redacted(url: str) -> str:
-    """Replace the parts of a URL that may be secret, which are user, password and query, by ***."""
-    scheme, _, rest = url.partition("://")
-    _, at, rest = rest.rpartition("@")  # the last one: an unescaped password may contain @, / or ?
-    host, query, _ = rest.partition("?")
-    return f"{scheme}://{at and '***@'}{host}{query and '?***'}"

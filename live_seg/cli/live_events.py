@@ -1,0 +1,65 @@
+"""Events of `live-seg webcam`."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from live_seg.errors import SourceError
+
+if TYPE_CHECKING:
+    from live_seg.sinks.notifier import Notifier
+    from live_seg.types import Source
+
+
+class Events:
+    """Sends the events of one source to a notifier, or nowhere without one."""
+
+    def __init__(self, notifier: "Notifier | None") -> None:
+        self.notifier = notifier
+
+    def watch(self, source: "Source") -> None:
+        """Report when `source` is lost and when it is back."""
+        from live_seg.sources.live import LiveSource
+
+        if self.notifier is not None and isinstance(source, LiveSource):
+            source.on_outage = self._outage
+
+    def _outage(self, reason: str | None) -> None:
+        if self.notifier is None:
+            return
+        if reason is None:
+            self.notifier.send("source-back")
+        else:
+            self.notifier.send("source-lost", reason=reason)
+
+    def file(
+        self, name: Literal["recording-started", "recording-finished"], path: Path, error: str | None
+    ) -> None:
+        """Report the start or end of a recording."""
+        if self.notifier is not None:
+            self.notifier.send(name, file=str(path), **({} if error is None else {"error": error}))
+
+
+@contextlib.contextmanager
+def sending_events(target: str | None, source: str, about: list[str]) -> Iterator[Events]:
+    """Yield the events of `source`, sent to `target`. Add their counts to `about` at the end.
+
+    A SourceError that ends the session is reported, too. Raises UsageError for an invalid target.
+    """
+    from live_seg.sinks.event_target import event_target
+    from live_seg.sinks.notifier import Notifier
+    from live_seg.urls import redacted
+
+    if target is None:
+        yield Events(None)
+        return
+    notifier = Notifier(event_target(target), redacted(source) if "://" in source else source)
+    try:
+        yield Events(notifier)
+    except SourceError as error:
+        notifier.send("source-lost", reason=str(error))
+        raise
+    finally:
+        notifier.close()
+        about.append(notifier.summary)

@@ -1,0 +1,32 @@
+"""The condition that starts a recording."""
+
+import math
+from dataclasses import dataclass
+
+from live_seg.errors import UsageError
+from live_seg.sinks.zone import Zone
+from live_seg.types import Instances
+
+
+@dataclass(frozen=True)
+class Trigger:
+    """Condition that starts a recording: an instance of `class_ids` is detected. Raises UsageError."""
+
+    class_ids: frozenset[int]
+    pre: float = 3.0
+    """Seconds recorded from before the detection."""
+    post: float = 5.0
+    """Seconds recorded after the last detection."""
+    zone: Zone | None = None
+    """Where an instance counts; None for the whole picture."""
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.pre < math.inf and 0 <= self.post < math.inf):
+            raise UsageError(f"The seconds pre and post must be 0 or more. Got {self.pre} and {self.post}.")
+
+    def matches(self, instances: Instances, size: tuple[int, int]) -> bool:
+        """Return whether any of `instances`, of a frame of `size` (height, width), fulfills the condition."""
+        chosen = [i for i, class_id in enumerate(instances.class_ids.tolist()) if class_id in self.class_ids]
+        if not chosen or self.zone is None:
+            return bool(chosen)
+        return bool(self.zone.contains(instances[chosen], size).any())
