@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 import imageio_ffmpeg
 
@@ -14,6 +15,9 @@ from live_seg.processes import OWN_GROUP, shielded
 
 ERROR_LINES = 8
 """Number of ffmpeg's last lines of stderr shown in an error; the cause is rarely in the very last line."""
+
+KEY = 1
+"""Packet flag AV_PKT_FLAG_KEY: decoding can begin here."""
 
 DISCARDED = 4
 """Packet flag AV_PKT_FLAG_DISCARD: the frame is decoded but not shown."""
@@ -93,6 +97,15 @@ class Span:
     """End of the last frame, relative to the first."""
 
 
+class Shown(NamedTuple):
+    """When a frame of a video file is shown, in seconds on the file's clock."""
+
+    begin: float
+    end: float
+    key: bool
+    """True if decoding can begin with this frame."""
+
+
 def video_span(path: Path) -> Span | None:
     """Return when the first frame of `path` starts and the last one ends; None if it has no frames.
 
@@ -103,18 +116,22 @@ def video_span(path: Path) -> Span | None:
     if start is None:
         return None
     last = end = start
-    for begin, until in _shown(path, "-c", "copy"):
-        last, end = max(last, begin), max(end, until)
+    for frame in shown_frames(path):
+        last, end = max(last, frame.begin), max(end, frame.end)
     return Span(start, last - start, end - start)
 
 
 def first_time(path: Path) -> float | None:
     """Return when the first frame of `path` is shown, in seconds on the file's clock; None without frames."""
-    return next((begin for begin, _ in _shown(path, "-frames:v", "1", "-enc_time_base", "demux")), None)
+    return next((frame.begin for frame in _shown(path, "-frames:v", "1", "-enc_time_base", "demux")), None)
 
 
-def _shown(path: Path, *options: str) -> Iterator[tuple[float, float]]:
-    """Yield the start and end of each frame of `path` that is shown, in seconds on the file's clock."""
+def shown_frames(path: Path) -> Iterator[Shown]:
+    """Yield each frame of `path` that is shown, in the order of the file, without decoding."""
+    return _shown(path, "-c", "copy")
+
+
+def _shown(path: Path, *options: str) -> Iterator[Shown]:
     every = ("-map", "0:V:0", "-fps_mode", "passthrough", *options, "-f", "framecrc", "-")
     with subprocess.Popen(
         command("-copyts", "-i", path, *every),
@@ -132,14 +149,16 @@ def _shown(path: Path, *options: str) -> Iterator[tuple[float, float]]:
             elif line.startswith("0,"):
                 # stream, decoding time, presentation time, duration, size, checksum[, F=flags]
                 _, decoded, shown, duration, _, _, *rest = (field.strip() for field in line.split(","))
-                if not _flags(rest) & DISCARDED:
+                flags = _flags(rest)
+                if not flags & DISCARDED:
                     begin = int(decoded if shown == "NOPTS" else shown)
-                    yield float(begin * unit), float((begin + int(duration)) * unit)
+                    end = begin + int(duration)
+                    yield Shown(float(begin * unit), float(end * unit), bool(flags & KEY))
 
 
 def _flags(fields: list[str]) -> int:
-    """Return the packet flags among the optional last `fields` of a framecrc line."""
-    return next((int(field.removeprefix("F="), 16) for field in fields if field.startswith("F=")), 0)
+    """Return the packet flags among the last `fields` of a framecrc line, which omits KEY alone."""
+    return next((int(field.removeprefix("F="), 16) for field in fields if field.startswith("F=")), KEY)
 
 
 def listing(path: Path) -> str:

@@ -56,7 +56,7 @@ def process_many(
     file that fails is reported, and the others follow. Raises LiveSegError at the end if some failed.
     """
     load = functools.cache(load)
-    shared_bar = ManyFilesBar([_size(job.source) for job in jobs], quiet=quiet)
+    shared_bar = ManyFilesBar([size_of(job.source) for job in jobs], quiet=quiet)
     with shared_bar.bar as bar:
 
         def count(number: int) -> None:
@@ -99,7 +99,8 @@ def _process(progress: "Progress", number: int, job: "Job", one: Callable[[bool]
         progress.end(number, job.outputs, "complete")
 
 
-def _size(source: str) -> int:
+def size_of(source: str) -> int:
+    """Return the size of a file in bytes; 0 for what is no file."""
     try:
         return Path(source).stat().st_size
     except OSError:

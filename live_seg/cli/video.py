@@ -17,6 +17,7 @@ from live_seg.errors import UsageError
 
 if TYPE_CHECKING:
     from live_seg.fleet.jobs import Job
+    from live_seg.sinks.timeline import Timing
     from live_seg.types import Sink, Source
 
 Gaps = Literal["keep", "cut"]
@@ -66,6 +67,19 @@ def video(
             show_default="keep up to one hour, cut above",
         ),
     ] = None,
+    workers: Annotated[
+        int | None,
+        option(
+            ADVANCED,
+            "Process videos in chunks with this many workers. More than one needs live-seg[ray].",
+            min=1,
+            show_default="no chunks",
+        ),
+    ] = None,
+    ray: Annotated[
+        str | None,
+        option(ADVANCED, "Use workers of a Ray cluster: its address, or auto for the one of this machine."),
+    ] = None,
     no_resume: Annotated[
         bool,
         option(ADVANCED, "Forget what earlier runs of the same command have completed.", "--no-resume"),
@@ -85,7 +99,13 @@ def video(
         )
     part = {name: parse_time(text) for name, text in (("start", start), ("end", end)) if text is not None}
     settings = VideoSettings(options.with_safe_threshold(), part, every, fps, gaps)
-    if not several:
+    if workers or ray:
+        from live_seg.cli.chunks import process_in_chunks
+
+        if show:
+            raise UsageError("--show needs a run without --workers and --ray.")
+        process_in_chunks(sources, output, settings, workers=workers, ray=ray, no_resume=no_resume)
+    elif not several:
         if no_resume:
             raise UsageError("--no-resume would do nothing: a single run cannot be resumed. Leave it out.")
         settings.process_one(sources[0], output, options.json, show=show)
@@ -121,7 +141,7 @@ class VideoSettings:
 
         options = replace(self.options, json=json)
         with options.open(source, wait=False, image_fps=self.fps or IMAGES_FPS, **self.part) as opened:
-            sinks = [_video_or_images(output, opened, options, self.fps, self.gaps)] if output else []
+            sinks = [_video_or_images(output, opened, self)] if output else []
             if show:
                 window = Window(f"live-seg {opened.name}")
                 sinks.append(window if opened.live else Playback(window))
@@ -134,6 +154,13 @@ class VideoSettings:
                 shared=shared,
                 **options.run_arguments,
             )
+
+    def timing(self) -> "Timing":
+        """Return the choices about the times of the video's frames."""
+        from live_seg.sinks.timeline import MAX_GAP, SHORT_GAP, Timing
+
+        longest = {None: MAX_GAP, "keep": math.inf, "cut": SHORT_GAP}[self.gaps]
+        return Timing(constant=self.fps is not None, max_gap=longest)
 
     def fingerprint(self) -> dict[str, Any]:
         """Return what the outputs depend on besides the source, as JSON values."""
@@ -175,22 +202,19 @@ def _process_many(
         process_many(jobs, progress, one, options.with_network_threshold().load, quiet=options.quiet)
 
 
-def _video_or_images(
-    output: Path, source: "Source", options: StreamOptions, fps: float | None, gaps: Gaps | None
-) -> "Sink":
+def _video_or_images(output: Path, source: "Source", settings: VideoSettings) -> "Sink":
     """Return the sink for `output`: images if it is a folder or has no suffix, else a video."""
     from live_seg.sinks.images import Images
-    from live_seg.sinks.timeline import MAX_GAP, SHORT_GAP, Timing
     from live_seg.sinks.video_writer import VideoWriter
 
+    options = settings.options
     alpha, overwrite = options.transparent, options.overwrite
     if output.is_dir() or not output.suffix:
         return Images(output, alpha=alpha, overwrite=overwrite)
-    longest = {None: MAX_GAP, "keep": math.inf, "cut": SHORT_GAP}[gaps]
     return VideoWriter(
         output,
-        fps or source.fps,
-        timing=Timing(constant=fps is not None, max_gap=longest),
+        settings.fps or source.fps,
+        timing=settings.timing(),
         audio=source.audio,
         encoding=options.encoding(),
         alpha=alpha,

@@ -53,7 +53,7 @@ def run(
     `contextlib.closing`, or delete it).
     """
     tally = tally or Tally()
-    identify = _identify(track, smooth)
+    identify = identifier(track=track, smooth=smooth)
     with contextlib.ExitStack() as stack:
         opened = source if isinstance(source, Source) else stack.enter_context(open_source(source))
         policy = policy or ("latest" if opened.live else "all")
@@ -74,7 +74,7 @@ def run(
                 yield frame, instances if propagates else identify(instances, frame.seconds)
 
 
-def _identify(track: bool, smooth: float | None) -> Identify:
+def identifier(*, track: bool, smooth: float | None) -> Identify:
     """Return the function that tracks and smooths the instances of each frame, without duplicates."""
     if not track:
         return lambda instances, _: without_duplicates(instances)

@@ -6,10 +6,12 @@ decoding, with constant memory and at the speed of the disk.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
-from live_seg.ffmpeg import run
+from live_seg.ffmpeg import Span, run, video_span
 from live_seg.sinks.containers import Container
+from live_seg.sinks.timeline import Timeline
 
 EARLY = 0.05
 """Seconds by which a first audio packet may precede the first frame. It is the priming that decoders of AAC,
@@ -58,24 +60,63 @@ class Audio:
         return f"noise=drop={drop}" + (f",setts=ts=TS{earlier}" if self.cuts else "")
 
 
+@dataclass(frozen=True)
+class Ending:
+    """Where a video that was made from the file `source` ends, and the audio that belongs to it."""
+
+    source: Path | None
+    span: Span | None
+    at_end: bool
+    """True if the last frame of `source` was written."""
+
+    @classmethod
+    def of(cls, source: Path | None, timeline: Timeline, rate: Fraction) -> "Ending":
+        """Compare the latest frame in `timeline` with the frames of `source`. Raises SinkError."""
+        span = video_span(source) if source else None
+        return cls(source, span, span is not None and timeline.latest + 1 / rate >= span.last)
+
+    def last_frame(self, otherwise: float | None = None) -> float | None:
+        """Return the end of the last frame in seconds of the source: `otherwise` if it was not written."""
+        return self.span.end if self.span and self.at_end else otherwise
+
+    def audio(self, tracks: dict[int, str], timeline: Timeline, end: float) -> Audio | None:
+        """Return the audio `tracks` of the source for a video that is `end` seconds long."""
+        if self.source is None or not tracks:
+            return None
+        video_start = timeline.first + (self.span.start if self.span else 0.0)
+        return Audio(self.source, tracks, video_start, timeline.cuts, None if self.at_end else end)
+
+
 def needs_remux(container: Container, audio: Audio | None) -> bool:
     """Return whether a video needs the second pass: for an index at its start, or for audio."""
     return container.fragmented or audio is not None
 
 
+CONCAT = ("-f", "concat", "-safe", "0")
+"""Options of an input that is a list of parts: see `parts.write_list`."""
+
+
 def remux(
-    video: Path, to: Path, container: Container, *, end: float, audio: Audio | None, tag: Sequence[str] = ()
+    video: Path,
+    to: Path,
+    container: Container,
+    *,
+    end: float,
+    audio: Audio | None,
+    tag: Sequence[str] = (),
+    options: Sequence[str] = (),
 ) -> None:
     """Copy `video`, which is `end` seconds long, to the file `to` with its index first and with `audio`.
 
-    `tag` is the option for the video's tag in the file. Raises SinkError.
+    `tag` is the option for the video's tag in the file; `options` are those of the input `video`. Raises
+    SinkError.
     """
     sound: list[str | Path] = []
     if audio:
         sound = ["-itsoffset", f"{-audio.video_start:.6f}", "-i", audio.source]
     durations = ["-bsf:v", DURATIONS.format(end=end)] if container.fragmented else []
     run(
-        *("-y", "-copyts", "-i", video, *sound),
+        *("-y", "-copyts", *options, "-i", video, *sound),
         *("-map", "0:v", "-c:v", "copy", *tag, *durations, "-map_chapters", "-1"),
         *(audio.options(container) if audio else ()),
         *(*container.final_options, "-f", container.format),

@@ -4,13 +4,13 @@ import logging
 from pathlib import Path
 
 from live_seg.errors import SinkError, UsageError
-from live_seg.ffmpeg import audio_tracks, executable, video_span
+from live_seg.ffmpeg import audio_tracks, executable
 from live_seg.files import Partial, check_target, claim
 from live_seg.sinks.codecs import Codec
 from live_seg.sinks.containers import Container, container_for
 from live_seg.sinks.encoder import Encoder
 from live_seg.sinks.encoding import Encoding
-from live_seg.sinks.remux import Audio, needs_remux, remux
+from live_seg.sinks.remux import Audio, Ending, needs_remux, remux
 from live_seg.sinks.timeline import Timeline, Timing, frame_rate
 from live_seg.types import Frame, Image, Instances, Sink
 
@@ -53,7 +53,7 @@ class VideoWriter(Sink):
         self._path, self._overwrite = path, overwrite
         check_target(path, overwrite=overwrite)
         executable()  # fail now if it is missing, before any work
-        self._codec = _codec(path, self._container, self._encoding)
+        self._codec = codec_for(path, self._container, self._encoding)
         self._tag = self._codec.tag if self._container.fragmented else ()
         self._channels = 4 if alpha else 3
         self._rate = frame_rate(fps)
@@ -143,17 +143,12 @@ class VideoWriter(Sink):
 
     def _finish(self, encoder: Encoder, partial: Partial) -> None:
         """Write the last image and complete the partial file, with audio."""
-        span = video_span(self._source) if self._source else None
-        # A source read to its end keeps its duration. After an interruption, video and audio end here.
-        at_end = span is not None and self._timeline.latest + 1 / self._rate >= span.last
+        ending = Ending.of(self._source, self._timeline, self._rate)
         if not encoder.interrupted:
-            self._show_until(self._timeline.end(span.end if span and at_end else self._until))
+            # A source read to its end keeps its duration. After an interruption, video and audio end here.
+            self._show_until(self._timeline.end(ending.last_frame(otherwise=self._until)))
         encoder.finish()
-        audio = None
-        if self._source and self._tracks:
-            video_start = self._timeline.first + (span.start if span else 0.0)
-            until = None if at_end else encoder.end
-            audio = Audio(self._source, self._tracks, video_start, self._timeline.cuts, until)
+        audio = ending.audio(self._tracks, self._timeline, encoder.end)
         if needs_remux(self._container, audio):
             self._remux(partial, end=encoder.end, audio=audio)
 
@@ -168,7 +163,7 @@ class VideoWriter(Sink):
             second.discard()
 
 
-def _codec(path: Path, container: Container, encoding: Encoding) -> Codec:
+def codec_for(path: Path, container: Container, encoding: Encoding) -> Codec:
     """Return the codec for the file `path`. Raises SinkError and UsageError."""
     if container.codec is not None:
         if encoding.codec != "h264" or encoding.encoder is not None:

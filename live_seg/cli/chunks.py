@@ -1,0 +1,169 @@
+"""Process videos in chunks, with one or more workers: `live-seg video --workers`."""
+
+import math
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from live_seg.cli.many import ManyFilesBar, size_of
+from live_seg.cli.unused import refuse
+from live_seg.errors import LiveSegError, UsageError
+
+if TYPE_CHECKING:
+    from live_seg.cli.video import VideoSettings
+    from live_seg.fleet.driver import Report
+    from live_seg.fleet.executor import Executor
+    from live_seg.fleet.file_run import FileRun, Settings
+    from live_seg.fleet.jobs import Job
+    from live_seg.fleet.progress import Progress
+
+RETENTION = 0.6
+"""Seconds before a frame on which the effects that hide something depend: see `tracking.retention`."""
+
+
+def process_in_chunks(
+    sources: Sequence[str],
+    output: Path | None,
+    settings: "VideoSettings",
+    *,
+    workers: int | None,
+    ray: str | None,
+    no_resume: bool,
+) -> None:
+    """Process `sources` in chunks, with `workers` processes of this machine or of the cluster `ray`.
+
+    Raises LiveSegError if some files failed.
+    """
+    from live_seg.fleet.driver import Driver
+    from live_seg.fleet.jobs import check_outputs
+    from live_seg.fleet.progress import Progress
+    from live_seg.fleet.resume import WorkFolder, identity, key_of
+
+    options = settings.options
+    refuse(
+        options, ("propagate", "policy"), "it applies to live sources. Leave it out, or leave out --workers."
+    )
+    jobs, folder = _jobs(sources, output, settings)
+    common = settings.fingerprint()
+    keys = [key_of(identity(source), source, common) for source in sources]
+    with WorkFolder(folder, anew=no_resume) as work:
+        progress = Progress(work.path / "progress.json", jobs, keys)
+        new = [job for job, file in zip(jobs, progress.files, strict=True) if file.state != "complete"]
+        check_outputs(new, overwrite=options.overwrite)
+        _say(f"Unfinished work is kept in {folder}.", quiet=options.quiet)
+        bar = ManyFilesBar([size_of(job.source) for job in jobs], quiet=options.quiet)
+        executor = _executor(settings, workers, ray)
+        try:
+            with bar.bar:
+                report = _report(jobs, progress, bar, settings)
+                chosen = _settings(jobs[0], settings, workers or 1)
+                Driver(jobs, progress, executor, work.path, chosen, report).run()
+        except KeyboardInterrupt:
+            _say("Interrupted. The same command continues with what is done.", quiet=options.quiet)
+            raise
+        finally:
+            executor.close()
+    failed = sum(file.state == "failed" for file in progress.files)
+    if failed:
+        raise LiveSegError(f"{failed} of {len(jobs)} files failed; the messages above say why.")
+    if len(jobs) == 1:
+        work.remove()
+
+
+def _jobs(sources: Sequence[str], output: Path | None, settings: "VideoSettings") -> tuple[list["Job"], Path]:
+    """Return the jobs and the folder for unfinished work."""
+    from live_seg.fleet.jobs import Job, jobs_for
+    from live_seg.fleet.resume import FOLDER
+    from live_seg.sinks.containers import container_for
+
+    options = settings.options
+    first = next(path for path in (output, options.json) if path is not None)
+    if len(sources) > 1:
+        suffix = ".mov" if options.transparent else ".mp4"
+        return jobs_for(sources, output, options.json, suffix=suffix), first / FOLDER
+    if output is not None:
+        if output.is_dir() or not output.suffix:
+            raise UsageError(f"{output} is a folder for images, which --workers cannot write. Give a video.")
+        container_for(output, alpha=options.transparent)
+    return [Job(sources[0], output, options.json)], first.with_name(f"{first.name}.work")
+
+
+def _settings(job: "Job", settings: "VideoSettings", workers: int) -> "Settings":
+    from live_seg.fleet.file_run import Settings
+    from live_seg.fleet.render import Style
+    from live_seg.sinks.containers import container_for
+    from live_seg.sinks.video_writer import codec_for
+
+    options = settings.options
+    video, alpha = job.video, options.transparent
+    codec = codec_for(video, container_for(video, alpha=alpha), options.encoding()) if video else None
+    style = Style(
+        video=video.name if video else None,
+        json=job.json is not None,
+        draw=options.draw_function,
+        every=settings.every,
+        timing=settings.timing(),
+        codec=codec,
+        crf=options.crf,
+        alpha=alpha,
+        lead=RETENTION if options.hides else 0.0,
+    )
+    return Settings(
+        style,
+        batch=options.batch,
+        smooth=options.run_arguments["smooth"],
+        fps=settings.fps,
+        start=settings.part.get("start", 0.0),
+        end=settings.part.get("end", math.inf),
+        workers=workers,
+        overwrite=options.overwrite,
+    )
+
+
+def _executor(settings: "VideoSettings", workers: int | None, ray: str | None) -> "Executor":
+    from live_seg.fleet.executor import InProcess
+
+    load = settings.options.with_network_threshold().load
+    if ray is None and (workers or 1) == 1:
+        return InProcess(load)
+    raise UsageError("--workers above 1 needs Ray: pip install 'live-seg[ray]'.")
+
+
+def _report(
+    jobs: Sequence["Job"], progress: "Progress", bar: ManyFilesBar, settings: "VideoSettings"
+) -> "Report":
+    """Return what shows the driver's messages: the progress bar, and a line for each file."""
+    from live_seg.fleet.driver import Report
+
+    options = settings.options
+    for number, (job, file) in enumerate(zip(jobs, progress.files, strict=True)):
+        if file.state == "complete":
+            bar.skip(number)
+            if not options.quiet:
+                bar.bar.write(f"{job.source}: complete since an earlier run -> {_names(job)}")
+
+    def complete(file: "FileRun") -> None:
+        if options.quiet:
+            return
+        seconds = time.monotonic() - file.started
+        name = f"{file.job.source}: " if len(jobs) > 1 else ""
+        bar.bar.write(
+            f"{name}{file.frames_done} frames in {seconds:.1f} s ({file.frames_done / seconds:.1f} fps), "
+            f"{file.instances} instances; {options.model} with {file.device} -> {_names(file.job)}"
+        )
+
+    def failed(_: int, reason: str) -> None:
+        bar.bar.write(f"live-seg: {reason}", file=sys.stderr)
+
+    return Report(opened=bar.begin, advanced=bar.bar.update, complete=complete, failed=failed)
+
+
+def _names(job: "Job") -> str:
+    return ", ".join(map(str, job.outputs))
+
+
+def _say(text: str, *, quiet: bool) -> None:
+    if not quiet:
+        print(f"live-seg: {text}", file=sys.stderr)

@@ -1,0 +1,188 @@
+"""Hand out the chunks of all files to workers, repeat what fails, and finish each file."""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from live_seg.errors import LiveSegError, SinkError, SourceError, UsageError, WeightsError
+from live_seg.fleet.executor import Done, Executor
+from live_seg.fleet.file_run import FileRun, Settings, Task
+from live_seg.fleet.jobs import Job
+from live_seg.fleet.progress import Progress
+
+logger = logging.getLogger(__name__)
+
+TRIES = 3
+"""Times that a piece of work is tried, each on another worker if there is one."""
+
+WAIT = 1.0
+"""Seconds between two looks at the workers, at most."""
+
+FATAL = (UsageError, WeightsError)
+"""Errors of every chunk alike, which are not repeated."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Functions that the driver calls."""
+
+    opened: Callable[[int, int], Any]
+    """Called with the number of a file and its frames, once it is planned."""
+    advanced: Callable[[int], Any]
+    """Called with frames: half of a chunk's when it is segmented, half when it is drawn."""
+    complete: Callable[[FileRun], Any]
+    """Called when the outputs of a file are complete."""
+    failed: Callable[[int, str], Any]
+    """Called with the number of a file and the reason why it has none."""
+
+
+class Driver:
+    """Process `jobs`, of which `progress` knows the state, with the workers of `executor`.
+
+    Unfinished work of the file with the key K is kept in `folder`/K.
+    """
+
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        progress: Progress,
+        executor: Executor,
+        folder: Path,
+        settings: Settings,
+        report: Report,
+    ) -> None:
+        self._progress, self._executor, self._folder = progress, executor, folder
+        self._settings, self._report = settings, report
+        states = zip(jobs, progress.files, strict=True)
+        self._unopened = deque(
+            (number, job) for number, (job, file) in enumerate(states) if file.state != "complete"
+        )
+        self._open: list[FileRun] = []
+        self._queue: list[Task] = []
+        self._running: dict[str, Task] = {}
+
+    def run(self) -> None:
+        """Process all files. Raises UsageError and WeightsError, which concern all of them."""
+        while True:
+            self._open_files()
+            self._hand_out()
+            file = next((file for file in self._open if file.can_track()), None)
+            if file is not None:
+                self._track(file)
+            elif not self._running and not self._queue and not self._open and not self._unopened:
+                break
+            for done in self._executor.wait(0 if file is not None else WAIT):
+                self._end(done)
+            self._close_files()
+        self._progress.finish()
+
+    def _open_files(self) -> None:
+        """Plan further files while there is not enough work for all workers."""
+        while self._unopened and len(self._queue) <= self._settings.workers:
+            number, job = self._unopened.popleft()
+            state = self._progress.files[number]
+            key = state.key or f"file-{number}"
+            try:
+                file = FileRun(number, job, key, self._folder / key, self._settings)
+            except (SourceError, SinkError) as error:
+                self._fail(number, str(error))
+                continue
+            self._open.append(file)
+            self._progress.begin(number, file.frames)
+            state.chunks_total = len(file.chunks)
+            self._report.opened(number, file.frames)
+            tasks = list(file.detections())
+            segmented = file.frames - sum(file.chunks[task.chunk].frames for task in tasks)
+            self._report.advanced(segmented // 2)
+            self._queue += tasks
+
+    def _hand_out(self) -> None:
+        """Start work on the free workers: drawing first, then in the order of files and chunks."""
+        self._queue.sort(key=lambda task: (task.file.number, task.kind != "render", task.chunk))
+        alive = set(self._executor.alive())
+        for worker in self._executor.free():
+            suitable = (task for task in self._queue if worker not in task.avoid or alive <= task.avoid)
+            task = next(suitable, None)
+            if task is not None:
+                self._queue.remove(task)
+                self._running[worker] = task
+                self._executor.start(worker, task.make())
+
+    def _end(self, done: Done) -> None:
+        """Keep a result, or try again."""
+        task = self._running.pop(done.worker)
+        error = done.error
+        if error is None:
+            try:
+                task.file.accept(task, done.value)
+            except SinkError as failure:
+                error = failure
+            else:
+                self._count(task)
+                return
+        if isinstance(error, FATAL):
+            raise error
+        task.errors.append(str(error) or type(error).__name__)
+        task.avoid.add(done.worker)
+        if len(task.errors) < TRIES:
+            logger.warning("%s on %s failed, and is tried again: %s", _name(task), done.worker, error)
+            self._progress.totals.retried += 1
+            self._queue.append(task)
+        else:
+            task.file.failures.append(f"{_name(task)} failed {TRIES} times: {task.errors[-1]}")
+
+    def _count(self, task: Task) -> None:
+        chunk = task.file.chunks[task.chunk]
+        half = chunk.frames // 2
+        self._report.advanced(half if task.kind == "detect" else chunk.frames - half)
+        if task.kind == "render":
+            self._progress.files[task.file.number].chunks += 1
+            self._progress.add(task.file.number, chunk.frames)
+
+    def _track(self, file: FileRun) -> None:
+        try:
+            before = file.frames_done
+            self._queue += file.track()
+            self._report.advanced((file.frames_done - before) // 2)
+        except (LiveSegError, OSError) as error:
+            file.failures.append(str(error))
+            self._queue = [task for task in self._queue if task.file is not file]
+            self._open.remove(file)
+            self._give_up(file)
+
+    def _close_files(self) -> None:
+        """Complete the files whose chunks are all drawn; give up those that cannot continue."""
+        busy = {task.file for task in (*self._queue, *self._running.values())}
+        for file in [file for file in self._open if file not in busy and not file.can_track()]:
+            self._open.remove(file)
+            if not file.complete:
+                self._give_up(file)
+                continue
+            try:
+                file.finish()
+            except SinkError as error:
+                file.failures.append(str(error))
+                self._give_up(file)
+                continue
+            self._progress.end(file.number, file.job.outputs, "complete")
+            self._report.complete(file)
+
+    def _give_up(self, file: FileRun) -> None:
+        reasons = "\n".join(file.failures)
+        kept = f"What is done is kept in {file.folder}; the same command tries the rest again."
+        self._fail(file.number, f"{reasons}\n{kept}")
+
+    def _fail(self, number: int, reason: str) -> None:
+        self._progress.end(number, (), "failed", reason)
+        self._report.failed(number, reason)
+
+
+def _name(task: Task) -> str:
+    chunk = task.file.chunks[task.chunk]
+    verb = "Drawing" if task.kind == "render" else "Segmenting"
+    first, last = chunk.first, chunk.first + chunk.frames - 1
+    place = f"chunk {chunk.number + 1} of {len(task.file.chunks)} (frames {first} to {last})"
+    return f"{verb} {place} of {task.file.job.source}"
