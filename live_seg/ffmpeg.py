@@ -42,7 +42,7 @@ def command(*arguments: str | Path) -> list[str]:
     return [executable(), "-hide_banner", "-loglevel", "error", *words]
 
 
-def failure(path: Path, stderr: bytes) -> SinkError:
+def failure(path: Path | str, stderr: bytes) -> SinkError:
     """Return the error for an ffmpeg that failed to write `path`, with the last lines of its `stderr`."""
     lines = _lines(stderr)[-ERROR_LINES:] or ["(no error message)"]
     return SinkError("\n  ".join([f"ffmpeg could not write {path}:", *lines]))

@@ -11,6 +11,7 @@ from live_seg.cli.panels import ADVANCED, INPUT, OUTPUT, option
 
 if TYPE_CHECKING:
     from live_seg.sinks.recorder import OnFile, Recorder
+    from live_seg.sinks.stream_targets import StreamTarget
     from live_seg.sinks.zone import Zone
     from live_seg.types import Source
 
@@ -43,6 +44,12 @@ class LiveOptions(StreamOptions):
     ] = 0.5
     on_event: Annotated[
         str | None, option(OUTPUT, "Send events as JSON to this URL (HTTP POST) or command (standard input).")
+    ] = None
+    stream: Annotated[
+        str | None, option(OUTPUT, "Stream to this server: rtmp://, rtsp://, srt://, or http:// for WHIP.")
+    ] = None
+    virtual_camera: Annotated[
+        str | None, option(OUTPUT, "Write to this device of v4l2loopback: /dev/video10.")
     ] = None
     segment: Annotated[str | None, option(ADVANCED, "Start a new file after this duration: 10m.")] = None
 
@@ -80,6 +87,13 @@ class LiveOptions(StreamOptions):
         from live_seg.sinks.zone import Zone
 
         return Zone.parse(self.zone, self.zone_share) if self.zone else None
+
+    def stream_targets(self) -> "list[StreamTarget]":
+        """Return the server and the virtual camera to stream to. Raises UsageError and SinkError."""
+        from live_seg.sinks.stream_targets import streaming_server, virtual_camera
+
+        targets = [streaming_server(self.stream, self.encoding())] if self.stream else []
+        return targets + ([virtual_camera(self.virtual_camera)] if self.virtual_camera else [])
 
     def recorder(self, fps: float, class_names: Sequence[str], on_file: "OnFile | None" = None) -> "Recorder":
         """Return the recorder for frames at `fps` per second. Raises UsageError and SinkError."""

@@ -18,6 +18,7 @@ from live_seg.errors import SinkError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from live_seg.sinks.stream_targets import StreamTarget
     from live_seg.types import Sink
     from live_seg.ui.controls import Controls
     from live_seg.ui.session import Screen
@@ -71,6 +72,7 @@ def webcam(
             check_target(options.json, overwrite=options.overwrite)
         if records := shown or options.record or options.record_on:
             options.check_recording()
+        targets = options.stream_targets()
         screen = stack.enter_context(_screen(show, web_address, source, controls)) if shown else None
         opened = stack.enter_context(options.open(source))
         events.watch(opened)
@@ -83,6 +85,7 @@ def webcam(
         session = stack.enter_context(Session(draw, controls, tally, screen=screen, recorder=recorder))
         sinks = [stack.enter_context(sink) for sink in _sinks(options, segment.class_names, events)]
         stack.callback(lambda: written.extend(path for sink in sinks for path in sink.outputs))
+        sinks += [stack.enter_context(streaming(target, opened.fps, about)) for target in targets]
         results = run(opened, segment, tally=tally, idle=session.idle, **options.run_arguments)
         stack.enter_context(contextlib.closing(results))
         bar = stack.enter_context(tqdm(unit=" frames", disable=True if options.quiet else None))
@@ -93,15 +96,17 @@ def webcam(
 def _check(options: LiveOptions, show: Show | None) -> None:
     """Raise UsageError for options that contradict each other, before anything is opened."""
     recorded = options.record or options.record_on
-    if show == "none" and not (recorded or options.json or options.on_event):
+    streamed = options.stream or options.virtual_camera
+    if show == "none" and not (recorded or streamed or options.json or options.on_event):
         raise UsageError(
-            "Nothing to do: with --show none give --record CLIP.mp4 or --json OUT.jsonl, or --on-event."
+            "Nothing to do: with --show none give --record CLIP.mp4 or --json OUT.jsonl, or --on-event, "
+            "--stream or --virtual-camera."
         )
     options.parsed_zone()
-    if recorded and options.transparent:
+    if (recorded or streamed) and options.transparent:
         raise UsageError(
-            "Live recordings cannot be transparent: use another --effect, or record first and run "
-            "live-seg video --effect cutout."
+            "Live recordings and streams cannot be transparent: use another --effect, or record first and "
+            "run live-seg video --effect cutout."
         )
 
 
@@ -114,6 +119,18 @@ def _sinks(options: LiveOptions, class_names: "Sequence[str]", events: Events) -
         yield JsonLines(options.json, class_names, overwrite=options.overwrite)
     if events.notifier is not None:
         yield Watcher(events.notifier, class_names, options.parsed_zone())
+
+
+@contextlib.contextmanager
+def streaming(target: "StreamTarget", fps: float, about: list[str]) -> "Iterator[Sink]":
+    """Yield a sink that streams to `target`. Add its counts to `about` at the end."""
+    from live_seg.sinks.stream_out import StreamOut
+
+    with StreamOut(target, fps) as stream:
+        try:
+            yield stream
+        finally:
+            about.append(stream.summary)
 
 
 def _controls(options: LiveOptions, shown: bool) -> "Controls":

@@ -19,13 +19,13 @@ STOP_SECONDS = 2.0
 
 
 class Encoder:
-    """Encode images of `shape`, (H, W, 3) BGR or (H, W, 4) BGRA, to the file `path`.
+    """Encode images of `shape`, (H, W, 3) BGR or (H, W, 4) BGRA, to the file `path`, or to a URL.
 
     One image is held back, because its duration is not known before the next one arrives. `rate` is the
     nominal frame rate; `options` are ffmpeg's options of the output. Raises SinkError if ffmpeg fails.
     """
 
-    def __init__(self, path: Path, shape: tuple[int, ...], rate: Fraction, options: list[str]) -> None:
+    def __init__(self, path: Path | str, shape: tuple[int, ...], rate: Fraction, options: list[str]) -> None:
         self.path = path
         self.shape = shape
         self.end = 0.0
@@ -86,6 +86,10 @@ class Encoder:
             self._process.kill()
             self._process.wait()
             self._errors.close()
+
+    def kill(self) -> None:
+        """End ffmpeg at once, so that a call of `show` in another thread fails."""
+        self._process.kill()
 
     def _close_input(self) -> None:
         assert self._process.stdin is not None
