@@ -27,7 +27,8 @@ from live_seg.types import Frame, Image, Instances
 from live_seg.ui.controls import KEYS, Controls
 from live_seg.ui.metrics import Metrics
 from live_seg.ui.web import server
-from live_seg.ui.web.page import PAGE, WebPage, parse_address
+from live_seg.ui.web.address import parse_address
+from live_seg.ui.web.page import PAGE, WebPage
 from live_seg.ui.web.server import Feed
 
 METRICS = Metrics(29.97, 12.34, 0.083, instances=2, dropped=7, recorded=75.0)

@@ -20,6 +20,7 @@ from live_seg.cli.image import image
 from live_seg.cli.native_messages import separate_stderr, suppress_native_logs
 from live_seg.cli.optimize import optimize
 from live_seg.cli.panels import PanelCommand
+from live_seg.cli.serve import serve
 from live_seg.cli.signals import end_at_once, end_in_order, exit_code
 from live_seg.cli.streams import open_closed_streams, tolerate_lost_readers
 from live_seg.cli.train import train
@@ -132,7 +133,7 @@ def _unexpected(error: Exception) -> str:
     return f"unexpected {type(error).__name__}: {error}"
 
 
-for command in (webcam, video, image):
+for command in (webcam, video, image, serve):
     app.command(cls=PanelCommand)(_reporting_errors(command))
 app.command()(_reporting_errors(demo))
 app.command(cls=PanelCommand)(_reporting_errors(convert))

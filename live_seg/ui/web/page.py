@@ -2,34 +2,26 @@
 
 import contextlib
 import html
-import ipaddress
 import json
-import secrets
-import socket
 from pathlib import Path
 from queue import Empty
 from threading import Lock
 
 import cv2
 
-from live_seg.errors import SinkError, UsageError
+from live_seg.errors import SinkError
 from live_seg.types import Frame, Image, Instances, Sink
 from live_seg.ui.controls import KEYS, Controls
 from live_seg.ui.hud import clock, rows
 from live_seg.ui.metrics import Metrics
-from live_seg.ui.web.server import LOOPBACK, Server, Site
+from live_seg.ui.web.address import DEFAULT_ADDRESS, new_token, parse_address, public_name
+from live_seg.ui.web.server import Server, Site
 
 PAGE = Path(__file__).with_name("page.html")
 """HTML template with placeholders for the title and the keys."""
 
-DEFAULT_ADDRESS = "127.0.0.1:8460"
-"""Reachable from this machine only."""
-
 JPEG_QUALITY = 80
 """JPEG quality, 0 to 100. Keeps drawn outlines sharp at about 100 kB per 720p frame."""
-
-TOKEN_BYTES = 16
-"""Random bytes in the URL of a page that other machines can reach; too many to guess."""
 
 
 class WebPage(Sink):
@@ -49,11 +41,10 @@ class WebPage(Sink):
         host, port = parse_address(address)
         self._controls = controls or Controls()
         self._closed = False
-        loopback = host in LOOPBACK
         self._site = Site(
             html=_page(title),
             characters="".join(key.characters for key in KEYS),
-            token="" if loopback else secrets.token_urlsafe(TOKEN_BYTES),
+            token=new_token(host),
         )
         try:
             self._server = Server(self._site, host, port)
@@ -62,8 +53,7 @@ class WebPage(Sink):
                 f"Cannot open a web page at {address}: {error.strerror or error}. "
                 f"Choose another address, or {address.rpartition(':')[0]}:0 for any free port: --web-address."
             ) from error
-        name = host if loopback or not _is_unspecified(host) else _local_address(host)
-        self.url = f"http://{f'[{name}]' if ':' in name else name}:{self._server.port}{self._site.root}"
+        self.url = f"http://{public_name(host)}:{self._server.port}{self._site.root}"
         """URL of the page, including the token."""
 
     def write(
@@ -116,15 +106,6 @@ class _LazyJpeg:
             return self._jpeg
 
 
-def parse_address(text: str) -> tuple[str, int]:
-    """Parse "HOST:PORT", with IPv6 in brackets, into host and port, 0 to 65535. Raises UsageError."""
-    host, _, port = text.rpartition(":")
-    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    if not bare or (":" in bare) != (bare != host) or not port.isdecimal() or int(port) > 65535:
-        raise UsageError(f"Expected an address as HOST:PORT, for example {DEFAULT_ADDRESS}. Got {text!r}.")
-    return bare, int(port)
-
-
 def _state(controls: Controls, metrics: Metrics | None, message: str) -> str:
     """Encode what the page shows beside the frame as JSON."""
     recorded = None if metrics is None else metrics.recorded
@@ -146,22 +127,3 @@ def _page(title: str) -> str:
     )
     page = PAGE.read_text(encoding="utf-8")
     return page.replace("{{title}}", html.escape(title)).replace("{{keys}}", keys)
-
-
-def _is_unspecified(host: str) -> bool:
-    """Return whether `host` is the unspecified address (0.0.0.0 or ::), which means all interfaces."""
-    try:
-        return ipaddress.ip_address(host).is_unspecified
-    except ValueError:
-        return False
-
-
-def _local_address(host: str) -> str:
-    """Return the address at which other machines reach this one, or its host name if that is unknown."""
-    family, far = (socket.AF_INET6, "2001:db8::1") if ":" in host else (socket.AF_INET, "192.0.2.1")
-    try:
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.connect((far, 9))  # sends nothing, only selects the interface; the address is reserved
-            return str(probe.getsockname()[0])
-    except OSError:
-        return socket.gethostname()

@@ -4,7 +4,6 @@ Feed --newest item--> Channel per connection --> one handler thread per connecti
 """
 
 import contextlib
-import hmac
 import logging
 import socket
 import sys
@@ -16,9 +15,9 @@ from queue import SimpleQueue
 from socketserver import BaseServer, TCPServer, ThreadingMixIn
 from threading import Lock, Thread
 from typing import Any, Generic, TypeVar
-from urllib.parse import urlsplit
 
 from live_seg.channel import Channel
+from live_seg.ui.web.address import refusal, root_path, same_origin
 
 logger = logging.getLogger(__name__)
 
@@ -35,10 +34,6 @@ SEND_BUFFER = 256 * 1024
 
 MAX_KEY_BYTES = 4
 """Length of the longest character in UTF-8."""
-
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
-"""Host names that always refer to this machine. Requests with another Host header are refused, which prevents
-DNS rebinding: a foreign site whose name resolves to this machine."""
 
 HEADERS = {
     "Cache-Control": "no-store",
@@ -112,7 +107,7 @@ class Site:
     @property
     def root(self) -> str:
         """Path of the page."""
-        return f"/{self.token}/" if self.token else "/"
+        return root_path(self.token)
 
 
 class Server(ThreadingMixIn, TCPServer):
@@ -198,7 +193,7 @@ class _Handler(BaseHTTPRequestHandler):
         path = self._path()
         if path is None:
             return
-        if _host(self.headers["Origin"]) != _host(f"//{self.headers['Host']}"):
+        if not same_origin(self.headers["Origin"], self.headers["Host"]):
             self.send_error(HTTPStatus.FORBIDDEN, "Keys are accepted from this page only")
         elif path != "key":
             self.send_error(HTTPStatus.NOT_FOUND)
@@ -212,15 +207,11 @@ class _Handler(BaseHTTPRequestHandler):
     def _path(self) -> str | None:
         """Return the requested path relative to the page, or None after refusing access."""
         site, path = self._site, self.path.partition("?")[0]
-        given, rest = path[: len(site.root)], path[len(site.root) :]
-        if not hmac.compare_digest(given.encode(), site.root.encode()):
-            refused = "Use the full URL printed by live-seg" if site.token else "No such page"
-        elif not site.token and (_host(f"//{self.headers['Host']}") or ("",))[0] not in LOOPBACK:
-            refused = "Use the host name 127.0.0.1 or localhost"
-        else:
-            return rest
-        self.send_error(HTTPStatus.FORBIDDEN, refused)
-        return None
+        refused = refusal(path, self.headers["Host"], site.token)
+        if refused:
+            self.send_error(HTTPStatus.FORBIDDEN, refused)
+            return None
+        return path[len(site.root) :]
 
     def _key(self) -> str | None:
         length = self.headers.get("Content-Length", "")
@@ -267,12 +258,3 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         """Suppress the request log, which would contain the token."""
-
-
-def _host(url: str | None) -> tuple[str | None, int | None] | None:
-    """Return the lower-case host name and the port of a URL, or None if it has none."""
-    try:
-        parts = urlsplit(url or "")
-        return (parts.hostname, parts.port) if parts.netloc else None
-    except ValueError:  # port not a number, unbalanced brackets
-        return None

@@ -1,0 +1,1 @@
+"""A web server that segments the cameras of its visitors' browsers."""

@@ -1,0 +1,188 @@
+"""The WebRTC connection of one visitor: camera in, drawn images out, metrics and choices by data channel."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+
+import numpy as np
+from aiortc import (
+    MediaStreamTrack,
+    RTCConfiguration,
+    RTCDataChannel,
+    RTCIceServer,
+    RTCPeerConnection,
+    RTCSessionDescription,
+)
+from aiortc.mediastreams import MediaStreamError
+from av import VideoFrame
+
+from live_seg.errors import UsageError
+from live_seg.types import Frame, Image, Segment
+from live_seg.ui.serve.camera import BrowserCamera
+from live_seg.ui.serve.choices import Choices
+from live_seg.ui.serve.visit import Visit
+
+MAX_SIDE = 1280
+"""Longest side of a frame in pixels. Larger ones are reduced."""
+
+CLOCK = Fraction(1, 90000)
+"""Time base of video in RTP (RFC 3551)."""
+
+METRICS_INTERVAL = 0.2
+"""Seconds between two messages with metrics."""
+
+
+class DrawnTrack(MediaStreamTrack):
+    """Video track of the newest drawn image."""
+
+    kind = "video"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._newest: asyncio.Queue[VideoFrame | None] = asyncio.Queue(maxsize=1)
+
+    def put(self, frame: VideoFrame | None) -> None:
+        """Send `frame` next, instead of one that has not been sent yet. None ends the track."""
+        with contextlib.suppress(asyncio.QueueEmpty):
+            self._newest.get_nowait()
+        self._newest.put_nowait(frame)
+
+    async def recv(self) -> VideoFrame:
+        """Wait for the next image. Raises MediaStreamError at the end."""
+        frame = await self._newest.get()
+        if frame is None:
+            raise MediaStreamError
+        return frame
+
+
+class Connection:
+    """Connection to the browser that made an offer, and the session that segments its camera.
+
+    `ended` is called in the event loop once, when the connection is closed or lost. Used in one event loop.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        segment: Segment,
+        choices: Choices,
+        ended: Callable[[], None],
+        *,
+        ice: Sequence[RTCIceServer],
+    ) -> None:
+        self._camera = BrowserCamera(name)
+        self._segment, self._choices, self._ended = segment, choices, ended
+        self._loop = asyncio.get_running_loop()
+        self._peer = RTCPeerConnection(RTCConfiguration(list(ice)))
+        self._drawn = DrawnTrack()
+        self._visit: Visit | None = None
+        self._receiver: asyncio.Task[None] | None = None
+        self._channel: RTCDataChannel | None = None
+        self._told_at = 0.0
+        self._closing: asyncio.Task[None] | None = None
+        self._peer.on("track", self._begin)
+        self._peer.on("datachannel", self._listen)
+        self._peer.on("connectionstatechange", self._check_state)
+
+    async def answer(self, sdp: str) -> str:
+        """Return the answer to the offer `sdp`. Raises UsageError if it is not a valid offer of a video."""
+        try:
+            await self._peer.setRemoteDescription(RTCSessionDescription(sdp, "offer"))
+            if self._receiver is None:
+                raise ValueError("it has no video track")
+            self._peer.addTrack(self._drawn)
+            await self._peer.setLocalDescription(await self._peer.createAnswer())
+        except Exception as error:  # aiortc raises many kinds for a malformed offer
+            await self.close()
+            raise UsageError(f"Cannot answer the offer of the browser: {error}.") from error
+        return self._peer.localDescription.sdp
+
+    async def close(self) -> None:
+        """End the session, close the connection and wait for both. May be called repeatedly."""
+        await asyncio.shield(self._begin_closing())
+
+    def _begin_closing(self) -> asyncio.Task[None]:
+        if self._closing is None:
+            self._closing = self._loop.create_task(self._close())
+        return self._closing
+
+    async def _close(self) -> None:
+        if self._receiver is not None:
+            self._receiver.cancel()
+        if self._visit is not None:
+            await asyncio.to_thread(self._visit.close)
+        self._drawn.stop()
+        await self._peer.close()
+        self._ended()
+
+    def _begin(self, track: MediaStreamTrack) -> None:
+        """Start the session with the first video track."""
+        if track.kind != "video" or self._receiver is not None:
+            return
+        self._visit = Visit(
+            self._camera, self._segment, self._choices, show=self._show, tell=self._tell, end=self._end
+        )
+        self._receiver = self._loop.create_task(self._receive(track))
+
+    async def _receive(self, track: MediaStreamTrack) -> None:
+        with contextlib.suppress(MediaStreamError):
+            while True:
+                frame = await track.recv()
+                if isinstance(frame, VideoFrame):
+                    self._camera.put(_image_of(frame))
+        self._camera.close()
+
+    def _listen(self, channel: RTCDataChannel) -> None:
+        self._channel = channel
+        channel.on("message", self._choose)
+
+    def _choose(self, message: str | bytes) -> None:
+        """Apply the choices of the page. Messages that the page does not send are ignored."""
+        with contextlib.suppress(UsageError):
+            self._choices.update(message if isinstance(message, str) else "")
+
+    async def _check_state(self) -> None:
+        if self._peer.connectionState in ("failed", "closed"):
+            await self.close()
+
+    def _show(self, frame: Frame, image: Image) -> None:
+        """Send a drawn image. Called in the thread of the session."""
+        self._call(self._drawn.put, _video_frame(image, frame.seconds))
+
+    def _tell(self, text: str) -> None:
+        now = time.monotonic()
+        if now - self._told_at >= METRICS_INTERVAL:
+            self._told_at = now
+            self._call(self._send, text)
+
+    def _send(self, text: str) -> None:
+        if self._channel is not None and self._channel.readyState == "open":
+            self._channel.send(text)
+
+    def _end(self) -> None:
+        self._call(self._begin_closing)
+
+    def _call(self, function: Callable[..., object], *arguments: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(function, *arguments)
+
+
+def _image_of(frame: VideoFrame) -> Image:
+    """Convert a received frame to (H, W, 3) uint8 BGR, at most MAX_SIDE pixels long."""
+    scale = min(1.0, MAX_SIDE / max(frame.width, frame.height))
+    reduced = frame.reformat(
+        width=max(1, round(frame.width * scale)), height=max(1, round(frame.height * scale)), format="bgr24"
+    )
+    return np.ascontiguousarray(reduced.to_ndarray(), np.uint8)
+
+
+def _video_frame(image: Image, seconds: float) -> VideoFrame:
+    """Convert an image (H, W, 3) uint8 BGR for the encoder, cropped to even sides."""
+    height, width = (side // 2 * 2 for side in image.shape[:2])
+    even = np.ascontiguousarray(image[:height, :width])
+    frame = VideoFrame.from_ndarray(even, format="bgr24").reformat(format="yuv420p")
+    frame.pts = round(seconds / CLOCK)
+    frame.time_base = CLOCK
+    return frame
