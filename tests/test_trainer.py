@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from live_seg.maskrcnn.training import Sampling
-from live_seg.training.trainer import CLIP_NORM, Trainer
+from live_seg.training.trainer import CLIP_NORM, Trainer, arrays_of, assign
 
 
 class TwoLayers(keras.Model):
@@ -65,3 +65,29 @@ def test_the_detector_learns_at_a_rate_of_its_own(rate: float) -> None:
     # The first step of Adam is the learning rate, a hundredth of its peak, whatever the gradient.
     np.testing.assert_allclose(head, -1e-5, rtol=1e-3)
     np.testing.assert_allclose(backbone, -1e-5 * rate, rtol=1e-3)
+
+
+def test_a_restored_trainer_has_the_same_averages_seeds_and_next_step() -> None:
+    """Averages have a time constant of 50 steps here; in shorter runs they are the last weights."""
+    trainer, other = trainer_of(1000, 1e-3), trainer_of(1000, 1e-3)
+    variables = trainer.trainable_variables
+    gradients = [np.random.default_rng(i).normal(size=v.shape) for i, v in enumerate(variables)]
+
+    def take_step(of: Trainer) -> None:
+        of.optimizer.apply([keras.ops.convert_to_tensor(gradient, "float32") for gradient in gradients])
+
+    take_step(trainer)
+    trainer.seeds.next()
+    assert any((one != two).any() for one, two in zip(trainer.state(), other.state(), strict=True))
+    assign(other.trainable_variables, arrays_of(variables))
+    other.restore(trainer.state())
+    for one in (trainer, other):
+        take_step(one)
+    ends = []
+    for one in (trainer, other):
+        with one.averaged(keep=False):
+            averages = arrays_of(one.trainable_variables)
+        ends.append([*averages, *arrays_of(one.trainable_variables), *one.state()])
+    assert any((average != last).any() for average, last in zip(averages, ends[0][4:8], strict=True))
+    for expected, found in zip(*ends, strict=True):
+        np.testing.assert_array_equal(found, expected)
