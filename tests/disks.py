@@ -1,4 +1,4 @@
-"""A file system that is soon full, for tests of failing writes."""
+"""A small file system that tests of failing writes can fill."""
 
 import os
 import shutil

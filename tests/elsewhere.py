@@ -1,4 +1,4 @@
-"""Show live_seg another operating system than this one, as far as that goes.
+"""Simulate another operating system for live_seg, as far as possible.
 
     python -m tests.elsewhere win32 COMMAND...
 

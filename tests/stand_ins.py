@@ -1,4 +1,4 @@
-"""What stands in for a model: a Segmenter's outside without a network, and a real network made tiny."""
+"""Replacements of a model: a Segmenter without a network, and a tiny network."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -28,11 +28,11 @@ TINY = replace(
     proposals=30,
     detections=10,
 )
-"""The small member of the family made tiny, for pictures of 64 pixels."""
+"""The configuration of the small network with fewer channels, for images of 64 pixels."""
 
 
 class StandIn:
-    """Finds one person, who fills the left half of every picture, and remembers how many came at once."""
+    """Finds one person, who fills the left half of every image, and records the batch sizes."""
 
     class_names: tuple[str, ...] = ("background", "person")
     engine = SimpleNamespace(device="a stand-in")

@@ -1,4 +1,4 @@
-"""Photos made into pictures: mosaics, pasted objects, what is left of those behind."""
+"""Augmentation: mosaics, pasted objects and occlusion."""
 
 from collections.abc import Iterator
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What the network is fed: photos scaled and mirrored together with their objects, in a fixed order."""
+"""Training batches: photos scaled and mirrored with their objects, in a reproducible order."""
 
 from collections.abc import Iterator
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What runs a network: choosing the best in NumPy, conversion, quantization, where forms lie, memory."""
+"""Engines: selection in NumPy, conversion, quantization, the cache of converted networks, memory."""
 
 import json
 import logging
@@ -99,11 +99,11 @@ class TestSuppression:
 
     @settings(max_examples=60, deadline=None)
     @given(scores=st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), max_size=12), count=st.integers(1, 15))
-    def test_of_equals_the_earlier_are_likelier(self, scores: list[float], count: int) -> None:
+    def test_of_equal_scores_the_first_come_first(self, scores: list[float], count: int) -> None:
         best = np.argsort(-np.array(scores, np.float32), kind="stable")[:count]
         np.testing.assert_array_equal(top_k(np.array(scores, np.float32), count), best)
 
-    def test_what_is_no_number_comes_last(self) -> None:
+    def test_nan_comes_last(self) -> None:
         nan = float("nan")
         assert top_k(np.array([nan, 0.5, nan, nan], np.float32), 2).tolist() == [1, 0]
 
@@ -128,7 +128,7 @@ class TestConversion:
         for count, canvas in ((3, (64, 64)), (1, (32, 64)), (2, (64, 64))):
             assert_both_find_the_same(*engines, batch(count, canvas))
 
-    def test_of_a_network_whose_regions_have_one_class(
+    def test_network_with_one_class_per_region(
         self, tiny: MaskRCNN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(tiny, "config", replace(tiny.config, every_class=False))
@@ -171,8 +171,8 @@ class TestConversion:
             OpenVINOEngine(tmp_path, TINY)
 
 
-def test_what_a_part_was_given_is_remembered(tiny: MaskRCNN, tiny_converted: Path) -> None:
-    """Calibration rests on it: memory that is used for something else by now would spoil the int8 form."""
+def test_the_inputs_of_each_part_are_kept(tiny: MaskRCNN, tiny_converted: Path) -> None:
+    """Calibration uses them: memory reused in the meantime would spoil the int8 form."""
     engine = OpenVINOEngine(tiny_converted, tiny.config)
     picture, window = prepared(0)
     maps, found = engine.detect(picture[None], window[None])
@@ -214,12 +214,12 @@ class TestQuantization:
             assert "FakeQuantize" in operations(in_int8 / f"{part}.xml")
         assert (in_int8 / "trunk.bin").stat().st_size < (tiny_converted / "trunk.bin").stat().st_size / 2
 
-    def test_the_engine_tells(self, in_int8: Path, tiny_converted: Path) -> None:
+    def test_the_device_names_the_precision(self, in_int8: Path, tiny_converted: Path) -> None:
         assert OpenVINOEngine(in_int8, TINY).device.startswith("OpenVINO int8, ")
         assert OpenVINOEngine(tiny_converted, TINY).device.startswith("OpenVINO float32, ")
 
     @pytest.mark.parametrize("canvas", CANVASES, ids=str)
-    def test_finds_well_formed_things(self, in_int8: Path, tiny: MaskRCNN, canvas: tuple[int, int]) -> None:
+    def test_instances_are_well_formed(self, in_int8: Path, tiny: MaskRCNN, canvas: tuple[int, int]) -> None:
         engine = OpenVINOEngine(in_int8, tiny.config)
         maps, found = engine.detect(*batch(2, canvas))
         assert set(found.rows.tolist()) == {0, 1}
@@ -257,21 +257,21 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 class TestStore:
-    def test_what_is_kept_is_found(self, weights: Path, cache: Path) -> None:
+    def test_a_kept_form_is_found(self, weights: Path, cache: Path) -> None:
         assert store.find(spec_of(weights), "float32") is None
         kept = store.keep(spec_of(weights), "float32", write)
         assert kept.parent == cache
         assert names(kept) == ["source.json", "trunk.xml"]
         assert store.find(spec_of(weights), "float32") == kept
 
-    def test_other_precisions_and_options_are_others(self, weights: Path, cache: Path) -> None:
+    def test_precisions_and_options_are_kept_apart(self, weights: Path, cache: Path) -> None:
         kept = store.keep(spec_of(weights, num_classes=3), "float32", write)
         assert store.find(spec_of(weights, num_classes=3), "float32") == kept
         assert store.find(spec_of(weights), "float32") is None
         assert store.find(spec_of(weights, num_classes=3), "int8") is None
         assert names(cache) == [kept.name]
 
-    def test_a_stale_one_is_not_found(
+    def test_a_stale_form_is_not_found(
         self, weights: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         store.keep(spec_of(weights), "float32", write)
@@ -291,7 +291,7 @@ class TestStore:
         assert store.find(spec_of(weights), "float32") is None
 
     @pytest.mark.parametrize("format_", [0, store.FORMATS["rpn"] + 1])
-    def test_one_in_another_format_is_not_found(
+    def test_a_form_in_another_format_is_not_found(
         self, weights: Path, monkeypatch: pytest.MonkeyPatch, format_: int
     ) -> None:
         store.keep(spec_of(weights), "int8", write, beside=True)
@@ -304,14 +304,14 @@ class TestStore:
         assert store.find(spec_of(weights), "int8") == beside
         assert not cache.exists()
 
-    def test_the_users_own_goes_before_the_one_beside(self, weights: Path, cache: Path) -> None:
+    def test_the_cached_form_takes_precedence(self, weights: Path, cache: Path) -> None:
         store.keep(spec_of(weights), "int8", write, beside=True)
         own = store.keep(spec_of(weights), "int8", write)
         assert own.parent == cache
         assert store.find(spec_of(weights), "int8") == own
 
     @pytest.mark.parametrize("error", [RuntimeError("no"), KeyboardInterrupt()], ids=repr)
-    def test_a_write_that_breaks_off_leaves_nothing(
+    def test_an_interrupted_write_leaves_nothing(
         self, weights: Path, cache: Path, error: BaseException
     ) -> None:
         def break_off(folder: Path) -> None:
@@ -367,14 +367,14 @@ class TestStore:
     @pytest.mark.parametrize(
         "text", [b"", b"{broken", b"[]", b"{}", b'{"source": 3}', b"\xff\xfe\x00"], ids=repr
     )
-    def test_a_damaged_note_is_as_none(self, weights: Path, text: bytes) -> None:
+    def test_a_damaged_source_file_is_ignored(self, weights: Path, text: bytes) -> None:
         beside = store.keep(spec_of(weights), "int8", write, beside=True)
         (beside / "source.json").write_bytes(text)
         assert store.find(spec_of(weights), "int8") is None
         store.keep(spec_of(weights), "int8", write, beside=True)
         assert store.find(spec_of(weights), "int8") == beside
 
-    def test_two_at_once_end_with_one_sound_folder(self, weights: Path, cache: Path) -> None:
+    def test_two_writers_leave_one_valid_folder(self, weights: Path, cache: Path) -> None:
         start, faults = threading.Barrier(3), []
 
         def convert_again_and_again() -> None:
@@ -436,9 +436,7 @@ LEVELS = (40, 80, 120, 160, 200)
 
 @pytest.mark.parametrize("at_masks", [False, True], ids=["detect", "masks"])
 class TestTooLittleMemory:
-    def test_batches_are_halved_once_and_for_all(
-        self, at_masks: bool, caplog: pytest.LogCaptureFixture
-    ) -> None:
+    def test_batches_are_halved_permanently(self, at_masks: bool, caplog: pytest.LogCaptureFixture) -> None:
         engine = Narrow(2, at_masks=at_masks)
         segment = Segmenter(engine, ("background", "thing"))
         for _ in range(2):
@@ -453,9 +451,7 @@ class TestTooLittleMemory:
             )
         ]
 
-    def test_more_than_once_where_half_is_too_many(
-        self, at_masks: bool, caplog: pytest.LogCaptureFixture
-    ) -> None:
+    def test_batches_are_halved_repeatedly(self, at_masks: bool, caplog: pytest.LogCaptureFixture) -> None:
         engine = Narrow(1, at_masks=at_masks)
         found = Segmenter(engine, ("background", "thing"))([grey(level) for level in LEVELS])
         assert [len(instances) for instances in found] == [1] * 5
@@ -476,13 +472,13 @@ class TestOutOfMemory:
     @pytest.mark.parametrize(
         "error", [ResourceExhaustedError("OOM"), RuntimeError("RESOURCE_EXHAUSTED: Out of memory")], ids=repr
     )
-    def test_is_told_as_pythons_own(self, error: Exception) -> None:
+    def test_becomes_a_memory_error(self, error: Exception) -> None:
         with pytest.raises(MemoryError, match="The device has too little memory: ") as told, out_of_memory():
             raise error
         assert told.value.__cause__ is error
 
     @pytest.mark.parametrize("error", [RuntimeError("no"), KeyboardInterrupt(), MemoryError()], ids=repr)
-    def test_anything_else_stays_what_it_is(self, error: BaseException) -> None:
+    def test_other_errors_are_unchanged(self, error: BaseException) -> None:
         with pytest.raises(type(error)) as told, out_of_memory():
             raise error
         assert told.value is error
@@ -507,7 +503,7 @@ def run_python(program: str) -> str:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def test_ctrl_c_is_safe_once_openvino_came_and_went(tiny_converted: Path, tmp_path: Path) -> None:
+def test_ctrl_c_is_safe_after_openvino_is_released(tiny_converted: Path, tmp_path: Path) -> None:
     program = f"""
 import gc, os, signal, time
 from pathlib import Path
@@ -531,7 +527,7 @@ except KeyboardInterrupt:
     assert (done.returncode, done.stdout.splitlines()[-1:]) == (0, ["heard"])
 
 
-def test_nothing_phones_home(tmp_path: Path) -> None:
+def test_no_telemetry_is_sent(tmp_path: Path) -> None:
     """A stand-in for OpenVINO's telemetry says whether it is imported, and sends nothing."""
     (tmp_path / "openvino_telemetry.py").write_text('print("imported")\nraise ImportError\n')
     program = "import openvino, openvino.tools.ovc, nncf"

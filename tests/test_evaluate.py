@@ -116,7 +116,7 @@ ALL_THREE: dict[int, Found] = {1: [(1, MEDIUM, 0.9), (1, SMALL, 0.8)], 2: [(1, L
 """The third photo shows nobody."""
 
 
-def test_who_finds_everything_gets_one(write: Write) -> None:
+def test_perfect_results_have_ap_1(write: Write) -> None:
     metrics = evaluated(Knows(ALL_THREE), write(*THREE))
     for kind in (metrics.box, metrics.mask):
         assert tuple(kind) == METRICS
@@ -125,7 +125,7 @@ def test_who_finds_everything_gets_one(write: Write) -> None:
         assert kind["ar1"] == pytest.approx(2 / 3)
 
 
-def test_who_finds_nothing_gets_zero_where_there_is_something(write: Write) -> None:
+def test_no_results_have_ap_0(write: Write) -> None:
     metrics = evaluated(Knows({}), write(annotation(1, PERSON, SMALL), annotation(2, PERSON, LARGE)))
     for kind in (metrics.box, metrics.mask):
         medium = {name for name in METRICS if name.endswith("medium")}
@@ -153,7 +153,7 @@ def test_what_is_found_in_a_crowd_does_not_count(write: Write, alarm: Box, same:
         assert (kind["ap"] == pytest.approx(1.0)) == same
 
 
-def test_boxes_and_masks_are_judged_apart(write: Write) -> None:
+def test_boxes_and_masks_are_evaluated_separately(write: Write) -> None:
     x1, y1, x2, y2 = LARGE
     triangle = annotation(2, PERSON, LARGE) | {"segmentation": [[x1, y1, x2, y1, x1, y2]]}
     metrics = evaluated(Knows({2: [(1, LARGE, 0.9)]}), write(triangle))
@@ -199,7 +199,7 @@ class TestClasses:
         with pytest.raises(UsageError, match=message):
             evaluated(Knows({}), truth)
 
-    def test_are_counted_and_judged_one_by_one(self, write: Write) -> None:
+    def test_are_evaluated_separately(self, write: Write) -> None:
         truth = write(*THREE, annotation(3, DOG, LARGE), crowd(3, PERSON, SMALL), categories=self.categories)
         found: dict[int, Found] = {1: [(1, (28, 12, 80, 60), 0.9), (2, LARGE, 0.6)], 3: [(2, LARGE, 0.5)]}
         metrics = evaluated(Knows(found, ("background", "person", "dog", "zebra")), truth)
@@ -415,7 +415,7 @@ class TestUnreadable:
 
 
 class TestReport:
-    def test_tells_all(self, write: Write) -> None:
+    def test_contains_every_metric(self, write: Write) -> None:
         truth = write(*THREE, categories=((PERSON, "person"), (DOG, "dog"), (CAT, "cat")))
         message = evaluated(Knows(ALL_THREE, ("background", "person", "dog")), truth).report()
         lines = [" ".join(line.split()) for line in message.splitlines()]

@@ -1,4 +1,4 @@
-"""The spine's joints: levels and whom they serve, anchors in octaves, classes that stand alone."""
+"""Options of the network: pyramid levels, anchor octaves, one or every class per region."""
 
 from dataclasses import replace
 
@@ -91,13 +91,13 @@ class TestSelect:
         assert found.class_ids.tolist() == [2, *[0] * 7]
         assert found.scores[0] == pytest.approx(0.7)
 
-    def test_every_class_stands_for_itself(self) -> None:
+    def test_every_class_is_scored_separately(self) -> None:
         found = detect([*self.PROBABILITIES], every_class=True)
         assert found.class_ids.tolist() == [2, 1, 2, 1, 0, 0, 0, 0]
         assert found.scores[:4].tolist() == pytest.approx([0.7, 0.3, 0.2, 0.2])
         assert found.boxes[:4, 1].tolist() == pytest.approx([0.5, 0, 0, 0.5])
 
-    def test_but_not_below_the_least_score(self) -> None:
+    def test_scores_below_the_threshold_are_dropped(self) -> None:
         assert detect([*self.PROBABILITIES], every_class=True, min_score=0.25).class_ids.tolist()[:3] == [
             2,
             1,

@@ -1,4 +1,4 @@
-"""Where frames lie in the network's input, and the way back."""
+"""Placement of frames on the network's canvas, and its inverse."""
 
 import numpy as np
 import pytest
@@ -50,7 +50,7 @@ def test_fit(
     assert place_fit(frame, 1024) == Placement(frame, resized, offset, canvas)
 
 
-def test_fit_costs_a_widescreen_video_nine_sixteenths_of_the_square() -> None:
+def test_fit_needs_nine_sixteenths_of_the_square_for_widescreen_video() -> None:
     fit, square = place_fit((1080, 1920), 1024), place_square((1080, 1920), 1024, 800)
     assert np.prod(fit.canvas) / np.prod(square.canvas) == 0.5625
 
@@ -118,7 +118,7 @@ def test_a_window_one_pixel_high_gives_boxes_one_pixel_high() -> None:
     np.testing.assert_allclose(boxes, [[0, 0, 4000, 1]], atol=1e-2)
 
 
-def test_a_picture_lies_on_black() -> None:
+def test_images_are_padded_with_black() -> None:
     pixels = np.array([[[1, 2, 3], [10, 20, 30]]], np.uint8)  # one row
     placement = Placement(frame=(1, 2), resized=(1, 2), offset=(1, 0), canvas=(3, 2))
     black = [[0, 0, 0], [0, 0, 0]]

@@ -1,4 +1,4 @@
-"""Operations with two forms: both against each other and against slow, obvious ones."""
+"""Operations with two implementations, compared with each other and with slow, obvious ones."""
 
 from typing import Any
 

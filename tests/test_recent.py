@@ -1,4 +1,4 @@
-"""The cache of what was used most recently, and the engines that rest on it."""
+"""The cache of recently used values, and the engines that use it."""
 
 import weakref
 from pathlib import Path

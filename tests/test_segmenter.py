@@ -1,4 +1,4 @@
-"""The door on a tiny network with random weights: what it promises whatever the network has learned."""
+"""Segmenter with a tiny network: properties that hold whatever the weights."""
 
 import functools
 import json

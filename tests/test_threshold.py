@@ -1,4 +1,4 @@
-"""The least score with the best F1, worked out by hand."""
+"""The score threshold with the best F1, compared with values calculated by hand."""
 
 import json
 from pathlib import Path
@@ -51,19 +51,19 @@ def found(*detections: tuple[float, Any]) -> Evaluation:
     return Evaluation({}, {}, {"thing": ClassMetrics(4, 0, 0)}, (), 1, 0.0, rows)
 
 
-def test_a_false_alarm_below_is_cut_off(tmp_path: Path) -> None:
+def test_a_false_positive_below_is_excluded(tmp_path: Path) -> None:
     # F1 by score: 2/5, 4/6, 6/7, 6/8.
     seen = found((0.9, BOXES[0]), (0.8, BOXES[1]), (0.6125, BOXES[2]), (0.3, NOWHERE))
     assert best_threshold(truth(tmp_path), seen) == pytest.approx((0.612, 6 / 7))
 
 
-def test_a_false_alarm_above_is_borne(tmp_path: Path) -> None:
+def test_a_false_positive_above_is_kept(tmp_path: Path) -> None:
     # F1: 0, 2/6, 4/7, 6/8, 8/9.
     seen = found((0.95, NOWHERE), *((0.5 - i / 10, box) for i, box in enumerate(BOXES)))
     assert best_threshold(truth(tmp_path), seen) == pytest.approx((0.2, 8 / 9))
 
 
-def test_equal_scores_stand_or_fall_together(tmp_path: Path) -> None:
+def test_equal_scores_are_kept_or_excluded_together(tmp_path: Path) -> None:
     # The first of the two at 0.5 alone would give 4/6; with the false alarm it is 4/7, less than 6/9 at 0.25.
     seen = found((0.75, BOXES[0]), (0.5, BOXES[1]), (0.5, NOWHERE), (0.25, BOXES[2]), (0.25, [0, 35, 9, 9]))
     assert best_threshold(truth(tmp_path), seen) == pytest.approx((0.25, 6 / 9))

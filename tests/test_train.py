@@ -1,4 +1,4 @@
-"""Training from photos to a model: what is learnt, what lies in the folder, going on after a stop."""
+"""Training from photos to a model: the result, the files of a run, and resuming."""
 
 import json
 import os
@@ -43,7 +43,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def eager(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Steps are taken without being traced first, which would take as long as a dozen of them."""
+    """Take steps without tracing, which would take as long as a dozen of them."""
     prepare = Trainer.compile
     monkeypatch.setattr(
         Trainer, "compile", lambda trainer, **options: prepare(trainer, run_eagerly=True, **options)
@@ -58,7 +58,7 @@ def short(tmp_path: Path) -> Settings:
     return Settings(data=(data,), start=start, epochs=3, batch=4, heads_first=1, **EASY)
 
 
-def test_shapes_are_learnt_and_the_model_is_as_good_once_loaded(
+def test_shapes_are_learnt_and_the_loaded_model_has_the_same_ap(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("live_seg.training.train.SAMPLE_ROUNDS", 1)
@@ -98,7 +98,7 @@ def test_shapes_are_learnt_and_the_model_is_as_good_once_loaded(
 
 class TestResume:
     @pytest.mark.usefixtures("eager")
-    def test_the_end_is_as_if_it_had_never_stopped(
+    def test_the_result_equals_that_of_an_uninterrupted_run(
         self, short: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Stopped before the first epoch was over, then in the middle of the second."""
@@ -163,7 +163,7 @@ class TestResume:
         resume(killed, quiet=True)
         assert_same_end(whole, killed, before)
 
-    def test_a_state_is_whole_or_not_at_all(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_state_is_written_atomically(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         path = tmp_path / "state.npz"
         arrays: list[np.ndarray] = [np.arange(12, dtype=np.float32), np.zeros((), np.int64)]
         state = State(1, CONFIG, ("background", "disc"), arrays, arrays[:1] * 11)
@@ -193,7 +193,7 @@ class TestResume:
 
 
 @pytest.mark.usefixtures("eager")
-def test_a_loss_that_is_no_number_stops_at_once(short: Settings, tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite_stops_the_run(short: Settings, tmp_path: Path) -> None:
     run = tmp_path / "run"
     with pytest.raises(LiveSegError, match=r"epoch 1, step \d of 2 is not finite"):
         train(replace(short, learning_rate=1e25), run, quiet=True)
@@ -288,7 +288,7 @@ class TestStarts:
             assert not any("norm" in variable.path for variable in model.backbone.trainable_variables)
 
     def test_matterports_weights(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """In a ResNet of few blocks, which is soon built."""
+        """In a ResNet of few blocks, which is quick to build."""
         monkeypatch.setattr("live_seg.maskrcnn.model.build_backbone", build_backbone)
         for blocks in (RESNET_BLOCKS, matterport_weights.BLOCKS):
             monkeypatch.setitem(blocks, "resnet50", (1, 1, 1, 1))

@@ -1,4 +1,4 @@
-"""What the network is taught, on cases worked out by hand."""
+"""Training targets and losses of Mask R-CNN, compared with values calculated by hand."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -75,12 +75,12 @@ def test_sample_takes_exactly_as_many_as_asked() -> None:
     assert (other[1] == chosen[1]).all()
 
 
-def judged(anchors: Sequence[Sequence[float]], truth: Truth, sampling: Sampling = FEW) -> tuple[Any, Any]:
+def matched(anchors: Sequence[Sequence[float]], truth: Truth, sampling: Sampling = FEW) -> tuple[Any, Any]:
     match, deltas = anchor_targets(floats(*anchors), truth, noise(1, len(anchors)), sampling)
     return numpy(match)[0], numpy(deltas)[0]
 
 
-def test_anchors_are_judged_by_their_overlap() -> None:
+def test_anchors_are_matched_by_overlap() -> None:
     anchors = {
         "the object": (LEFT, 1),
         "IoU 0.75": ([0, 0, 0.5, 0.375], 1),
@@ -94,7 +94,7 @@ def test_anchors_are_judged_by_their_overlap() -> None:
     }
     # The last object is no object but filling: it lies where nothing is.
     truth = make_truth((1, LEFT), (2, RIGHT), (-1, CROWD), (0, [0.75, 0, 1, 0.25]))
-    match, deltas = judged([box for box, _ in anchors.values()], truth)
+    match, deltas = matched([box for box, _ in anchors.values()], truth)
     assert dict(zip(anchors, match.tolist(), strict=True)) == {k: v for k, (_, v) in anchors.items()}
     np.testing.assert_allclose(deltas[0], 0, atol=1e-6)
     # Moved right by 1/6 of its width and stretched by 4/3, in units of 0.1 and 0.2.
@@ -103,22 +103,22 @@ def test_anchors_are_judged_by_their_overlap() -> None:
 
 
 def test_the_best_anchors_of_an_object_are_positive_together() -> None:
-    match, _ = judged([[0, 0, 0.125, 0.5], [0.375, 0, 0.5, 0.5], RIGHT], make_truth((1, LEFT)))
+    match, _ = matched([[0, 0, 0.125, 0.5], [0.375, 0, 0.5, 0.5], RIGHT], make_truth((1, LEFT)))
     assert match.tolist() == [1, 1, -1]
 
 
-def test_anchors_are_thinned_out_to_the_exact_numbers() -> None:
+def test_anchors_are_sampled_to_the_exact_numbers() -> None:
     anchors = [LEFT] * 50 + [RIGHT] * 60
-    match, _ = judged(anchors, make_truth((1, LEFT)))
+    match, _ = matched(anchors, make_truth((1, LEFT)))
     assert (match == 1).sum() == 10
     assert (match == -1).sum() == 20
-    match, _ = judged([LEFT] * 3 + [RIGHT] * 60, make_truth((1, LEFT)))
+    match, _ = matched([LEFT] * 3 + [RIGHT] * 60, make_truth((1, LEFT)))
     assert (match == 1).sum() == 3
     assert (match == -1).sum() == 27
 
 
 def test_a_picture_without_objects_teaches_background() -> None:
-    match, deltas = judged([LEFT, RIGHT, CROWD] * 20, EMPTY)
+    match, deltas = matched([LEFT, RIGHT, CROWD] * 20, EMPTY)
     assert (match == 1).sum() == 0
     assert (match == -1).sum() == 30
     assert not deltas.any()
@@ -129,7 +129,7 @@ def targets(proposals: Sequence[Sequence[float]], truth: Truth, sampling: Sampli
     return ProposalTargets(*(numpy(part)[0] for part in found))
 
 
-def test_proposals_are_judged_by_their_overlap() -> None:
+def test_proposals_are_matched_by_overlap() -> None:
     proposals = {
         "the object": (LEFT, 1),
         "IoU 0.75 with the other": ([0.5, 0.5, 1, 0.875], 2),
@@ -153,7 +153,7 @@ def test_proposals_are_judged_by_their_overlap() -> None:
     assert not found.deltas[found.class_ids <= 0].any()
 
 
-def test_proposals_are_thinned_out_to_the_exact_numbers() -> None:
+def test_proposals_are_sampled_to_the_exact_numbers() -> None:
     found = targets([LEFT] * 20 + [RIGHT] * 30, make_truth((3, LEFT)))
     assert found.class_ids.tolist() == [3] * 4 + [0] * 8
     few = targets([LEFT] * 2 + [RIGHT] * 30, make_truth((3, LEFT)))
@@ -257,7 +257,7 @@ def test_losses_without_examples_are_zero() -> None:
 
 SIDE = TINY.size
 ALL = Sampling(anchors=1000, positive_anchors=500, proposals=32, positive_proposals=8)
-"""More places than the tiny network has anchors: nothing is left to chance."""
+"""Sampling of more anchors than the tiny network has, which makes the losses deterministic."""
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""A world to train in within seconds: shapes on noise with their annotations, and a network of few layers."""
+"""Data and a network for training within seconds: annotated shapes on noise, and few layers."""
 
 import json
 from dataclasses import replace
@@ -72,7 +72,7 @@ EASY: dict[str, Any] = {
     "sampling": Sampling(anchors=64, positive_anchors=32, proposals=24, positive_proposals=12, masks=8),
     "augmentation": replace(NO_AUGMENTATION, flip=0.5, scale=(0.85, 1.15)),
 }
-"""Settings under which the shapes are learnt soon."""
+"""Settings with which the shapes are learnt within a few epochs."""
 
 
 def small_backbone(*_: Any) -> keras.Model:

@@ -25,7 +25,7 @@ def batches_of(photos: list[AnnotatedPhoto]) -> Batches:
 
 
 def steps(folder: Path) -> dict[str, Any]:
-    """Learn one batch by heart; then a batch without objects."""
+    """Take steps on one batch, then one on a batch without objects."""
     keras.utils.set_random_seed(0)
     columns = batches_of(read_all([draw_shapes(folder, 4)])[0]).make(0, 0)
     model = build(replace(CONFIG, num_classes=3), "float32")
