@@ -4,10 +4,12 @@ import math
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from live_seg.cli.many import ManyFilesBar, size_of
+from live_seg.cli.signals import keeping_handlers
 from live_seg.cli.unused import refuse
 from live_seg.errors import LiveSegError, UsageError
 
@@ -39,7 +41,7 @@ def process_in_chunks(
     from live_seg.fleet.driver import Driver
     from live_seg.fleet.jobs import check_outputs
     from live_seg.fleet.progress import Progress
-    from live_seg.fleet.resume import WorkFolder, identity, key_of
+    from live_seg.fleet.resume import WorkFolder, key_of
 
     options = settings.options
     refuse(
@@ -47,7 +49,8 @@ def process_in_chunks(
     )
     jobs, folder = _jobs(sources, output, settings)
     common = settings.fingerprint()
-    keys = [key_of(identity(source), source, common) for source in sources]
+    keys = [key_of(_identity(source), source, common) for source in sources]
+    _forget_missing(jobs)
     with WorkFolder(folder, anew=no_resume) as work:
         progress = Progress(work.path / "progress.json", jobs, keys)
         new = [job for job, file in zip(jobs, progress.files, strict=True) if file.state != "complete"]
@@ -72,22 +75,64 @@ def process_in_chunks(
         work.remove()
 
 
+def _identity(source: str) -> object:
+    from live_seg.fleet import resume, stores
+
+    return stores.identity(source) if "://" in source else resume.identity(source)
+
+
 def _jobs(sources: Sequence[str], output: Path | None, settings: "VideoSettings") -> tuple[list["Job"], Path]:
     """Return the jobs and the folder for unfinished work."""
     from live_seg.fleet.jobs import Job, jobs_for
     from live_seg.fleet.resume import FOLDER
+    from live_seg.fleet.stores import url_of
     from live_seg.sinks.containers import container_for
 
     options = settings.options
     first = next(path for path in (output, options.json) if path is not None)
+    if url := url_of(first):
+        return _store_jobs(sources, output, settings, url)
     if len(sources) > 1:
-        suffix = ".mov" if options.transparent else ".mp4"
-        return jobs_for(sources, output, options.json, suffix=suffix), first / FOLDER
+        return jobs_for(sources, output, options.json, suffix=_suffix(settings)), first / FOLDER
     if output is not None:
         if output.is_dir() or not output.suffix:
             raise UsageError(f"{output} is a folder for images, which --workers cannot write. Give a video.")
         container_for(output, alpha=options.transparent)
     return [Job(sources[0], output, options.json)], first.with_name(f"{first.name}.work")
+
+
+def _store_jobs(
+    sources: Sequence[str], output: Path | None, settings: "VideoSettings", url: str
+) -> tuple[list["Job"], Path]:
+    """Return jobs that write to the folder or file `url` of a store. They work in the cache folder."""
+    from live_seg.files import cache_folder
+    from live_seg.fleet.jobs import jobs_for
+    from live_seg.fleet.resume import FOLDER, key_of
+    from live_seg.fleet.stores import url_of
+
+    json = settings.options.json
+    if output is not None and json is not None and url_of(json) != url:
+        raise UsageError(f"On a store, --json must be the folder of -o: --json {url}")
+    name = url.rstrip("/").rpartition("/")[2]
+    if Path(name).suffix:
+        raise UsageError(f"On a store, -o is a folder. Give {url.removesuffix(name)}")
+    folder = cache_folder() / "fleet" / key_of(url)
+    jobs = jobs_for(sources, output and folder, json and folder, suffix=_suffix(settings))
+    return [replace(job, store=url.rstrip("/")) for job in jobs], folder / FOLDER
+
+
+def _forget_missing(jobs: Sequence["Job"]) -> None:
+    """Delete the records of outputs that are no longer on their store. Raises SinkError."""
+    from live_seg.fleet.stores import exists
+
+    for job in jobs:
+        for path, url in job.uploads.items():
+            if not exists(url):
+                path.unlink(missing_ok=True)
+
+
+def _suffix(settings: "VideoSettings") -> str:
+    return ".mov" if settings.options.transparent else ".mp4"
 
 
 def _settings(job: "Job", settings: "VideoSettings", workers: int) -> "Settings":
@@ -128,7 +173,10 @@ def _executor(settings: "VideoSettings", workers: int | None, ray: str | None) -
     load = settings.options.with_network_threshold().load
     if ray is None and (workers or 1) == 1:
         return InProcess(load)
-    raise UsageError("--workers above 1 needs Ray: pip install 'live-seg[ray]'.")
+    from live_seg.fleet.remote import RayWorkers
+
+    with keeping_handlers():  # Ray installs one for SIGTERM
+        return RayWorkers(load, workers, ray)
 
 
 def _report(
@@ -161,7 +209,7 @@ def _report(
 
 
 def _names(job: "Job") -> str:
-    return ", ".join(map(str, job.outputs))
+    return ", ".join(job.uploads.values() or map(str, job.outputs))
 
 
 def _say(text: str, *, quiet: bool) -> None:

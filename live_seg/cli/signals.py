@@ -1,7 +1,9 @@
 """End the program in order on Ctrl-C, SIGTERM and SIGHUP: the outputs are completed."""
 
+import contextlib
 import os
 import signal
+from collections.abc import Iterator
 from types import FrameType
 
 from live_seg.cli.streams import STDERR
@@ -41,6 +43,18 @@ def end_in_order() -> None:
         os.write(STDERR, AGAIN.encode())
 
     _set_handlers(handle)
+
+
+@contextlib.contextmanager
+def keeping_handlers() -> Iterator[None]:
+    """Restore the handlers of the ending signals that a library replaces within the `with` block."""
+    numbers = [number for name in ENDING if (number := getattr(signal, name, None)) is not None]
+    before = {number: signal.getsignal(number) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def end_at_once() -> None:

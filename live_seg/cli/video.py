@@ -89,9 +89,13 @@ def video(
     if output is None and options.json is None and not show:
         raise UsageError("Nothing to do: give -o OUT.mp4, --json OUT.jsonl or --show.")
     from live_seg.fleet.jobs import expand
+    from live_seg.fleet.stores import expand_urls, is_store, url_of
     from live_seg.sources.excerpt import parse_time
 
-    sources = expand(sources)
+    sources = [
+        name for source in expand(sources) for name in (expand_urls(source) if is_store(source) else [source])
+    ]
+    on_store = any(map(is_store, sources)) or any(url_of(path) for path in (output, options.json) if path)
     several = len(sources) > 1
     for source in sources:
         refuse_unused_of_video(
@@ -99,7 +103,7 @@ def video(
         )
     part = {name: parse_time(text) for name, text in (("start", start), ("end", end)) if text is not None}
     settings = VideoSettings(options.with_safe_threshold(), part, every, fps, gaps)
-    if workers or ray:
+    if workers or ray or on_store:
         from live_seg.cli.chunks import process_in_chunks
 
         if show:

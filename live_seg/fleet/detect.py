@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from live_seg.errors import SourceError
 from live_seg.fleet.plan import Chunk
 from live_seg.fleet.results import Results
+from live_seg.fleet.stores import local
 from live_seg.pipeline.batched import Pipeline
 from live_seg.segmenter import Segmenter
 from live_seg.sources.opening import open_source
@@ -63,7 +63,7 @@ class Reading(Source):
 
     def __init__(self, source: str, first: int, begin: float, end: float) -> None:
         self._first = first
-        self._opened = open_source(Path(source), start=begin, end=end)
+        self._opened = open_source(local(source), start=begin, end=end)
         self.name, self.fps, self.size = self._opened.name, self._opened.fps, self._opened.size
         self.times: list[float] = []
         """Seconds of the frames read so far."""

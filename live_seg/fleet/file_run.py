@@ -23,6 +23,7 @@ from live_seg.fleet.plan import Chunk, plan
 from live_seg.fleet.render import Render, Rendered, Style
 from live_seg.fleet.results import Results
 from live_seg.fleet.resume import key_of
+from live_seg.fleet.stores import local, upload
 from live_seg.fleet.track import FileTracker, Tracked
 from live_seg.sinks.containers import container_for
 from live_seg.sinks.parts import Part, write_list
@@ -73,7 +74,7 @@ class FileRun:
         self.number, self.job, self.folder = number, job, folder
         self._settings, self._style = settings, settings.style
         self.started = time.monotonic()
-        source = Path(job.source)
+        self._source = source = local(job.source)
         with open_video(source) as opened:
             fps = settings.fps or opened.fps
         self.chunks = plan(
@@ -161,7 +162,14 @@ class FileRun:
             except OSError as error:
                 raise SinkError(f"Cannot write {self.job.json}: {error.strerror}.") from error
             target.publish(overwrite=self._settings.overwrite)
+        self._upload()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _upload(self) -> None:
+        """Write outputs that belong on a store to it, and keep empty files as a record of them."""
+        for path, url in self.job.uploads.items():
+            upload(path, url)
+            path.write_bytes(b"")
 
     def _detect(self, chunk: Chunk) -> Detect:
         return Detect(self.job.source, chunk, self._style.every, self._settings.batch)
@@ -201,7 +209,7 @@ class FileRun:
     def _end(self) -> float:
         """Return the end of the last frame in the output, in seconds."""
         timeline = self._tracker.timeline
-        self._ending = Ending.of(Path(self.job.source), timeline, self._tracker.rate)
+        self._ending = Ending.of(self._source, timeline, self._tracker.rate)
         return timeline.end(self._ending.last_frame())
 
     def _join(self, video: Path) -> None:
@@ -213,8 +221,7 @@ class FileRun:
         ]
         end = max(part["end"] for part in self._rendered.values())
         assert self._ending is not None
-        source = Path(self.job.source)
-        audio = self._ending.audio(audio_tracks(source), self._tracker.timeline, end)
+        audio = self._ending.audio(audio_tracks(self._source), self._tracker.timeline, end)
         listed = self.folder / "parts.txt"
         write_list(parts, listed, container)
         target = claim(video, overwrite=self._settings.overwrite)

@@ -17,6 +17,13 @@ class Job:
     source: str
     video: Path | None
     json: Path | None
+    store: str | None = None
+    """URL of the folder that the files are written to once they are complete; None for their own folders."""
+
+    @property
+    def uploads(self) -> dict[Path, str]:
+        """The URL that each of the files is written to."""
+        return {} if self.store is None else {path: f"{self.store}/{path.name}" for path in self.outputs}
 
     @property
     def outputs(self) -> tuple[Path, ...]:

@@ -1,0 +1,176 @@
+"""Measure the driver of `live-seg video --workers`: time for each chunk, efficiency of many workers.
+
+Workers are simulated. A clock adds up the CPU time of the driver and the time for which all workers would be
+busy, so that a day of video takes seconds. The driver plans, hands out, tracks and stores real results; only
+the demuxing of the source and the joining of the output are left out.
+
+    python benchmarks/measure_fleet.py --fps 100 --instances 0
+"""
+
+import argparse
+import functools
+import heapq
+import tempfile
+import time
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+from live_seg.cli.options import StreamOptions
+from live_seg.fleet import file_run
+from live_seg.fleet.detect import Detect
+from live_seg.fleet.driver import Driver, Report
+from live_seg.fleet.executor import Done, Executor, Work
+from live_seg.fleet.file_run import FileRun, Settings
+from live_seg.fleet.jobs import Job
+from live_seg.fleet.plan import Chunk
+from live_seg.fleet.progress import Progress
+from live_seg.fleet.render import Rendered, Style
+from live_seg.fleet.results import Results
+from live_seg.sinks.codecs import X264
+from live_seg.sinks.timeline import Timing
+from live_seg.types import Instances
+
+RATE = 25
+"""Frames per second of the video."""
+
+CHUNK_SECONDS = 60
+
+RENDER_FPS = 125.0
+"""Frames drawn and encoded per second: 720p on 2 cores."""
+
+
+class Simulated(Executor):
+    """Workers that segment `fps` frames per second, on a clock of their own."""
+
+    def __init__(self, workers: int, fps: float, instances: int) -> None:
+        self._fps, self._instances = fps, instances
+        self._free = [f"worker {number}" for number in range(workers)]
+        self._busy: list[tuple[float, str, Work]] = []
+        self._begun = time.process_time()
+        self._skipped = self._result_seconds = 0.0
+        self.work_seconds = 0.0
+
+    def now(self) -> float:
+        """Return the seconds since the start."""
+        return self.driver_seconds + self._skipped
+
+    @property
+    def driver_seconds(self) -> float:
+        """CPU time of the driver so far."""
+        return time.process_time() - self._begun - self._result_seconds
+
+    def free(self) -> Sequence[str]:
+        """Return the workers without work."""
+        return tuple(self._free)
+
+    def alive(self) -> Collection[str]:
+        """Return all workers."""
+        return {*self._free, *(worker for _, worker, _ in self._busy)}
+
+    def start(self, worker: str, work: Work) -> None:
+        """Let `worker` be busy for the time that the work takes."""
+        detects = isinstance(work, Detect)
+        seconds = CHUNK_SECONDS * RATE / (self._fps if detects else RENDER_FPS)
+        self._free.remove(worker)
+        self.work_seconds += seconds
+        heapq.heappush(self._busy, (self.now() + seconds, worker, work))
+
+    def wait(self, seconds: float) -> list[Done]:
+        """Move the clock on to the next end of work, by up to `seconds`."""
+        if self._busy:
+            self._skipped += min(max(0.0, self._busy[0][0] - self.now()), seconds)
+        ended = []
+        now = self.now()
+        while self._busy and self._busy[0][0] <= now:
+            _, worker, work = heapq.heappop(self._busy)
+            self._free.append(worker)
+            begun = time.process_time()
+            ended.append(Done(worker, self._result(work)))
+            self._result_seconds += time.process_time() - begun  # on the worker, not in the driver
+        return ended
+
+    def close(self) -> None:
+        """Do nothing."""
+
+    def _result(self, work: Any) -> Any:
+        if isinstance(work, Detect):
+            return packed(work.chunk, self._instances)
+        return Rendered(None, b"{}\n", 0.0, 1.0, CHUNK_SECONDS * RATE, 0)
+
+
+@functools.cache
+def moving(number: int, instances: int) -> Instances:
+    """Return the instances of frame `number` of a chunk."""
+    rng = np.random.default_rng(number)
+    corner = np.arange(instances, dtype=np.float32)[:, None] * 60 + number % 500
+    left = corner + rng.normal(0, 1, (instances, 2))
+    boxes = np.concatenate([left, left + 50], axis=1).astype(np.float32)
+    masks, ones = np.ones((instances, 28, 28), np.float32), np.ones(instances, np.int32)
+    return Instances(boxes, masks, ones, np.full(instances, 0.9, np.float32))
+
+
+def packed(chunk: Chunk, instances: int) -> bytes:
+    """Return results of `chunk` with `instances` in each frame, which move slowly."""
+    found = [moving(number, instances) for number in range(chunk.frames)]
+    times = (chunk.first + np.arange(chunk.frames)) / RATE
+    segmented = np.arange(chunk.frames)
+    return Results(times, (1280, 720), segmented, found, ("background", "person"), "a stub").pack()
+
+
+def chunks_of(hours: float) -> list[Chunk]:
+    """Return the chunks of a video of `hours`."""
+    frames = CHUNK_SECONDS * RATE
+    count = round(hours * 3600 / CHUNK_SECONDS)
+    edges = [float(number * CHUNK_SECONDS) for number in range(count)]
+    return [
+        Chunk(number, number * frames, frames, begin, begin + CHUNK_SECONDS)
+        for number, begin in enumerate(edges)
+    ]
+
+
+def measure(workers: int, fps: float, instances: int, files: int, hours: float) -> tuple[float, float]:
+    """Return the efficiency (ideal / simulated time), and the driver's milliseconds for each chunk."""
+    style = Style("a.mp4", True, StreamOptions().draw_function, 1, Timing(), X264, 23, False, 0.0)
+    jobs = [Job(f"{number}.mp4", Path(f"{number}.mp4"), Path(f"{number}.jsonl")) for number in range(files)]
+
+    def ignore(*_: Any) -> None:
+        return None
+
+    opened = mock.MagicMock()
+    opened.__enter__.return_value.fps = RATE
+    with (
+        tempfile.TemporaryDirectory() as name,
+        mock.patch.object(file_run, "open_video", return_value=opened),
+        mock.patch.object(file_run, "plan", return_value=chunks_of(hours / files)),
+        mock.patch.object(FileRun, "_end", return_value=hours * 3600),
+        mock.patch.object(FileRun, "finish", ignore),
+    ):
+        progress = Progress(Path(name) / "progress.json", jobs, [None] * files)
+        executor = Simulated(workers, fps, instances)
+        report = Report(ignore, ignore, ignore, ignore)
+        Driver(jobs, progress, executor, Path(name), Settings(style, workers=workers), report).run()
+        total, spent = executor.now(), executor.driver_seconds
+    return executor.work_seconds / workers / total, 1000 * spent / len(chunks_of(hours))
+
+
+def main() -> None:
+    """Print a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--fps", type=float, default=100.0, help="frames segmented per second and worker")
+    parser.add_argument("--instances", type=int, default=0, help="instances in each frame")
+    parser.add_argument("--files", type=int, default=24, help="number of files")
+    parser.add_argument("--hours", type=float, default=24.0, help="length of all files together")
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 8, 64, 512])
+    given = parser.parse_args()
+    print(f"{given.hours:g} h in {given.files} files, {given.instances} instances, {given.fps:g} fps")
+    for workers in given.workers:
+        efficiency, cost = measure(workers, given.fps, given.instances, given.files, given.hours)
+        print(f"{workers:4} workers: efficiency {efficiency:.3f}, driver {cost:.1f} ms per chunk", flush=True)
+
+
+if __name__ == "__main__":
+    main()
