@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from live_seg.images import from_rgb
     from live_seg.models.load import load
     from live_seg.pipeline.run import run
+    from live_seg.pipeline.run_many import run_many
     from live_seg.segmenter import Segmenter
     from live_seg.sinks.encoding import Encoding
     from live_seg.sinks.json_lines import JsonLines
@@ -59,6 +60,7 @@ _MODULES = {
     "pixelate": "drawing.hiding",
     "replace_background": "drawing.effects",
     "run": "pipeline.run",
+    "run_many": "pipeline.run_many",
 }
 """The module that defines each export."""
 
@@ -90,6 +92,7 @@ __all__ = [
     "pixelate",
     "replace_background",
     "run",
+    "run_many",
 ]
 
 
