@@ -37,6 +37,7 @@ class FakeCapture:
         self.left, self.opens = frames, opens
         self.reads = 0
         self.released = False
+        self.image: Image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
         self.known: dict[int, float] = {
             cv2.CAP_PROP_FRAME_WIDTH: WIDTH,
             cv2.CAP_PROP_FRAME_HEIGHT: HEIGHT,
@@ -59,7 +60,7 @@ class FakeCapture:
         self.reads += 1
         delivered = self.left > 0
         self.left -= 1
-        return delivered, np.zeros((HEIGHT, WIDTH, 3), np.uint8) if delivered else None
+        return delivered, self.image.copy() if delivered else None
 
     def release(self) -> None:
         self.released = True

@@ -379,8 +379,8 @@ class TestVideo:
     @pytest.mark.parametrize(
         ("flags", "conf"),
         [
-            (("--effect", "blur", "--classes", "person"), 0.05),
-            (("--effect", "pixelate", "--classes", "person", "--hide", "hull"), 0.05),
+            (("--effect", "blur", "--classes", "person"), 0.02),
+            (("--effect", "pixelate", "--classes", "person", "--hide", "hull"), 0.02),
             (("--effect", "blur", "--classes", "person", "--conf", "0.4"), 0.4),
             (("--effect", "blur"), None),
             (("--effect", "cutout", "--classes", "person"), None),
@@ -618,28 +618,109 @@ class TestEffects:
         )
         assert (left, right) == ((False, True) if effect in ("blur", "pixelate") else (True, False))
 
-    def test_blur_is_retained_for_half_a_second_after_a_loss(
-        self, tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        class Loses(StandIn):
-            def __call__(self, images: list[Image]) -> list[Instances]:
-                seen = sum(self.batches)
-                found = super().__call__(images)
-                return [one if seen + i < 5 else Instances.empty() for i, one in enumerate(found)]
 
-        monkeypatch.setattr(Options, "load", lambda _: Loses())
-        source = clip(tmp_path / "in.mp4", rate="10", seconds=1.5)
-        outputs = ("-o", out / "drawn", "--json", out / "a.jsonl")
-        assert invoke("video", source, *outputs, "--effect", "blur").exit_code == 0
+class Misses(StandIn):
+    """Find the person in the frames `seen` only, who disappears from the frames `gone`."""
+
+    def __init__(self, *seen: int) -> None:
+        super().__init__()
+        self.seen = seen
+
+    def __call__(self, images: list[Image]) -> list[Instances]:
+        first = sum(self.batches)
+        found = super().__call__(images)
+        return [one if first + i in self.seen else Instances.empty() for i, one in enumerate(found)]
+
+
+class TestHidingOverTime:
+    @pytest.fixture
+    def source(self, tmp_path: Path) -> Path:
+        """A still clip of 20 frames."""
+        (tmp_path / "in").mkdir()
+        return clip(tmp_path / "in" / "in.mp4", rate="10", seconds=2, pattern="smptebars")
+
+    @pytest.fixture(autouse=True)
+    def model(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(Options, "load", lambda _: Misses(8, 9, 12))
+
+    def changed(self, source: Path, folder: Path, region: tuple[slice, slice] = np.s_[20:100, 10:70]) -> str:
+        """Return "x" for each frame whose region is changed in the images in `folder`, else "."."""
         plain = decode_frames(source)
-        drawn = [read_image(out / "drawn" / name) for name in names(out / "drawn")]
-        hidden = [
-            bool(np.abs(a.astype(int) - b)[20:100, 10:70].max() > 60)
-            for a, b in zip(plain, drawn, strict=True)
-        ]
-        assert hidden == [True] * 10 + [False] * 5
+        drawn = [read_image(folder / name) for name in names(folder)]
+        large = [np.abs(a.astype(int) - b)[region].max() > 60 for a, b in zip(plain, drawn, strict=True)]
+        return "".join("x" if one else "." for one in large)
+
+    @pytest.mark.parametrize("effect", ["blur", "pixelate"])
+    def test_a_file_is_hidden_in_gaps_and_half_a_second_past_both_ends(
+        self, source: Path, out: Path, effect: str
+    ) -> None:
+        outputs = ("-o", out / "drawn", "--json", out / "a.jsonl")
+        result = invoke("video", source, *outputs, "--effect", effect)
+        assert summary(result) == (20, 3, str(out / "drawn"))
+        assert self.changed(source, out / "drawn") == "...xxxxxxxxxxxxxxx.."
         lines = [json.loads(line) for line in (out / "a.jsonl").read_text().splitlines()]
-        assert [len(line["instances"]) for line in lines] == [1] * 5 + [0] * 10
+        assert [line["index"] for line in lines if line["instances"]] == [8, 9, 12]
+
+    def test_a_part_of_a_file(self, source: Path, out: Path) -> None:
+        part = ("--start", "0.55", "--end", "1.45")  # frames 6 to 14
+        assert invoke("video", source, "-o", out / "a", "--effect", "blur", *part).exit_code == 0
+        whole = decode_frames(source)
+        drawn = [read_image(out / "a" / name) for name in names(out / "a")]
+        assert len(drawn) == 9
+        np.testing.assert_array_equal(drawn[0][:, 100:], whole[6][:, 100:])
+
+    def test_the_whole_frame_is_hidden_where_a_track_is_lost(
+        self, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        right = np.s_[20:100, 100:150]
+        monkeypatch.setattr(Options, "load", lambda _: Misses(0, 1))
+        for flags, expected in (((), "." * 20), (("--fail-secure",), "." * 7 + "x" * 10 + "...")):
+            result = invoke("video", source, "-o", out / f"a{len(flags)}", "--effect", "blur", *flags)
+            assert result.exit_code == 0
+            assert self.changed(source, out / f"a{len(flags)}", right) == expected
+
+    def test_an_audit_is_written_beside_the_video(self, source: Path, out: Path) -> None:
+        options = ("--effect", "blur", "--audit", out / "audit.json")
+        result = invoke("video", source, "-o", out / "a.mp4", *options)
+        assert (result.exit_code, names(out)) == (0, ["a.mp4", "audit.jpg", "audit.json"])
+        report = json.loads((out / "audit.json").read_text())
+        (track,) = report["tracks"]
+        assert [(one["first"], one["last"]) for one in track["detected"]] == [(8, 9), (12, 12)]
+        assert [(one["first"], one["last"]) for one in track["propagated"]] == [(3, 7), (10, 11), (13, 17)]
+        assert [(one["first"], one["last"]) for one in track["uncertain"]] == [(18, 19)]
+
+    def test_keyframes_are_propagated_backwards_too(
+        self, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(Options, "load", lambda _: Misses(2, 3))  # of the segmented frames: 8 and 12
+        options = ("--effect", "blur", "--every", "4")
+        assert invoke("video", source, "-o", out / "a", *options).exit_code == 0
+        assert self.changed(source, out / "a")[:17] == "...xxxxxxxxxxxxxx"
+
+    def test_a_folder_of_images(self, source: Path, out: Path, tmp_path: Path) -> None:
+        for index, image in enumerate(decode_frames(source)):
+            (tmp_path / "frames").mkdir(exist_ok=True)
+            cv2.imwrite(str(tmp_path / "frames" / f"{index:03d}.png"), image)
+        options = ("--effect", "blur", "--fps", "10")
+        assert invoke("video", tmp_path / "frames", "-o", out / "a", *options).exit_code == 0
+        assert self.changed(source, out / "a") == "...xxxxxxxxxxxxxxx.."
+
+    @pytest.mark.parametrize(
+        ("flags", "message"),
+        [
+            (("--fail-secure",), "--fail-secure would do nothing: it applies to --effect blur"),
+            (("--audit", "a.json"), "--audit would do nothing: it applies to --effect blur"),
+            (("--effect", "blur", "--delay", "1"), "--delay would do nothing: .* is a file, which is read"),
+            (("--effect", "blur", "--audit", "a.txt"), "ends in .json"),
+        ],
+    )
+    def test_useless_options_are_refused(
+        self, source: Path, out: Path, flags: tuple[str, ...], message: str
+    ) -> None:
+        result = invoke("video", source, "-o", out / "a.mp4", *flags)
+        assert result.exit_code == 2
+        assert re.search(message, result.stderr)
+        assert names(out) == []
 
 
 @pytest.mark.usefixtures("model")

@@ -230,6 +230,53 @@ class TestOutputs:
         assert all(len(line["instances"]) == 1 for line in lines(out / "a.jsonl"))
 
 
+class Late(StandIn):
+    """Finds the person in frames 20 to 22 only."""
+
+    def __call__(self, images: list[Image]) -> list[Instances]:
+        seen = sum(self.batches)
+        found = super().__call__(images)
+        return [one if 20 <= seen + i < 23 else Instances.empty() for i, one in enumerate(found)]
+
+
+@pytest.mark.usefixtures("camera")
+class TestHidingOverTime:
+    @pytest.mark.parametrize(
+        ("flags", "first", "last"),
+        [
+            ((), 20, 27),
+            (("--delay", "0.35"), 17, 27),
+            (("--delay", "2"), 15, 27),
+            (("--fail-secure",), 20, 37),
+        ],
+    )
+    def test_a_delay_hides_from_before(
+        self,
+        camera: Camera,
+        out: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        flags: tuple[str, ...],
+        first: int,
+        last: int,
+    ) -> None:
+        camera.image = np.random.default_rng(0).integers(0, 256, camera.image.shape, np.uint8)
+        monkeypatch.setattr(LiveOptions, "load", lambda _: Late())
+        options = ("--show", "none", "--effect", "pixelate", "--record", "a.mp4", "--crf", "0", *flags)
+        assert invoke("webcam", *options, "--json", "a.jsonl", "--seconds", "5", *ALL).exit_code == 0
+        assert [bool(line["instances"]) for line in lines(out / "a.jsonl")].index(True) == 20
+        drawn = decode_frames(out / "a.mp4")
+        hidden = [
+            index for index, image in enumerate(drawn) if image[:, : image.shape[1] // 2 - 8].std() < 40
+        ]
+        assert hidden == list(range(first, last + 1))
+
+    @pytest.mark.parametrize("flags", [("--delay", "1"), ("--fail-secure",)])
+    def test_nothing_to_hide(self, flags: tuple[str, str]) -> None:
+        result = invoke("webcam", "--show", "none", "--record", "a.mp4", *flags)
+        assert result.exit_code == 2
+        assert f"{flags[0]} would do nothing: it applies to --effect blur" in result.stderr
+
+
 class TestFaults:
     @pytest.mark.usefixtures("out")
     def test_unplugged_camera(self, camera: Camera, out: Path) -> None:

@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Any
 from live_seg.cli.options import Options
 
 if TYPE_CHECKING:
+    from live_seg.cli.options import DrawFunction
     from live_seg.pipeline.stats import Tally
     from live_seg.segmenter import Segmenter
-    from live_seg.types import Sink, Source
+    from live_seg.types import Frame, Instances, Sink, Source
+
+    Results = Iterator[tuple[Frame, Instances]]
 
 
 @dataclass(frozen=True)
@@ -35,11 +38,14 @@ def process(
     output: Path | None,
     track: bool = True,
     shared: "Shared | None" = None,
+    draw: "DrawFunction | None" = None,
+    fill: "Callable[[Results], Results] | None" = None,
     **run_arguments: Any,
 ) -> None:
     """Run `source` through the model into `sinks`, with a progress bar and a summary that names `output`.
 
-    `run_arguments` are passed to `pipeline.run.run`. `shared` is given for one file of many.
+    `run_arguments` are passed to `pipeline.run.run`. `shared` is given for one file of many. `draw` is by
+    default the options' own. `fill` may delay and complete the results before they are drawn.
     """
     from live_seg.files import check_target
     from live_seg.pipeline.run import run, show
@@ -58,7 +64,7 @@ def process(
         entered += [stack.enter_context(sink) for sink in sinks]
         if options.json is not None:  # checked before the model loads, which takes seconds
             check_target(options.json, overwrite=options.overwrite)
-        draw = options.draw_function(retain=track)
+        draw = draw or options.draw_function(retain=track)
         segment = (shared.load if shared else options.load)()
         about.append(f"{options.model} with {segment.engine.device}")
         if options.json is not None:
@@ -66,9 +72,10 @@ def process(
             entered.append(stack.enter_context(lines))
         results = run(source, segment, track=track, tally=tally, **run_arguments)
         stack.enter_context(contextlib.closing(results))
+        filled = fill(results) if fill else results
         begin = shared.begin if shared else functools.partial(_bar, stack, quiet=options.quiet)
         count = begin(source.frames)
-        for _ in show(results, functools.partial(draw, names=segment.class_names), entered, tally):
+        for _ in show(filled, functools.partial(draw, names=segment.class_names), entered, tally):
             count()
 
 

@@ -6,6 +6,8 @@ from live_seg.cli.live_options import LiveOptions
 from live_seg.cli.options import Options, StreamOptions
 from live_seg.errors import UsageError
 
+HIDES_NOTHING = "it applies to --effect blur and pixelate. Choose one of them."
+
 
 def refuse(options: Options, names: tuple[str, ...], reason: str) -> None:
     """Raise UsageError if one of the options called `names` differs from its default."""
@@ -23,23 +25,36 @@ def refuse_unused(options: Options) -> None:
         names = ("alpha", "labels", "boxes")
         refuse(options, names, f"it applies to --effect mask, not {options.effect}. Leave it out.")
     if not options.hides:
-        refuse(options, ("hide",), "it applies to --effect blur and pixelate. Choose one of them.")
+        refuse(options, ("hide",), HIDES_NOTHING)
 
 
-def refuse_unused_of_video(options: StreamOptions, source: str, *, writes_video: bool) -> None:
+def _refuse_unused_hiding(options: StreamOptions) -> None:
+    """Raise UsageError for options of hiding over time that do nothing with the chosen effect."""
+    if not options.hides:
+        refuse(options, ("fail_secure", "delay"), HIDES_NOTHING)
+
+
+def refuse_unused_of_video(
+    options: StreamOptions, source: str, *, writes_video: bool, audit: bool = False
+) -> None:
     """Raise UsageError for options of a video or stream that do nothing with `source`, or for its output."""
     refuse_unused(options)
+    _refuse_unused_hiding(options)
+    if audit and not options.hides:
+        raise UsageError(f"--audit would do nothing: {HIDES_NOTHING}")
     if not writes_video:
         reason = "no video is written. Give -o OUT.mp4, or leave it out."
         refuse(options, ("crf", "codec", "encoder"), reason)
     if "://" not in source and not is_camera(source):
         names = ("timeout", "reconnect")
         refuse(options, names, f"{source} is a file; only streams and cameras can be lost. Leave it out.")
+        refuse(options, ("delay",), f"{source} is a file, which is read ahead anyway. Leave it out.")
 
 
 def refuse_unused_of_webcam(options: LiveOptions, source: str) -> None:
     """Raise UsageError for options of a live session that do nothing with `source`."""
     refuse_unused(options)
+    _refuse_unused_hiding(options)
     if not is_camera(source):
         names = ("camera_size", "camera_fps", "camera_backend")
         refuse(options, names, "the source is no camera of this machine. Give --source NUMBER.")

@@ -1,5 +1,7 @@
 """The command `live-seg video`."""
 
+import contextlib
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -9,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from live_seg.cli.expand import with_options
+from live_seg.cli.hiding import hiding_of
 from live_seg.cli.options import StreamOptions
 from live_seg.cli.panels import ADVANCED, INPUT, OUTPUT, option
 from live_seg.cli.process import Shared, process
@@ -17,6 +20,7 @@ from live_seg.errors import UsageError
 
 if TYPE_CHECKING:
     from live_seg.fleet.jobs import Job
+    from live_seg.pipeline.filling import Filling
     from live_seg.sinks.timeline import Timing
     from live_seg.types import Sink, Source
 
@@ -45,6 +49,10 @@ def video(
     start: Annotated[str | None, option(INPUT, "Begin at this time of the file: 1:20 or 80.")] = None,
     end: Annotated[str | None, option(INPUT, "End before this time of the file: 2:00 or 120.")] = None,
     show: Annotated[bool, option(OUTPUT, "Show a window.", "--show")] = False,
+    audit: Annotated[
+        Path | None,
+        option(OUTPUT, "Report where each hidden track was found, propagated or uncertain: audit.json."),
+    ] = None,
     every: Annotated[
         int,
         option(ADVANCED, "Segment every Nth frame and propagate its masks to the others.", min=1),
@@ -99,22 +107,26 @@ def video(
     several = len(sources) > 1
     for source in sources:
         refuse_unused_of_video(
-            options, source, writes_video=output is not None and (several or output.suffix != "")
+            options,
+            source,
+            writes_video=output is not None and (several or output.suffix != ""),
+            audit=audit is not None,
         )
     part = {name: parse_time(text) for name, text in (("start", start), ("end", end)) if text is not None}
     settings = VideoSettings(options.with_safe_threshold(), part, every, fps, gaps)
     if workers or ray or on_store:
         from live_seg.cli.chunks import process_in_chunks
 
-        if show:
-            raise UsageError("--show needs a run without --workers and --ray.")
+        unavailable = {"--show": show, "--audit": audit is not None, "--fail-secure": options.fail_secure}
+        if given := [name for name, value in unavailable.items() if value]:
+            raise UsageError(f"{given[0]} needs a run without --workers and --ray.")
         process_in_chunks(sources, output, settings, workers=workers, ray=ray, no_resume=no_resume)
     elif not several:
         if no_resume:
             raise UsageError("--no-resume would do nothing: a single run cannot be resumed. Leave it out.")
-        settings.process_one(sources[0], output, options.json, show=show)
-    elif show:
-        raise UsageError("--show needs a single input.")
+        settings.process_one(sources[0], output, options.json, show=show, audit=audit)
+    elif show or audit is not None:
+        raise UsageError(f"{'--show' if show else '--audit'} needs a single input.")
     else:
         _process_many(sources, output, settings, no_resume=no_resume)
 
@@ -138,22 +150,27 @@ class VideoSettings:
         shared: Shared | None = None,
         *,
         show: bool = False,
+        audit: Path | None = None,
     ) -> None:
-        """Process `source` to the files `output` and `json`, and to a window with `show`."""
-        from live_seg.ui.playback import Playback
-        from live_seg.ui.window import Window
-
+        """Process `source` to the files `output`, `json` and `audit`, and to a window with `show`."""
         options = replace(self.options, json=json)
-        with options.open(source, wait=False, image_fps=self.fps or IMAGES_FPS, **self.part) as opened:
+        reopen = functools.partial(
+            options.open, source, wait=False, image_fps=self.fps or IMAGES_FPS, **self.part
+        )
+        with reopen() as opened, contextlib.ExitStack() as stack:
             sinks = [_video_or_images(output, opened, self)] if output else []
-            if show:
-                window = Window(f"live-seg {opened.name}")
-                sinks.append(window if opened.live else Playback(window))
+            sinks += [_screen(opened)] if show else []
+            hiding = hiding_of(options, None if opened.live else opened.fps, audit=audit is not None)
+            if audit is not None and hiding.filling is not None:
+                sinks.append(_audit(audit, hiding.filling, self.every, options))
+            again = stack.enter_context(reopen()) if hiding.filling and not opened.live else None
             process(
                 opened,
                 sinks,
                 options.with_network_threshold(),
                 output=output or json,
+                draw=hiding.draw,
+                fill=functools.partial(hiding.fill, again=again),
                 every=self.every,
                 shared=shared,
                 **options.run_arguments,
@@ -204,6 +221,22 @@ def _process_many(
             replace(settings, options=again).process_one(job.source, job.video, job.json, shared)
 
         process_many(jobs, progress, one, options.with_network_threshold().load, quiet=options.quiet)
+
+
+def _screen(source: "Source") -> "Sink":
+    """Return the window that shows `source`: files no faster than they play."""
+    from live_seg.ui.playback import Playback
+    from live_seg.ui.window import Window
+
+    window = Window(f"live-seg {source.name}")
+    return window if source.live else Playback(window)
+
+
+def _audit(path: Path, filling: "Filling", every: int, options: StreamOptions) -> "Sink":
+    """Return the sink that reports on what `filling` propagates."""
+    from live_seg.pipeline.audit import Audit
+
+    return Audit(path, lambda: filling.latest, every=every, overwrite=options.overwrite)
 
 
 def _video_or_images(output: Path, source: "Source", settings: VideoSettings) -> "Sink":

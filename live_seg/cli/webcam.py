@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from live_seg.cli.expand import with_options
+from live_seg.cli.hiding import hiding_of
 from live_seg.cli.live_events import Events, sending_events
 from live_seg.cli.live_options import LiveOptions
 from live_seg.cli.panels import ADVANCED, INPUT, LIVE, option
@@ -66,7 +67,7 @@ def webcam(
     about: list[str] = []
     with final_summary(tally, written, about, quiet=options.quiet), contextlib.ExitStack() as stack:
         events = stack.enter_context(sending_events(options.on_event, source, about))
-        draw = options.draw_function()
+        hiding = hiding_of(options)
         controls = _controls(options, shown)
         if options.json is not None:  # checked before the model loads, which takes seconds
             check_target(options.json, overwrite=options.overwrite)
@@ -81,15 +82,16 @@ def webcam(
         recorder = options.recorder(opened.fps, segment.class_names, events.file) if records else None
         if recorder is not None:
             stack.callback(lambda found: written.extend(found.written), recorder)
-        draw = functools.partial(draw, names=segment.class_names)
+        draw = functools.partial(hiding.draw, names=segment.class_names)
         session = stack.enter_context(Session(draw, controls, tally, screen=screen, recorder=recorder))
         sinks = [stack.enter_context(sink) for sink in _sinks(options, segment.class_names, events)]
         stack.callback(lambda: written.extend(path for sink in sinks for path in sink.outputs))
         sinks += [stack.enter_context(streaming(target, opened.fps, about)) for target in targets]
         results = run(opened, segment, tally=tally, idle=session.idle, **options.run_arguments)
         stack.enter_context(contextlib.closing(results))
+        filled = hiding.fill(results, select=controls.select)
         bar = stack.enter_context(tqdm(unit=" frames", disable=True if options.quiet else None))
-        for _ in session.show(results, sinks, limit=seconds):
+        for _ in session.show(filled, sinks, limit=seconds):
             bar.update()
 
 

@@ -25,7 +25,7 @@ from live_seg.drawing.blending import (
 )
 from live_seg.errors import UsageError
 from live_seg.masks import Region
-from live_seg.types import Image, Instances
+from live_seg.types import MASK_SIDE, Image, Instances
 
 HIDE_THRESHOLD = 0.3
 """Mask probability from which blur and pixelate hide a pixel completely. Below the usual 0.5, because a
@@ -58,6 +58,16 @@ def pixelate(image: Image, instances: Instances, hide: Hide = "box") -> Image:
     return _hide(image, instances, _mosaic, hide)
 
 
+def whole_frame(size: tuple[int, ...]) -> Instances:
+    """Return one instance that fills a frame of `size` (h, w), to hide all of it."""
+    return Instances(
+        boxes=np.array([[0, 0, size[1], size[0]]], np.float32),
+        masks=np.ones((1, MASK_SIDE, MASK_SIDE), np.float32),
+        class_ids=np.ones(1, np.int32),
+        scores=np.ones(1, np.float32),
+    )
+
+
 def _hide(
     image: Image, instances: Instances, cover_of: Callable[[Image, Region, float], Image], hide: Hide
 ) -> Image:
@@ -65,18 +75,13 @@ def _hide(
 
     Where boxes overlap, the coarser cover of the larger box is used.
     """
-    if hide not in get_args(Hide):
-        raise UsageError(f"hide is {hide!r}: expected {', '.join(get_args(Hide))}.")
     size = image.shape[:2]
-    feather = feather_radius(size)
     sides = np.sqrt(np.prod(instances.boxes[:, 2:] - instances.boxes[:, :2], axis=1, dtype=np.float64))
     order = np.argsort(sides, kind="stable")
-    boxes = _with_margin(instances.boxes[order])
-    grown = _dilate_cells(pad_masks(instances[order], size))
-    inner = dilate(_hidden_bits(grown, boxes, size, hide), feather)
-    alpha = soften(inner, feather)  # the same radius as above: hidden pixels stay at 255
+    grown, boxes = _grown(instances[order], size)
+    alpha = _opacity(grown, boxes, size, hide)
     outer = np.hstack([np.minimum(grown.boxes, boxes)[:, :2], np.maximum(grown.boxes, boxes)[:, 2:]])
-    parts = list(regions(replace(grown, boxes=outer), size, 2 * feather))
+    parts = list(regions(replace(grown, boxes=outer), size, 2 * feather_radius(size)))
     cover, hidden = np.empty_like(image), image.copy()
     for region, side in zip(parts, sides[order].tolist(), strict=True):
         if image[region].size:
@@ -85,6 +90,25 @@ def _hide(
         if image[region].size:
             hidden[region] = blend(image[region], cover[region], alpha[region])
     return hidden
+
+
+def opacity(instances: Instances, size: tuple[int, int], hide: Hide = "box") -> Alpha:
+    """Return the opacity of what `blur` and `pixelate` draw on a frame of `size` (h, w): 255 is hidden."""
+    return _opacity(*_grown(instances, size), size, hide)
+
+
+def _grown(instances: Instances, size: tuple[int, ...]) -> tuple[Instances, NDArray[np.float32]]:
+    """Return the instances with dilated masks, and their boxes (N, 4) with a margin."""
+    return _dilate_cells(pad_masks(instances, size)), _with_margin(instances.boxes)
+
+
+def _opacity(grown: Instances, boxes: NDArray[np.float32], size: tuple[int, ...], hide: Hide) -> Alpha:
+    """Return `opacity` of instances as returned by `_grown`. Raises UsageError for an unknown `hide`."""
+    if hide not in get_args(Hide):
+        raise UsageError(f"hide is {hide!r}: expected {', '.join(get_args(Hide))}.")
+    feather = feather_radius(size)
+    inner = dilate(_hidden_bits(grown, boxes, size, hide), feather)
+    return soften(inner, feather)  # the same radius as above: hidden pixels stay at 255
 
 
 def _hidden_bits(grown: Instances, boxes: NDArray[np.float32], size: tuple[int, ...], hide: Hide) -> Alpha:

@@ -60,6 +60,15 @@ class Appearance:
         """Return the models of the chosen (N,) instances."""
         return Appearance(self.colours[chosen], self.tables[chosen], self.evidence[chosen])
 
+    def joined(self, other: "Appearance") -> "Appearance":
+        """Return these models followed by `other`."""
+        return Appearance(
+            *(
+                np.concatenate([column, theirs])
+                for column, theirs in zip(vars(self).values(), vars(other).values(), strict=True)
+            )
+        )
+
     def distance(self, colours: Floats) -> Floats:
         """Return the distance of colours (N, M, M, 3) from those of the keyframe: (N, M, M), 0..255."""
         return np.asarray(np.abs(colours - self.colours).max(axis=3), np.float32)

@@ -36,12 +36,18 @@ class Step:
     flow: NDArray[np.float32] | None
     """(h / 2, w / 2, 3): x and y motion from the previous frame in reduced pixels, at every second pixel, and
     confidence, 0..1, from the agreement of forward and backward flow. None for the first frame of a scene."""
+    back: NDArray[np.float32] | None = None
+    """The same from this frame to the previous one, if `Flow` computes both."""
 
 
 class Flow:
-    """Compute the Steps of a sequence of frames with OpenCV's DIS optical flow (Kroeger et al. 2016)."""
+    """Compute the Steps of a sequence of frames with OpenCV's DIS optical flow (Kroeger et al. 2016).
 
-    def __init__(self) -> None:
+    With `both`, each Step also has the flow back to the previous frame.
+    """
+
+    def __init__(self, *, both: bool = False) -> None:
+        self._both = both
         self._dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
         self._dis.setFinestScale(0)  # half the reduced resolution: a quarter misses arms and legs
         self._grey: Image | None = None
@@ -58,11 +64,14 @@ class Flow:
         if before is None or before.shape != grey.shape:
             return Step(reduced, None)
         scale = np.divide(reduced.shape[1::-1], grey.shape[::-1], dtype=np.float32)
-        forward = self._between(before, grey)
-        confidence = _confidence(forward, self._between(grey, before), scale)
+        forward, backward = self._between(before, grey), self._between(grey, before)
+        confidence = _confidence(forward, backward, scale)
         if confidence.mean() < SCENE_CUT:
             return Step(reduced, None)
-        return Step(reduced, np.dstack([forward * scale, confidence]))
+        flow = np.dstack([forward * scale, confidence])
+        if not self._both:
+            return Step(reduced, flow)
+        return Step(reduced, flow, np.dstack([backward * scale, _confidence(backward, forward, scale)]))
 
     def _between(self, first: Image, second: Image) -> NDArray[np.float32]:
         start = np.zeros((*first.shape, 2), np.float32)

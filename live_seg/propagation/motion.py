@@ -61,6 +61,15 @@ class MovingInstances:
         """Return the chosen (N,) instances."""
         return MovingInstances(*(part[chosen] for part in vars(self).values()))
 
+    def joined(self, other: "MovingInstances") -> "MovingInstances":
+        """Return these instances followed by `other`, whose masks have the same size."""
+        if not len(self.key) or not len(other.key):
+            return self if len(self.key) else other
+        ours, theirs = ((one.points, one.confidence, one.visible) for one in (self, other))
+        columns = (np.concatenate(pair) for pair in zip(ours, theirs, strict=True))
+        key, appearance = self.key.joined(other.key), self.appearance.joined(other.appearance)
+        return MovingInstances(key, appearance, *columns)
+
     def follow(self, step: Step) -> "MovingInstances":
         """Return the instances after moving their points along the flow of the next frame, if it has one."""
         if step.flow is None or not len(self.key):
