@@ -17,7 +17,6 @@ from live_seg.training.photos import AnnotatedPhoto
 from live_seg.types import Image
 
 SIDE = 64
-MEAN = (127.5, 127.5, 127.5)
 
 Box = tuple[float, float, float, float]
 
@@ -43,7 +42,7 @@ def annotated(
 def batches_of(
     photos: list[AnnotatedPhoto], *, how: Augmentation = NO_AUGMENTATION, batch: int = 1, seed: int = 0
 ) -> Batches:
-    return Batches(photos, MEAN, side=SIDE, batch=batch, seed=seed, augmentation=how)
+    return Batches(photos, side=SIDE, batch=batch, seed=seed, augmentation=how)
 
 
 def epochs(batches: Batches, count: int) -> Iterator[dict[str, NDArray[Any]]]:
@@ -72,7 +71,8 @@ class TestBatches:
             "masks": ((2, most, MASK_GRID, MASK_GRID), "float32"),
             "masked": ((2, most), "bool"),
         }
-        assert np.abs(columns["images"]).max() <= 127.5
+        assert columns["images"].min() == 0
+        assert columns["images"].max() == 255
 
     def test_boxes_lie_on_the_canvas(self, tmp_path: Path) -> None:
         photo = annotated(tmp_path / "a.png", (0, 0, 64, 64), (30, 2, 64, 34), (2, 40, 20, 64))
@@ -130,7 +130,7 @@ class TestBatches:
         photo = annotated(tmp_path / "a.png", (8, 16, 24, 48))
         sides = set()
         for columns in epochs(batches_of([photo], how=replace(NO_AUGMENTATION, flip=0.5)), 12):
-            bright = columns["images"][0, :, :, 0] > 0
+            bright = columns["images"][0, :, :, 0] > 127.5
             box = pixel_boxes(columns)[0]
             mirrored = bool(bright[32, 50])
             sides.add(mirrored)
@@ -146,7 +146,7 @@ class TestBatches:
             boxes = pixel_boxes(columns)
             if len(boxes):
                 seen += 1
-                bright = columns["images"][0, :, :, 0] > 0
+                bright = columns["images"][0, :, :, 0] > 127.5
                 rows, cells = np.flatnonzero(bright.any(axis=1)), np.flatnonzero(bright.any(axis=0))
                 extent = [rows[0], cells[0], rows[-1] + 1, cells[-1] + 1]
                 assert boxes[0].tolist() == pytest.approx(extent, abs=0.75)
@@ -169,7 +169,7 @@ class TestBatches:
         )
         sides = set()
         for columns in epochs(batches_of([photo], how=replace(NO_AUGMENTATION, flip=0.5)), 12):
-            mask, bright = columns["masks"][0, 0], columns["images"][0, :, :, 0] > 0
+            mask, bright = columns["masks"][0, 0], columns["images"][0, :, :, 0] > 127.5
             mirrored = bool(bright[20, 50])
             sides.add(mirrored)
             half = np.fliplr(mask) if mirrored else mask
@@ -206,11 +206,11 @@ class TestBatches:
         columns = batches_of([annotated(tmp_path / "a.png")]).make(0, 0)
         assert not any(columns[key].any() for key in ("class_ids", "boxes", "masks", "masked"))
 
-    def test_pictures_are_rgb_less_the_mean(self, tmp_path: Path) -> None:
+    def test_pictures_are_rgb(self, tmp_path: Path) -> None:
         red: Image = np.full((SIDE, SIDE, 3), (0, 0, 255), np.uint8)
         photo = annotated(tmp_path / "a.png")
         cv2.imwrite(str(photo.path), red)
-        assert batches_of([photo]).make(0, 0)["images"][0, 32, 32].tolist() == [127.5, -127.5, -127.5]
+        assert batches_of([photo]).make(0, 0)["images"][0, 32, 32].tolist() == [255, 0, 0]
 
 
 def assert_equal(one: dict[str, NDArray[Any]], other: dict[str, NDArray[Any]]) -> None:

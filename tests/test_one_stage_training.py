@@ -272,9 +272,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_steps_on_one_batch_reduce_the_loss_and_one_without_objects_is_finite(tmp_path: Path) -> None:
     keras.utils.set_random_seed(0)
     photos = read_all([draw_shapes(tmp_path, 4)])[0]
-    columns = Batches(
-        photos, CONFIG.mean_pixel, side=SIDE, batch=4, seed=0, augmentation=EASY["augmentation"]
-    ).make(0, 0)
+    columns = Batches(photos, side=SIDE, batch=4, seed=0, augmentation=EASY["augmentation"]).make(0, 0)
     trainer = Trainer(OneStageMaskRCNN(CONFIG), EASY["sampling"], seed=0)
     trainer.prepare(12, 3e-3)
     found = [trainer.step(columns) for _ in range(12)]

@@ -326,7 +326,7 @@ def test_mixed_precision_keeps_weights_and_outputs_in_float32(short: Settings) -
         model = build(replace(CONFIG, num_classes=3), precision)
         assert isinstance(model, MaskRCNN)
         assert keras.config.dtype_policy().name == "float32"
-        pyramid = model.features(columns["images"])
+        pyramid = model.features(model.normalized(columns["images"]))
         outputs = [*model.rpn_outputs(pyramid), *model.box_outputs(pyramid[:-1], columns["boxes"])]
         assert {keras.backend.standardize_dtype(output.dtype) for output in outputs} == {"float32"}
         assert {variable.dtype for variable in model.variables if "seed" not in variable.path} == {"float32"}

@@ -268,8 +268,8 @@ def tiny() -> MaskRCNN:
 
 def batch() -> tuple[Any, Truth]:
     """Two pictures: noise with a bright and a dark square, and noise alone."""
-    pictures = np.random.default_rng(0).normal(0, 20, (2, SIDE, SIDE, 3)).astype(np.float32)
-    pictures[0, 8:32, 8:32], pictures[0, 36:60, 30:62] = 110, -110
+    pictures = np.random.default_rng(0).normal(127.5, 20, (2, SIDE, SIDE, 3)).astype(np.float32)
+    pictures[0, 8:32, 8:32], pictures[0, 36:60, 30:62] = 237.5, 17.5
     boxes = floats([[8, 8, 31, 31], [36, 30, 59, 61]], [NOTHING, NOTHING]) / (SIDE - 1)
     masks = np.ones((2, 2, 28, 28), np.float32)
     masks[0, 0, :, :10] = 0
@@ -280,6 +280,21 @@ def batch() -> tuple[Any, Truth]:
 
 def find_losses(model: MaskRCNN, pictures: Any, truth: Truth, sampling: Sampling = ALL) -> dict[str, Any]:
     return losses(model, pictures, truth, sampling, keras.random.SeedGenerator(0))
+
+
+def test_images_are_normalized(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = MaskRCNN(replace(TINY, num_classes=3, mean_pixel=(10, 20, 30), pixel_deviation=(2, 4, 8)))
+    seen: list[Any] = []
+    compute = model.features
+
+    def spy(images: Any) -> list[Any]:
+        seen.append(numpy(images))
+        return compute(images)
+
+    monkeypatch.setattr(model, "features", spy)
+    pictures, truth = batch()
+    find_losses(model, pictures, truth)
+    np.testing.assert_allclose(seen[0], (numpy(pictures) - [10, 20, 30]) / [2, 4, 8], rtol=1e-5)
 
 
 def test_a_batch_without_objects_teaches_background_alone(tiny: MaskRCNN) -> None:

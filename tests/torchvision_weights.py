@@ -10,6 +10,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from live_seg.maskrcnn.config import RESNET_BLOCKS
+
 Tensors = dict[str, NDArray[np.float32]]
 
 GAINS = {"cls_logits": 6.0, "rpn.head.bbox_pred": 0.15, "cls_score": 14.0, "box_predictor.bbox_pred": 0.6}
@@ -40,7 +42,7 @@ def shapes(classes: int) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Yield names and shapes, in torchvision's layout: OIHW."""
     yield from _normed("backbone.body.conv1", "backbone.body.bn1", 64, 3, 7)
     inputs = 64
-    for stage, blocks in enumerate((3, 4, 6, 3), start=1):
+    for stage, blocks in enumerate(RESNET_BLOCKS["resnet50"], start=1):
         width = 32 * 2**stage
         for block in range(blocks):
             name = f"backbone.body.layer{stage}.{block}"

@@ -21,7 +21,7 @@ STEPS = 15
 
 
 def batches_of(photos: list[AnnotatedPhoto]) -> Batches:
-    return Batches(photos, CONFIG.mean_pixel, side=CONFIG.size, batch=4, seed=0, augmentation=NO_AUGMENTATION)
+    return Batches(photos, side=CONFIG.size, batch=4, seed=0, augmentation=NO_AUGMENTATION)
 
 
 def steps(folder: Path) -> dict[str, Any]:

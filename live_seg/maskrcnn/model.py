@@ -25,7 +25,7 @@ from live_seg.maskrcnn.rules import BOX_POOL, MASK_POOL
 
 
 class MaskRCNN(keras.Model):
-    """Mask R-CNN with a feature pyramid. Images are (B, H, W, 3) RGB, 0..255 or normalized."""
+    """Mask R-CNN with a feature pyramid. Images are (B, H, W, 3) RGB, 0..255."""
 
     def __init__(self, config: MaskRCNNConfig) -> None:
         super().__init__(name="mask_rcnn")

@@ -232,13 +232,13 @@ def mask_loss(targets: Tensor, masked: Tensor, logits: Tensor) -> Tensor:
 def losses(
     model: MaskRCNN, images: Tensor, truth: Truth, sampling: Sampling, seeds: keras.random.SeedGenerator
 ) -> dict[str, Tensor]:
-    """Run both stages on images (B, H, W, 3) and return the five losses, scalars.
+    """Run both stages on images (B, H, W, 3), 0..255, and return the five losses, scalars.
 
     Ground truth boxes are added to the proposals, so that the second stage learns before the first proposes
     well (detectron2 `add_proposal_append_gt`).
     """
     size = images.shape[1:3]
-    pyramid = model.features(images)
+    pyramid = model.features(model.normalized(images))
     logits, deltas = model.rpn_outputs(pyramid)
     anchors = np.concatenate(model.config.anchors(size))
     noise = keras.random.uniform(ops.shape(logits)[:2], seed=seeds)

@@ -13,7 +13,7 @@ from live_seg.training.augment import MASK_GRID, Augmentation, Canvas, compose
 from live_seg.training.photos import AnnotatedPhoto
 
 Columns = dict[str, NDArray[Any]]
-"""Input of `Trainer`: images (B, S, S, 3) float32, RGB less the mean pixel, and the fields of a Truth."""
+"""Input of `Trainer`: images (B, S, S, 3) float32, RGB, 0..255, and the fields of a Truth."""
 
 MAX_OBJECTS = 60
 """Largest number of objects in an image; the largest objects are kept."""
@@ -27,22 +27,21 @@ class Batches:
 
     Each photo is the base of one image an epoch. The last photos are dropped if they do not fill a batch;
     with fewer photos than `batch`, the batches are smaller. A batch depends only on the seed, the epoch and
-    its index.
+    its index. `last_pixel` is the convention of normalized boxes: see `anchors`.
     """
 
     def __init__(
         self,
         photos: Sequence[AnnotatedPhoto],
-        mean_pixel: Sequence[float],
         *,
         side: int,
         batch: int,
         seed: int,
         augmentation: Augmentation,
+        last_pixel: int = 1,
     ) -> None:
-        self.photos, self.mean_pixel = photos, np.asarray(mean_pixel, np.float32)
-        self.side, self.batch, self.augmentation = side, min(batch, len(photos)), augmentation
-        self.seed = seed
+        self.photos, self.side, self.last_pixel = photos, side, last_pixel
+        self.batch, self.augmentation, self.seed = min(batch, len(photos)), augmentation, seed
 
     def __len__(self) -> int:
         """Return the number of batches in an epoch."""
@@ -72,14 +71,13 @@ class Batches:
 
     def _example(self, photo: AnnotatedPhoto, rng: np.random.Generator) -> Columns:
         canvas = compose(photo, self.photos, self.side, self.augmentation, rng)
-        image = canvas.pixels[..., ::-1].astype(np.float32)
-        image -= self.mean_pixel
-        return {"images": image, **self._truth(canvas)}
+        return {"images": canvas.pixels[..., ::-1].astype(np.float32), **self._truth(canvas)}
 
     def _truth(self, canvas: Canvas) -> Columns:
         """Return the objects of a canvas as fields of a Truth, largest first, crowds last."""
         visible = [one for one in canvas.objects if (one.box[2:] > one.box[:2]).all()]
         visible.sort(key=lambda one: (one.class_id < 0, -(one.box[2:] - one.box[:2]).prod()))
+        size = (self.side, self.side)
         truth = {
             "class_ids": np.zeros(MAX_OBJECTS, np.int32),
             "boxes": np.zeros((MAX_OBJECTS, 4), np.float32),
@@ -88,7 +86,7 @@ class Batches:
         }
         for row, one in enumerate(visible[:MAX_OBJECTS]):
             truth["class_ids"][row] = one.class_id
-            truth["boxes"][row] = to_normalized(one.box[[1, 0, 3, 2]], (self.side, self.side))
+            truth["boxes"][row] = to_normalized(one.box[[1, 0, 3, 2]], size, self.last_pixel)
             if one.outline and one.class_id > 0:
                 truth["masks"][row] = one.mask()
                 truth["masked"][row] = True

@@ -139,11 +139,11 @@ class _Run:
         self.model, self.report, self.quiet = model, report, quiet
         self.batches = Batches(
             data.photos,
-            model.config.mean_pixel,
             side=model.config.size,
             batch=settings.batch,
             seed=settings.seed,
             augmentation=settings.augmentation,
+            last_pixel=model.config.rules.last_pixel,
         )
         self.rows: list[Row] = []
 
