@@ -2,17 +2,20 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+WORKERS ?= 0
+PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal
 
 .PHONY: demo test test-all test-jax lint docs clean
 
 demo: $(READY)
 	$(BIN)/live-seg demo -o demo.mp4 --overwrite
 
+# `make test WORKERS=2` distributes the tests to two processes; each loads TensorFlow.
 test: $(READY)
-	$(BIN)/pytest
+	$(PYTEST)
 
 test-all: $(READY)
-	$(BIN)/pytest -m '' --cov
+	$(PYTEST) -m '' --cov
 
 # Without fused multiply-add, which rounds differently from TensorFlow where a box ends at the edge of the image.
 test-jax: $(READY)

@@ -1,5 +1,6 @@
 """Fixtures of all tests: default signal handling, no thread left running, a cache folder of their own."""
 
+import os
 import signal
 import sys
 import threading
@@ -11,6 +12,10 @@ import pytest
 
 if TYPE_CHECKING:
     from live_seg.maskrcnn.model import MaskRCNN
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # The worker processes already use all cores.
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
 # As live_seg.engines.openvino does, here before a test module imports OpenVINO itself: its telemetry sends
 # events from processes of their own, which takes seconds for each conversion.
