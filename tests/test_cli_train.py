@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -36,8 +37,8 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         seen.append((settings, folder, quiet))
         report("epoch 1/1: loss 1.000")
 
-    def resume(folder: Path, *, report: Any, quiet: bool) -> None:
-        seen.append((folder, quiet))
+    def resume(folder: Path, *, epochs: int | None, report: Any, quiet: bool) -> None:
+        seen.append((folder, epochs, quiet))
         report("Resuming after epoch 1 of 2.")
 
     monkeypatch.setattr("live_seg.training.train.train", train)
@@ -78,7 +79,8 @@ def test_every_option_reaches_the_settings(data: list[str], tmp_path: Path, seen
 def test_resume(tmp_path: Path, seen: list[Any]) -> None:
     result = invoke("--resume", tmp_path)
     assert result.stdout == f"Resuming after epoch 1 of 2.\n-> {tmp_path / 'model.weights.h5'}\n"
-    assert seen == [(tmp_path, False)]
+    assert invoke("--resume", tmp_path, "--epochs", "40", "--quiet").stdout == ""
+    assert seen == [(tmp_path, None, False), (tmp_path, 40, True)]
 
 
 def test_help_shows_the_defaults() -> None:
@@ -106,7 +108,17 @@ def test_ctrl_c_explains_how_to_resume(
     result = invoke(*data, "-o", run)
     assert result.exit_code == 130
     assert result.stdout.endswith(f"Resume with: live-seg train --resume {run}\n")
-    assert ("the last finished epoch is in" in result.stdout) == published
+    assert ("holds the best epoch so far" in result.stdout) == published
+
+
+def test_native_messages_are_hidden_while_training(
+    data: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("live_seg.training.train.train", lambda *_, **__: os.write(2, b"I0000 cuda_dnn\n"))
+    assert invoke(*data, "-o", tmp_path / "run").exit_code == 0
+    assert capfd.readouterr().err == ""
+    os.write(2, b"visible\n")
+    assert capfd.readouterr().err == "visible\n"
 
 
 class TestMistakes:
@@ -117,7 +129,7 @@ class TestMistakes:
             (["--images", "a", "-o", "run"], "got 1 times --images and 0 times --annotations"),
             (["--images", "a", "--annotations", "b"], "Give -o RUN_DIR"),
             (["--images", "a", "--annotations", "b", "-o", "r", "--val-images", "v"], "belong together"),
-            (["--resume", "run", "--epochs", "3"], "uses the settings of the run"),
+            (["--resume", "run", "--size", "128"], "give only --epochs and --quiet with it"),
             (
                 ["--images", "a", "--annotations", "b", "-o", "r", "--size", "100"],
                 "multiple of 64 up to 4096. Got 100",

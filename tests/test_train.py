@@ -1,5 +1,6 @@
 """Training from photos to a model: the result, the files of a run, and resuming."""
 
+import io
 import json
 import os
 import signal
@@ -8,6 +9,7 @@ import sys
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import h5py
@@ -17,7 +19,7 @@ import pytest
 
 import live_seg
 from live_seg.choices import Layers
-from live_seg.errors import LiveSegError, SinkError, SourceError, UsageError
+from live_seg.errors import LiveSegError, SinkError, SourceError, UsageError, WeightsError
 from live_seg.evaluation.evaluate import evaluate
 from live_seg.evaluation.ground_truth import GroundTruth
 from live_seg.maskrcnn.backbone import build_backbone
@@ -26,7 +28,7 @@ from live_seg.maskrcnn.model import MaskRCNN
 from live_seg.training.batches import Batches, Columns
 from live_seg.training.checkpoint import State, read_state, write_state
 from live_seg.training.initial_weights import build, initial_network, set_trainable, transfer_weights
-from live_seg.training.progress import read_table
+from live_seg.training.progress import ProgressBar, quality, read_table
 from live_seg.training.settings import Settings, read_settings
 from live_seg.training.train import resume, train
 from live_seg.training.trainer import Trainer
@@ -76,7 +78,9 @@ def test_shapes_are_learnt_and_the_loaded_model_has_the_same_ap(
     run, lines = tmp_path / "run", list[str]()
     train(settings, run, report=lines.append, quiet=True)
     assert lines[0].endswith("random: box_head/logits, box_head/deltas, mask_head/logits for block.")
-    assert lines[-1].startswith("epoch 6/6: loss ")
+    assert lines[1] == "Compiling the training step, which can take some minutes."
+    assert lines[-2].startswith("epoch 6/6: loss ")
+    assert lines[-2].startswith(lines[-1].removeprefix("Best ").removesuffix("."))
     assert "mask AP 0." in lines[-1]
     rows = read_table(run / "log.csv", 99)
     assert len(rows) == 6
@@ -89,7 +93,7 @@ def test_shapes_are_learnt_and_the_loaded_model_has_the_same_ap(
     assert len(list((run / "val").glob("006_*.jpg"))) == 6
     assert (run / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert not list(run.rglob("*partial*"))
-    segment = live_seg.load(run / "model.weights.h5", min_score=0.05)
+    segment = live_seg.load(run, min_score=0.05)
     again = evaluate(segment, GroundTruth(*val), quiet=True)
     assert again.mask == pytest.approx(card["measured"]["mask"], abs=1e-6)
     assert again.box["ap"] == pytest.approx(rows[-1]["box_ap"], abs=1e-6)
@@ -187,9 +191,84 @@ class TestResume:
         with pytest.raises(SourceError, match="Cannot resume from"):
             read_state(path)
 
+    @pytest.mark.slow
+    @pytest.mark.usefixtures("eager")
+    def test_more_epochs_are_a_stage_of_their_own(self, short: Settings, tmp_path: Path) -> None:
+        settings = replace(short, epochs=1, heads_first=0)
+        whole, extended = tmp_path / "whole", tmp_path / "extended"
+        train(settings.extended(2), whole, quiet=True)
+        train(settings, extended, quiet=True)
+        lines: list[str] = []
+        resume(extended, report=lines.append, quiet=True)
+        assert lines == ["The run is complete: epoch 1 of 1. Give more epochs to extend it."]
+        with pytest.raises(UsageError, match=r"lasts to epoch 1: give more epochs to extend it\. Got 0"):
+            resume(extended, epochs=0)
+        resume(extended, epochs=2, report=lines.append, quiet=True)
+        assert lines[1] == "Resuming after epoch 1 of 2."
+        assert lines[-1].startswith("epoch 2/2: loss ")
+        assert_same_end(whole, extended)
+        assert read_settings(extended / "settings.json") == read_settings(whole / "settings.json")
+        resume(extended, epochs=2, report=lines.append, quiet=True)
+        assert lines[-1] == "The run is complete: epoch 2 of 2. Give more epochs to extend it."
+
     def test_without_a_run(self, tmp_path: Path) -> None:
         with pytest.raises(SourceError, match="holds no training to resume"):
             resume(tmp_path)
+
+
+@pytest.mark.usefixtures("eager")
+def test_the_best_epoch_is_the_model_and_the_last_one_lies_beside(
+    short: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = iter([0.5, 0.3])
+
+    def evaluation(*_: Any, **__: Any) -> Any:
+        metrics = {"ap": next(found)}
+        return SimpleNamespace(box=metrics, mask=metrics)
+
+    monkeypatch.setattr("live_seg.training.train.evaluate", evaluation)
+    monkeypatch.setattr("live_seg.training.train.best_threshold", lambda *_: None)
+    monkeypatch.setattr("live_seg.training.train.draw_samples", lambda *_: None)
+    run, lines = tmp_path / "run", list[str]()
+    few = draw_shapes(tmp_path / "few", 4)
+    settings = replace(short, data=(few,), val=few, epochs=2, heads_first=0)
+    train(settings, run, report=lines.append, quiet=True)
+    cards = [json.loads((run / f"{name}.json").read_text()) for name in ("model", "last")]
+    assert [card["measured"]["mask"]["ap"] for card in cards] == [0.5, 0.3]
+    assert [card["origin"].rpartition("json, ")[2] for card in cards] == ["1 of 2 epochs", "2 of 2 epochs"]
+    assert lines[-1].startswith("Best epoch 1/2: loss ")
+    assert live_seg.load(run, engine="keras").class_names[1:] == ("disc", "block")
+    assert cards[0]["sha256"] != cards[1]["sha256"]
+
+
+def test_epochs_are_compared_by_mask_ap() -> None:
+    assert quality({"box_ap": 0.4, "mask_ap": 0.3}) == 0.3
+    assert quality({"box_ap": 0.4, "mask_ap": -1.0}) == 0.4  # no mask is annotated
+    assert quality({"loss": 2.0}) == -1
+
+
+def test_a_folder_without_a_model(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"holds no model\.weights\.h5\. Expected a weights file, or"):
+        live_seg.load(tmp_path)
+
+
+def test_the_progress_bar_counts_the_steps_of_the_whole_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    for quiet in (False, True):
+        screen = Terminal()
+        monkeypatch.setattr(sys, "stderr", screen)
+        bar = ProgressBar(40, quiet=quiet)
+        for done in range(11, 21):
+            bar.update(done, "epoch 2/4", 1.25)
+        assert quiet or (bar._bar is not None and bar._bar.n == 20)
+        shown = screen.getvalue()
+        bar.close()
+        assert ("epoch 2/4:  28%" in shown and "| 11/40 [00:00<" in shown) != quiet
 
 
 @pytest.mark.usefixtures("eager")
@@ -235,10 +314,18 @@ def test_settings_that_cannot_be_used(change: dict[str, Any], message: str) -> N
         Settings(**given | change)
 
 
+def test_stages() -> None:
+    settings = Settings(data=((Path("photos"), Path("file")),), epochs=30, heads_first=5, layers="4+")
+    assert settings.stages() == [(0, 5, "heads"), (5, 30, "4+")]
+    longer = settings.extended(40).extended(40).extended(45)
+    assert longer.stages() == [(0, 5, "heads"), (5, 30, "4+"), (30, 40, "4+"), (40, 45, "4+")]
+    assert replace(settings, heads_first=99).extended(31).stages() == [(0, 30, "heads"), (30, 31, "4+")]
+
+
 def test_settings_come_back_from_their_file(short: Settings, tmp_path: Path) -> None:
     from live_seg.training.settings import write_settings
 
-    for settings in (short, replace(short, val=(tmp_path / "a", tmp_path / "b"), layers="4+")):
+    for settings in (short, replace(short, val=(tmp_path / "a", tmp_path / "b")), short.extended(9)):
         write_settings(settings, tmp_path / "settings.json")
         assert read_settings(tmp_path / "settings.json") == settings
 

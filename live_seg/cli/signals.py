@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from types import FrameType
 
@@ -40,7 +41,8 @@ def end_in_order() -> None:
         received += 1
         if received != 2:
             raise Ended(number)
-        os.write(STDERR, AGAIN.encode())
+        with contextlib.suppress(OSError, ValueError):  # descriptor 2 may be hidden: see native_messages
+            os.write(sys.stderr.fileno() if sys.stderr else STDERR, AGAIN.encode())
 
     _set_handlers(handle)
 

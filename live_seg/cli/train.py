@@ -53,7 +53,9 @@ def train(
         ),
     ] = None,
     output: Annotated[Path | None, option(OUTPUT, "New folder for the run.", "-o", "--output")] = None,
-    resume: Annotated[Path | None, option(OUTPUT, "Resume the run in this folder.")] = None,
+    resume: Annotated[
+        Path | None, option(OUTPUT, "Resume the run in this folder; with --epochs, extend it.")
+    ] = None,
     quiet: Quiet = False,
     epochs: Annotated[
         int | None,
@@ -85,10 +87,9 @@ def train(
         option(ADVANCED, "Random seed.", min=0, show_default="0"),
     ] = None,
 ) -> None:
-    """Train a model on photos with COCO annotations; the result is RUN/model.weights.h5."""
+    """Train a model on photos with COCO annotations; use it with --model RUN_DIR."""
     choices = {
         "start": start,
-        "epochs": epochs,
         "size": size,
         "batch": batch,
         "learning_rate": learning_rate,
@@ -97,11 +98,11 @@ def train(
         "seed": seed,
         "val_every": val_every,
     }
-    chosen = {name: value for name, value in choices.items() if value is not None}
+    chosen: dict[str, Any] = {name: value for name, value in choices.items() if value is not None}
     if resume is not None:
         if chosen or images or annotations or val_images or val_annotations or output:
-            raise UsageError("--resume uses the settings of the run: give only --quiet with it.")
-        _resume(resume, quiet)
+            raise UsageError("--resume uses the settings of the run: give only --epochs and --quiet with it.")
+        _resume(resume, epochs, quiet)
         return
     if output is None:
         raise UsageError("Give -o RUN_DIR for a new run, or --resume RUN_DIR to continue one.")
@@ -109,6 +110,8 @@ def train(
     if (val_images is None) != (val_annotations is None):
         raise UsageError("--val-images and --val-annotations belong together: give both or neither.")
     val = (val_images, val_annotations) if val_images else None
+    if epochs is not None:
+        chosen["epochs"] = epochs
     _train(output, quiet, data=data, val=val, **chosen)
 
 
@@ -123,20 +126,18 @@ def _pairs(images: list[Path], annotations: list[Path]) -> tuple[tuple[Path, Pat
 
 
 def _train(folder: Path, quiet: bool, **settings: Any) -> None:
-    with hidden_native_messages():
+    with hidden_native_messages(), _final_report(folder, quiet):
         from live_seg.training.settings import Settings
         from live_seg.training.train import train
 
-    with _final_report(folder, quiet):
         train(Settings(**settings), folder, report=_report(quiet), quiet=quiet)
 
 
-def _resume(folder: Path, quiet: bool) -> None:
-    with hidden_native_messages():
+def _resume(folder: Path, epochs: int | None, quiet: bool) -> None:
+    with hidden_native_messages(), _final_report(folder, quiet):
         from live_seg.training.train import resume
 
-    with _final_report(folder, quiet):
-        resume(folder, report=_report(quiet), quiet=quiet)
+        resume(folder, epochs=epochs, report=_report(quiet), quiet=quiet)
 
 
 def _report(quiet: bool) -> Callable[[str], None]:
@@ -145,14 +146,14 @@ def _report(quiet: bool) -> Callable[[str], None]:
 
 @contextlib.contextmanager
 def _final_report(folder: Path, quiet: bool) -> Iterator[None]:
-    """Print where the model is, or after Ctrl-C how to resume the run."""
+    """Print where the best model is, or after Ctrl-C how to resume the run."""
     model = folder / "model.weights.h5"
     try:
         yield
     except KeyboardInterrupt:
         if not quiet and (folder / "settings.json").exists():
-            finished = f"the last finished epoch is in {model}. " if model.exists() else ""
-            typer.echo(f"Interrupted: {finished}Resume with: live-seg train --resume {folder}")
+            finished = f"{model} holds the best epoch so far. " if model.exists() else ""
+            typer.echo(f"Interrupted. {finished}Resume with: live-seg train --resume {folder}")
         raise
     if not quiet:
         typer.echo(f"-> {model}")

@@ -175,7 +175,7 @@ def _detections(
 ) -> Iterator[dict[str, Any]]:
     """Yield every detection in COCO's results format."""
     silent = True if quiet else None  # None: hidden unless stderr is a terminal
-    with tqdm(total=len(truth.photos), unit=" photos", disable=silent) as bar:
+    with tqdm(total=len(truth.photos), unit=" photos", leave=None, disable=silent) as bar:
         for start in range(0, len(truth.photos), batch):
             photos = truth.photos[start : start + batch]
             images = [truth.read(photo) for photo in photos]

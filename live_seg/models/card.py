@@ -10,6 +10,9 @@ from live_seg.errors import WeightsError
 from live_seg.maskrcnn.config import MaskRCNNConfig
 from live_seg.models.classes import BACKGROUND, COCO_CATEGORIES, COCO_CLASSES, check_names
 
+RUN_MODEL = "model.weights.h5"
+"""Name of the model in the folder of a training run."""
+
 
 def card_of(path: Path) -> Path:
     """Return the path of the model card of NAME.weights.h5, NAME.h5 or NAME.pth: NAME.json."""

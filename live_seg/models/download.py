@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from live_seg.errors import WeightsError, nearest
 from live_seg.models import registry
+from live_seg.models.card import RUN_MODEL
 from live_seg.models.registry import Weights, expected_size, fault_of, known, path_of, size_fault
 
 logger = logging.getLogger(__name__)
@@ -37,15 +38,23 @@ _BROKEN_CONNECTION = (URLError, ConnectionError, TimeoutError, ssl.SSLError, HTT
 
 
 def find(model: str, *, quiet: bool = False) -> Path:
-    """Return the file of a `model` given by name or path. A missing file of a known name is downloaded.
+    """Return the file of a `model` given by name, by path, or by the folder of a training run.
 
-    Raises WeightsError for an unknown name, with the nearest names, and as `locate` does.
+    A missing file of a known name is downloaded. Raises WeightsError for an unknown name, with the nearest
+    names, for a folder without a model, and as `locate` does.
     """
     if model in registry.WEIGHTS:
         return locate(model, quiet=quiet)
     path = Path(model).expanduser()
     if path.is_file():
         return path
+    if path.is_dir():
+        if (path / RUN_MODEL).is_file():
+            return path / RUN_MODEL
+        raise WeightsError(
+            f"The folder {path} holds no {RUN_MODEL}. Expected a weights file, or the folder of a training "
+            "run that has finished an epoch."
+        )
     raise WeightsError(f"There is no model and no file called {model!r}. {nearest(model, registry.WEIGHTS)}")
 
 

@@ -3,9 +3,10 @@
 import csv
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
+from tqdm import tqdm
 
 from live_seg.drawing.annotate import draw
 from live_seg.errors import SourceError
@@ -48,6 +49,56 @@ def read_table(path: Path, epochs: int) -> list[Row]:
         raise SourceError(
             f"Cannot read the table {path}: {error}. Delete it to resume without it."
         ) from error
+
+
+def quality(row: Row) -> float:
+    """Return the AP by which epochs are compared: of masks, or of boxes if no mask is annotated.
+
+    It is -1 for an epoch that was not evaluated, as COCO's metrics are without ground truth.
+    """
+    mask_ap = row.get("mask_ap", -1.0)
+    return mask_ap if mask_ap >= 0 else row.get("box_ap", -1.0)
+
+
+def summary(row: Row, epochs: int) -> str:
+    """Summarize loss and AP of an epoch in one line."""
+    parts = [f"epoch {row['epoch']:.0f}/{epochs}: loss {row['loss']:.3f}"]
+    parts += [f"{name.replace('_ap', ' AP')} {row[name]:.3f}" for name in AP_COLUMNS if name in row]
+    return ", ".join(parts)
+
+
+class ProgressBar:
+    """Progress bar of a whole run of `total` steps on stderr, hidden unless that is a terminal.
+
+    It appears with the first step, which includes compilation, so that the remaining time is estimated from
+    the other steps. Evaluations between them count.
+    """
+
+    def __init__(self, total: int, *, quiet: bool) -> None:
+        self._total, self._quiet = total, quiet
+        self._bar: tqdm[NoReturn] | None = None
+
+    def update(self, done: int, title: str, loss: float) -> None:
+        """Show that `done` steps of the run are taken."""
+        if self._bar is None:
+            hidden = True if self._quiet else None  # None: hidden unless stderr is a terminal
+            self._bar = tqdm(
+                desc=title,
+                total=self._total,
+                initial=done,
+                unit=" steps",
+                smoothing=0,
+                leave=False,
+                disable=hidden,
+            )
+        self._bar.set_description(title, refresh=False)
+        self._bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+        self._bar.update(done - self._bar.n)
+
+    def close(self) -> None:
+        """Remove the bar."""
+        if self._bar is not None:
+            self._bar.close()
 
 
 def draw_curves(rows: Sequence[Row], path: Path) -> None:

@@ -2,7 +2,8 @@
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,6 +43,8 @@ class Settings:
     """Learning rate of the backbone, or of a one-stage network's detector, relative to `learning_rate`."""
     layers: Layers = "all"
     """Trainable layers, as `initial_weights.set_trainable` takes them."""
+    extended_after: tuple[int, ...] = ()
+    """Numbers of epochs after which the run was extended: see `extended`."""
     heads_first: int | None = None
     """Epochs in which only the heads are trained; None: a sixth of all if some layers have random weights."""
     seed: int = 0
@@ -73,10 +76,26 @@ class Settings:
             raise UsageError(f"Unknown layers {self.layers!r}: expected {', '.join(LAYERS)}.")
 
     def stages(self) -> "list[Stage]":
-        """Return the stages of the run: first the heads alone, if `heads_first`, then `layers`."""
-        split = min(self.heads_first or 0, self.epochs)
-        both = Stage(0, split, "heads"), Stage(split, self.epochs, self.layers)
-        return [stage for stage in both if stage.end > stage.first]
+        """Return the stages of the run: the heads alone, if `heads_first`, `layers`, and each extension."""
+        ends = (*self.extended_after, self.epochs)
+        bounds = (0, min(self.heads_first or 0, ends[0]), *ends)
+        layers: list[Layers] = ["heads", *[self.layers] * len(ends)]
+        stages = [Stage(*part, chosen) for part, chosen in zip(pairwise(bounds), layers, strict=True)]
+        return [stage for stage in stages if stage.end > stage.first]
+
+    def extended(self, epochs: int) -> "Settings":
+        """Return settings with `epochs` in all, the same ones if there are as many already.
+
+        The epochs up to now keep their learning rates. The added ones are a stage with a schedule of its own,
+        a warm restart (Loshchilov and Hutter 2017, arXiv 1608.03983). Raises UsageError for fewer epochs.
+        """
+        if epochs < self.epochs:
+            raise UsageError(
+                f"The run lasts to epoch {self.epochs}: give more epochs to extend it. Got {epochs}."
+            )
+        if epochs == self.epochs:
+            return self
+        return replace(self, epochs=epochs, extended_after=(*self.extended_after, self.epochs))
 
 
 class Stage(NamedTuple):
@@ -100,6 +119,7 @@ def read_settings(path: Path) -> Settings:
         values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         values["data"] = tuple((Path(images), Path(file)) for images, file in values["data"])
         values["val"] = values["val"] and (Path(values["val"][0]), Path(values["val"][1]))
+        values["extended_after"] = tuple(values.get("extended_after", ()))  # missing in files of version 0.2
         values["sampling"] = Sampling(**values["sampling"])
         jitter = values["augmentation"]
         values["augmentation"] = Augmentation(**(jitter | {"scale": tuple(jitter["scale"])}))

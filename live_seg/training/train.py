@@ -21,13 +21,24 @@ from live_seg.evaluation.threshold import best_threshold
 from live_seg.files import replacing
 from live_seg.maskrcnn.config import USUAL_THRESHOLD
 from live_seg.maskrcnn.family import Network
+from live_seg.models.card import RUN_MODEL
 from live_seg.segmenter import Segmenter
 from live_seg.training.batches import Batches, Columns
 from live_seg.training.checkpoint import State, read_state, save, write_state
 from live_seg.training.initial_weights import InitialNetwork, build, initial_network, set_trainable
 from live_seg.training.photos import AnnotatedPhoto, read_all
 from live_seg.training.precision import best_precision
-from live_seg.training.progress import LOSS_COLUMNS, Row, draw_curves, draw_samples, read_table, write_table
+from live_seg.training.progress import (
+    LOSS_COLUMNS,
+    ProgressBar,
+    Row,
+    draw_curves,
+    draw_samples,
+    quality,
+    read_table,
+    summary,
+    write_table,
+)
 from live_seg.training.settings import Settings, Stage, read_settings, write_settings
 from live_seg.training.trainer import Trainer, arrays_of, assign
 
@@ -39,17 +50,23 @@ MAX_THREADS = 6
 SAMPLE_ROUNDS = 10
 """Largest number of epochs of a run after which validation photos are drawn."""
 
+LAST_MODEL = "last.weights.h5"
+"""Name of the model of the last epoch, beside RUN_MODEL, which is that of the best one."""
+
 Report = Callable[[str], None]
-"""Callback for messages to the user: the initial weights, then one line an epoch."""
+"""Callback for messages to the user: the initial weights, then one line an epoch, and the best epoch."""
 
 
 def train(settings: Settings, folder: Path, *, report: Report = logger.info, quiet: bool = False) -> None:
     """Train a model and write the results to `folder`, which must be new or empty.
 
-    Each epoch updates the model with averaged weights for `live_seg.load` (model.weights.h5 and its card
-    model.json), its progress (log.csv, curves.png, at times images in val/) and the state for `resume`
-    (settings.json, state.npz). `report` receives messages to the user; `quiet` hides progress bars. Sets
-    Keras' global random seed, from which random weights are drawn.
+    Each epoch updates the models with averaged weights for `live_seg.load`, its progress (log.csv,
+    curves.png, at times images in val/) and the state for `resume` (settings.json, state.npz). The models
+    are those of the best epoch (model.weights.h5 and its card model.json) and of the last one
+    (last.weights.h5, last.json). The best epoch is the evaluated one with the highest mask AP, or box AP if
+    the validation set has no masks; without any evaluation, it is the last one. `report` receives messages
+    to the user; `quiet` hides progress bars. Sets Keras' global random seed, from which random weights are
+    drawn.
 
     Raises UsageError, SourceError, SinkError, WeightsError, and LiveSegError if a loss is not finite.
     """
@@ -67,19 +84,35 @@ def train(settings: Settings, folder: Path, *, report: Report = logger.info, qui
     _Run(settings, folder, data, model, report, quiet).run()
 
 
-def resume(folder: Path, *, report: Report = logger.info, quiet: bool = False) -> None:
+def resume(
+    folder: Path, *, epochs: int | None = None, report: Report = logger.info, quiet: bool = False
+) -> None:
     """Resume the training in `folder` after its last finished epoch, as if it had not stopped.
 
-    Raises what `train` raises.
+    `epochs` extends the run to that many, as `Settings.extended` describes. Raises what `train` raises.
     """
-    settings = read_settings(folder / "settings.json")
+    before = read_settings(folder / "settings.json")
+    settings = before if epochs is None else before.extended(epochs)
     data = _read(settings)
     path = folder / "state.npz"
-    if not path.exists():
-        model, _ = _initial_network(settings, data)
-        _Run(settings, folder, data, model, report, quiet).run()
+    state = read_state(path) if path.exists() else None
+    if state is None:
+        model = _initial_network(settings, data).model
+    elif state.epoch >= settings.epochs:
+        report(
+            f"The run is complete: epoch {state.epoch} of {settings.epochs}. Give more epochs to extend it."
+        )
         return
-    state = read_state(path)
+    else:
+        model = _restored(state, settings, data, folder)
+        report(f"Resuming after epoch {state.epoch} of {settings.epochs}.")
+    if settings != before:
+        write_settings(settings, folder / "settings.json")
+    _Run(settings, folder, data, model, report, quiet).run(state)
+
+
+def _restored(state: State, settings: Settings, data: "_Data", folder: Path) -> Network:
+    """Return the network of `state`. Raises SourceError if the annotations have other classes."""
     if state.class_names != data.class_names:
         raise SourceError(
             f"The annotations name other classes than when the training in {folder} started. Train in a new "
@@ -87,8 +120,7 @@ def resume(folder: Path, *, report: Report = logger.info, quiet: bool = False) -
         )
     model = build(state.config, str(settings.precision))
     assign(model.variables, state.network)
-    report(f"Resuming after epoch {state.epoch} of {settings.epochs}.")
-    _Run(settings, folder, data, model, report, quiet).run(state)
+    return model
 
 
 def _check_folder(folder: Path) -> None:
@@ -146,9 +178,22 @@ class _Run:
             last_pixel=model.config.rules.last_pixel,
         )
         self.rows: list[Row] = []
+        self.bar = ProgressBar(settings.epochs * len(self.batches), quiet=quiet)
 
     def run(self, state: State | None = None) -> None:
         """Run all epochs, or those after `state`."""
+        with contextlib.closing(self.bar):
+            self._run_stages(state)
+        best = max(self.rows, key=lambda row: (quality(row), row["epoch"]))
+        if quality(best) >= 0:
+            self.report(f"Best {summary(best, self.settings.epochs)}.")
+
+    def _tell(self, message: str) -> None:
+        """Report a message while the progress bar is shown."""
+        with tqdm.external_write_mode():
+            self.report(message)
+
+    def _run_stages(self, state: State | None) -> None:
         done = state.epoch if state else 0
         self.rows = read_table(self.folder / "log.csv", done)
         for stage in self.settings.stages():
@@ -160,6 +205,7 @@ class _Run:
             trainer.prepare(steps, self.settings.learning_rate, self.settings.detector_rate)
             if state and done > stage.first:
                 trainer.restore(state.trainer)
+            self._tell("Compiling the training step, which can take some minutes.")
             for epoch in range(max(done, stage.first), stage.end):
                 self._end_epoch(trainer, stage, self._epoch(trainer, epoch))
 
@@ -167,17 +213,13 @@ class _Run:
         """Take the steps of an epoch. Return its row of the table, without AP."""
         start, taken = time.monotonic(), []
         threads = max(1, min(MAX_THREADS, (os.cpu_count() or 1) - 1))
-        silent = True if self.quiet else None  # None: hidden unless stderr is a terminal
         title = f"epoch {epoch + 1}/{self.settings.epochs}"
-        with (
-            contextlib.closing(self.batches.epoch(epoch, threads)) as batches,
-            tqdm(batches, title, len(self.batches), leave=False, unit=" steps", disable=silent) as bar,
-        ):
-            for columns in bar:
+        with contextlib.closing(self.batches.epoch(epoch, threads)) as batches:
+            for columns in batches:
                 taken.append(trainer.step(columns))
                 if not np.isfinite(taken[-1]["loss"]):
                     self._abort(columns, epoch, len(taken))
-                bar.set_postfix(loss=f"{taken[-1]['loss']:.3f}", refresh=False)
+                self.bar.update(epoch * len(self.batches) + len(taken), title, taken[-1]["loss"])
         return {
             "epoch": epoch + 1,
             **{n: float(np.mean([losses[n] for losses in taken])) for n in LOSS_COLUMNS if n in taken[0]},
@@ -206,8 +248,8 @@ class _Run:
             # A Segmenter keeps the weights of its first call, so each epoch needs a new one.
             segment = Segmenter(KerasEngine(self.model), self.data.class_names)
             facts, min_score = self._measure(segment, row)
-            path = self.folder / "model.weights.h5"
-            save(self.model, self.data.class_names, path, facts, min_score)
+            for name in (LAST_MODEL, *([RUN_MODEL] if self._is_best(row) else [])):
+                save(self.model, self.data.class_names, self.folder / name, facts, min_score)
             if self.data.truth and self._due(epoch, -(-self.settings.epochs // SAMPLE_ROUNDS)):
                 names, folder = self.data.class_names, self.folder / "val"
                 draw_samples(segment, names, self.data.truth, min_score, folder, epoch)
@@ -217,7 +259,11 @@ class _Run:
         network, own = arrays_of(self.model.variables), [] if last else trainer.state()
         state = State(epoch, self.model.config, self.data.class_names, network, own)
         write_state(state, self.folder / "state.npz")
-        self.report(_epoch_summary(row, self.settings.epochs))
+        self._tell(f"{summary(row, self.settings.epochs)}, {row['seconds']:.0f} s")
+
+    def _is_best(self, row: Row) -> bool:
+        """Return whether no epoch before `row` was better."""
+        return all(quality(row) >= quality(earlier) for earlier in self.rows)
 
     def _measure(self, segment: Segmenter, row: Row) -> tuple[dict[str, Any], float]:
         """Add AP to `row` if an evaluation is due. Return facts for the card, and its score threshold."""
@@ -239,12 +285,3 @@ class _Run:
     def _due(self, epoch: int, every: int) -> bool:
         """Return whether `epoch`, from 1, is a multiple of `every` or the last."""
         return epoch % every == 0 or epoch == self.settings.epochs
-
-
-def _epoch_summary(row: Row, epochs: int) -> str:
-    """Summarize an epoch in one line."""
-    parts = [f"epoch {row['epoch']}/{epochs}: loss {row['loss']:.3f}"]
-    parts += [
-        f"{name.replace('_ap', ' AP')} {row[name]:.3f}" for name in ("box_ap", "mask_ap") if name in row
-    ]
-    return ", ".join([*parts, f"{row['seconds']:.0f} s"])
