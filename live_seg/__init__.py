@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from live_seg.drawing.effects import blur_background, cutout, grey_background, replace_background
     from live_seg.drawing.hiding import blur, pixelate
     from live_seg.errors import LiveSegError, SinkError, SourceError, UsageError, WeightsError
+    from live_seg.exports.formats import convert
     from live_seg.images import from_rgb
     from live_seg.models.load import load
     from live_seg.pipeline.run import run
@@ -51,6 +52,7 @@ _MODULES = {
     "Window": "ui.window",
     "blur": "drawing.hiding",
     "blur_background": "drawing.effects",
+    "convert": "exports.formats",
     "cutout": "drawing.effects",
     "draw": "drawing.annotate",
     "from_rgb": "images",
@@ -83,6 +85,7 @@ __all__ = [
     "Window",
     "blur",
     "blur_background",
+    "convert",
     "cutout",
     "draw",
     "from_rgb",

@@ -425,6 +425,16 @@ class TestVideo:
             assert bitmap[10:110, 10:70].all()
             assert not bitmap[:, 90:].any()
 
+    def test_json_to_stdout(self, source: Path, out: Path) -> None:
+        result = invoke("video", source, "--json", "-", "-o", out / "a.mp4")
+        lines = [json.loads(line) for line in result.stdout.splitlines()]
+        assert [line["index"] for line in lines] == list(range(10))
+        assert "10 frames" in result.stderr
+        assert names(out) == ["a.mp4"]
+        assert not Path("-").exists()
+        refused = invoke("video", source, source, "--json", "-")
+        assert (refused.exit_code, "--json - needs a single input" in refused.stderr) == (2, True)
+
     def test_json_is_written_frame_by_frame(
         self, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

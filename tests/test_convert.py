@@ -12,6 +12,7 @@ from pycocotools.coco import COCO
 
 from live_seg.errors import SourceError, UsageError
 from live_seg.exports.formats import FORMATS, convert
+from live_seg.exports.records import Found
 from live_seg.sinks.json_lines import JsonLines
 from live_seg.types import Frame, Instances
 from tests.stand_ins import ROOT
@@ -82,10 +83,55 @@ def test_youtube_vis_has_one_annotation_per_track(lines: Path, tmp_path: Path) -
     person, dog = found["annotations"]
     assert [rle is not None for rle in person["segmentations"]] == [False, True, True, True]
     assert [box is not None for box in dog["bboxes"]] == [False, True, False, True]
-    np.testing.assert_array_equal(
-        coco_mask.decode(person["segmentations"][3]), instances(3)[:1].bitmaps((60, 80))[0]
+    mask = coco_mask.frPyObjects(person["segmentations"][3], 60, 80)
+    np.testing.assert_array_equal(coco_mask.decode(mask), instances(3)[:1].bitmaps((60, 80))[0])
+    assert person["areas"][3] == coco_mask.area(mask)
+
+
+@pytest.mark.parametrize("place", [None, (0, 0), (1, 0), (5, 6), (2, 3)])
+def test_uncompressed_masks(place: tuple[int, int] | None) -> None:
+    bitmap = np.zeros((6, 7), np.uint8, order="F")
+    if place is not None:
+        bitmap[place] = 1
+        bitmap[3:5, 2:6] = 1
+    for mask in (bitmap, 1 - bitmap):
+        rle = coco_mask.encode(np.asfortranarray(mask))
+        runs = Found((0, 0, 7, 6), 0.9, "dog", 1, {"size": [6, 7], "counts": rle["counts"].decode()}).runs()
+        assert sum(runs["counts"]) == 42
+        assert coco_mask.frPyObjects(runs, 6, 7) == rle
+
+
+def test_youtube_vis_is_read_by_trackeval(lines: Path, tmp_path: Path) -> None:
+    trackeval = pytest.importorskip("trackeval")
+    truth = json.loads(converted(lines, "youtube-vis", tmp_path).read_text(encoding="utf-8"))
+    results = [
+        track | {"segmentations": [mask and coco_mask.frPyObjects(mask, 60, 80) for mask in masks]}
+        for track in truth["annotations"]
+        for masks in [track["segmentations"]]
+    ]
+    text = json.dumps(results, default=bytes.decode)
+    folders = {"gt": truth, "trackers/ours/data": json.loads(text)}
+    for kind, content in folders.items():
+        top, _, rest = kind.partition("/")
+        folder = tmp_path / top / "youtube_vis_clip" / rest
+        folder.mkdir(parents=True)
+        (folder / "clip.json").write_text(json.dumps(content), encoding="utf-8")
+    dataset = trackeval.datasets.YouTubeVIS(
+        {
+            "GT_FOLDER": f"{tmp_path}/gt/",
+            "TRACKERS_FOLDER": f"{tmp_path}/trackers/",
+            "SPLIT_TO_EVAL": "clip",
+            "PRINT_CONFIG": False,
+        }
     )
-    assert person["areas"][3] == coco_mask.area(person["segmentations"][3])
+    raw = dataset.get_raw_seq_data("ours", "000000.png")
+    assert [len(ids) for ids in raw["gt_ids"]] == [0, 2, 1, 2]
+    np.testing.assert_array_equal(
+        coco_mask.decode(raw["gt_dets"][3][0]), instances(3)[:1].bitmaps((60, 80))[0]
+    )
+    for name in ("person", "dog"):
+        data = dataset.get_preprocessed_seq_data(raw, name)
+        assert trackeval.metrics.CLEAR({"PRINT_CONFIG": False}).eval_sequence(data)["MOTA"] == 1
 
 
 def trackeval_folders(tmp_path: Path, text: str, truth: str) -> dict[str, Any]:

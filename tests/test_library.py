@@ -1,5 +1,6 @@
 """The first lines a programmer writes: images from anywhere, single instances, printing, strings as paths."""
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ import live_seg
 from live_seg.sinks.images import Images
 from live_seg.types import Frame, Image, Instances
 from tests.clips import clip
+from tests.live import FakeCapture, put_captures
 from tests.stand_ins import StandIn, left_half
 
 
@@ -60,7 +62,11 @@ class TestRun:
 
         assert len(list(live_seg.run(Named(), StandIn()))) == 6
 
-    def test_takes_a_camera_number(self) -> None:
+    def test_takes_a_camera_number(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        put_captures(monkeypatch, FakeCapture())
+        with contextlib.closing(live_seg.run(0, StandIn())) as results:
+            frame, _ = next(results)
+        assert frame.image.shape == (120, 160, 3)
         with pytest.raises(live_seg.SourceError, match="Cameras are numbered from 0"):
             list(live_seg.run(-1, StandIn()))
 

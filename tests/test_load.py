@@ -262,7 +262,9 @@ class TestRestrictedModel:
         assert resolve("cats", classes=["Cat"]).class_ids == frozenset({1})
         assert resolve("cats", classes=[]).class_ids == frozenset()
         assert resolve(saved).class_ids is None
-        assert resolve(saved, classes=["cat", "dog"]).class_ids == frozenset({1, 2})
+        for both in (["cat", "dog"], "cat,dog"):
+            assert resolve(saved, classes=both).class_ids == frozenset({1, 2})
+        assert resolve(saved, classes="dog").class_ids == frozenset({2})
 
     def test_has_no_other_class(self) -> None:
         with pytest.raises(UsageError, match="no class 'dog'"):

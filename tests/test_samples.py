@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import nbformat
 import numpy as np
 import pytest
+from nbclient import NotebookClient
 
 import live_seg
 from live_seg.sources import cameras
@@ -202,6 +204,36 @@ class TestMeasuring:
         assert edges == pytest.approx(1.0)  # two of four edges, by 2 pixels
         assert (changes, lasting) == (0, 1)
         assert after.split()[0] == "smoothed"
+
+
+class TestNotebook:
+    @pytest.fixture
+    def notebook(self) -> Any:
+        return nbformat.read(ROOT / "samples" / "tour.ipynb", as_version=4)
+
+    def test_it_is_valid_and_has_no_outputs(self, notebook: Any) -> None:
+        nbformat.validate(notebook)
+        cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+        assert [(cell.outputs, cell.execution_count) for cell in cells] == [([], None)] * len(cells)
+        used = set(re.findall(r"\blive_seg\.(\w+)", "\n".join(cell.source for cell in cells)))
+        assert {"load", "from_rgb", "draw", "run", "convert"} <= used <= set(live_seg.__all__)
+
+    @pytest.mark.slow
+    def test_it_runs(self, notebook: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("PYTHONPATH", str(ROOT))
+        for name in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR"):
+            monkeypatch.setenv(name, str(tmp_path / "jupyter"))
+        folder = tmp_path / "work"
+        folder.mkdir()
+        place = {"metadata": {"path": str(folder)}}
+        NotebookClient(notebook, kernel_name="python3", timeout=200, resources=place).execute()
+        assert sorted(path.name for path in folder.iterdir()) == ["tour.json", "tour.jsonl", "tour.mp4"]
+        assert len(probe(folder / "tour.mp4").times) == 8
+        outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+        assert not [output for output in outputs if output.get("name") == "stderr"]
+        assert "person 0." in outputs[0]["text"]
+        assert sum("image/png" in output.get("data", {}) for output in outputs) == 3
+        assert "(8, [" in outputs[-1]["data"]["text/plain"]
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib import cbook
 from numpy.typing import NDArray
+from PIL import Image as Pillow
 
 import live_seg
 from live_seg.engines.engine import Engine, Found, Pixels
@@ -132,6 +133,16 @@ class TestPictures:
     ) -> None:
         for found, position in zip(segment([PICTURES[i] for i in order]), order, strict=True):
             assert_same(found, alone[position])
+
+    def test_one_picture_gives_one_result(self, segment: Segmenter, alone: list[Instances]) -> None:
+        assert_same(segment(PICTURES[0]), alone[0])
+        for several in (np.stack([PICTURES[0]] * 2), (PICTURES[0], PICTURES[0])):
+            found = segment(several)
+            assert isinstance(found, list)
+            for one in found:
+                assert_same(one, alone[0])
+        with pytest.raises(UsageError, match=r"Got a Pillow image\. Convert it: live_seg.from_rgb"):
+            segment(Pillow.new("RGB", (4, 4)))  # type: ignore[call-overload]
 
     def test_pictures_are_left_as_they_are(self, segment: Segmenter) -> None:
         image = PICTURES[0].copy()

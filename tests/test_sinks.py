@@ -1,5 +1,6 @@
 """JSON Lines and images, and the contract of all sinks."""
 
+import io
 import json
 import os
 import sys
@@ -15,7 +16,7 @@ from pycocotools import mask as coco_mask
 
 from live_seg.errors import SinkError, TakenError
 from live_seg.sinks.images import Images
-from live_seg.sinks.json_lines import JsonLines
+from live_seg.sinks.json_lines import JsonLines, JsonStream
 from live_seg.sinks.video_writer import VideoWriter
 from live_seg.types import Frame, Image, Instances, Sink
 from tests.clips import names
@@ -228,6 +229,20 @@ class TestJsonLines:
         instances = replace(two_objects(track_ids=True), confirmed=np.array([True, False]))
         (line,) = self.write(tmp_path / "out.jsonl", instances)
         assert [found.get("track_id") for found in line["instances"]] == [7, None]
+
+    def test_a_stream_gets_the_same_lines_and_stays_open(self, tmp_path: Path) -> None:
+        stream, found = io.BytesIO(), two_objects(track_ids=True)
+        with JsonStream(stream, CLASSES) as sink:
+            assert sink.write(frame(0), frame(0).image, found)
+        self.write(tmp_path / "out.jsonl", found)
+        assert stream.getvalue() == (tmp_path / "out.jsonl").read_bytes()
+
+    def test_the_run_ends_when_the_reader_of_a_pipe_has_left(self) -> None:
+        reader, writer = os.pipe()
+        with os.fdopen(writer, "wb", buffering=0) as stream, JsonStream(stream, CLASSES) as sink:
+            assert sink.write(frame(0), frame(0).image, NOTHING)
+            os.close(reader)
+            assert not sink.write(frame(1), frame(1).image, NOTHING)
 
     def test_each_line_is_flushed(self, tmp_path: Path) -> None:
         with JsonLines(tmp_path / "out.jsonl", CLASSES) as sink:

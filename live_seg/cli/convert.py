@@ -22,10 +22,8 @@ def convert(
     """Convert detections from --json to the formats of other tools."""
     from live_seg.exports.formats import SUFFIXES
     from live_seg.exports.formats import convert as convert_file
-    from live_seg.files import claim
 
     target = output or source.with_name(f"{source.stem}.{to}{SUFFIXES[to]}")
-    claim(target, overwrite=overwrite)
-    frames = convert_file(source, to, target)
+    frames = convert_file(source, to, target, overwrite=overwrite)
     if not quiet:
         print(f"{frames} frames -> {target}")

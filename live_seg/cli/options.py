@@ -1,5 +1,7 @@
 """Options shared by several commands, each declared once as a field of a dataclass."""
 
+import functools
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +15,7 @@ from live_seg.errors import UsageError
 if TYPE_CHECKING:
     from live_seg.segmenter import Segmenter
     from live_seg.sinks.encoding import Encoding
-    from live_seg.types import Frame, Image, Instances, Source
+    from live_seg.types import Frame, Image, Instances, Sink, Source
 
     DrawFunction = Callable[..., Image]
 
@@ -144,7 +146,7 @@ class Options(ModelOptions):
             show_choices=False,
         ),
     ] = "box"
-    json: Annotated[Path | None, option(OUTPUT, "Write one JSON object per frame to this file.")] = None
+    json: Annotated[Path | None, option(OUTPUT, "Write one JSON object per frame; - is stdout.")] = None
     labels: Annotated[bool, option(ADVANCED, "Draw class, score and track id.")] = True
     boxes: Annotated[bool, option(ADVANCED, "Draw boxes.")] = True
     alpha: Annotated[float, option(ADVANCED, "Opacity of the mask colors.", min=0, max=1)] = 0.45
@@ -157,6 +159,31 @@ class Options(ModelOptions):
     def with_safe_threshold(self) -> Self:
         """Return options with HIDING_SCORE as threshold, to hide `classes`, unless a threshold was given."""
         return replace(self, conf=HIDING_SCORE) if self.hides and self.classes and self.conf is None else self
+
+    @property
+    def json_to_stdout(self) -> bool:
+        """True if JSON Lines are written to stdout."""
+        return self.json == Path("-")
+
+    @property
+    def say(self) -> Callable[[str], None]:
+        """Return the function that prints the summary: to stdout, or to stderr if that is taken."""
+        return functools.partial(print, file=sys.stderr) if self.json_to_stdout else print
+
+    def check_json(self) -> None:
+        """Check that the file for JSON Lines, if any, can be written. Raises SinkError."""
+        from live_seg.files import check_target
+
+        if self.json is not None and not self.json_to_stdout:
+            check_target(self.json, overwrite=self.overwrite)
+
+    def json_sink(self, names: Sequence[str]) -> "Sink":
+        """Return the sink for `json`, with class `names` by id. Raises SinkError."""
+        from live_seg.sinks.json_lines import JsonLines, JsonStream
+
+        if self.json is None or self.json_to_stdout:
+            return JsonStream(sys.stdout.buffer, names)
+        return JsonLines(self.json, names, overwrite=self.overwrite)
 
     @property
     def transparent(self) -> bool:

@@ -47,14 +47,12 @@ def process(
     `run_arguments` are passed to `pipeline.run.run`. `shared` is given for one file of many. `draw` is by
     default the options' own. `fill` may delay and complete the results before they are drawn.
     """
-    from live_seg.files import check_target
     from live_seg.pipeline.run import run, show
     from live_seg.pipeline.stats import Tally
-    from live_seg.sinks.json_lines import JsonLines
 
     tally = Tally()
     about, completed = list[str](), list[Path]()
-    say = shared.say if shared else print
+    say = shared.say if shared else options.say
     with (
         final_summary(tally, completed, about, quiet=options.quiet, say=say),
         contextlib.ExitStack() as stack,
@@ -62,14 +60,12 @@ def process(
         entered = list["Sink"]()
         stack.callback(lambda: completed.extend(_completed(entered, output)))  # once all are closed
         entered += [stack.enter_context(sink) for sink in sinks]
-        if options.json is not None:  # checked before the model loads, which takes seconds
-            check_target(options.json, overwrite=options.overwrite)
+        options.check_json()  # before the model loads, which takes seconds
         draw = draw or options.draw_function(retain=track)
         segment = (shared.load if shared else options.load)()
         about.append(f"{options.model} with {segment.engine.device}")
         if options.json is not None:
-            lines = JsonLines(options.json, segment.class_names, overwrite=options.overwrite)
-            entered.append(stack.enter_context(lines))
+            entered.append(stack.enter_context(options.json_sink(segment.class_names)))
         results = run(source, segment, track=track, tally=tally, **run_arguments)
         stack.enter_context(contextlib.closing(results))
         filled = fill(results) if fill else results

@@ -114,19 +114,20 @@ def video(
         )
     part = {name: parse_time(text) for name, text in (("start", start), ("end", end)) if text is not None}
     settings = VideoSettings(options.with_safe_threshold(), part, every, fps, gaps)
+    alone = {"--show": show, "--audit": audit is not None, "--json -": options.json_to_stdout}
+    single = [name for name, given in alone.items() if given]
     if workers or ray or on_store:
         from live_seg.cli.chunks import process_in_chunks
 
-        unavailable = {"--show": show, "--audit": audit is not None, "--fail-secure": options.fail_secure}
-        if given := [name for name, value in unavailable.items() if value]:
-            raise UsageError(f"{given[0]} needs a run without --workers and --ray.")
+        if unavailable := [*single, *(["--fail-secure"] if options.fail_secure else [])]:
+            raise UsageError(f"{unavailable[0]} needs a run without --workers and --ray.")
         process_in_chunks(sources, output, settings, workers=workers, ray=ray, no_resume=no_resume)
     elif not several:
         if no_resume:
             raise UsageError("--no-resume would do nothing: a single run cannot be resumed. Leave it out.")
         settings.process_one(sources[0], output, options.json, show=show, audit=audit)
-    elif show or audit is not None:
-        raise UsageError(f"{'--show' if show else '--audit'} needs a single input.")
+    elif single:
+        raise UsageError(f"{single[0]} needs a single input.")
     else:
         _process_many(sources, output, settings, no_resume=no_resume)
 

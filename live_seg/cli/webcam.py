@@ -58,19 +58,18 @@ def webcam(
     options = options.with_safe_threshold()
     from tqdm import tqdm
 
-    from live_seg.files import check_target
     from live_seg.pipeline.run import run
     from live_seg.pipeline.stats import Tally
     from live_seg.ui.session import Session
 
     tally, written, shown = Tally(), list[Path](), show != "none"
     about: list[str] = []
-    with final_summary(tally, written, about, quiet=options.quiet), contextlib.ExitStack() as stack:
+    summary = final_summary(tally, written, about, quiet=options.quiet, say=options.say)
+    with summary, contextlib.ExitStack() as stack:
         events = stack.enter_context(sending_events(options.on_event, source, about))
         hiding = hiding_of(options)
         controls = _controls(options, shown)
-        if options.json is not None:  # checked before the model loads, which takes seconds
-            check_target(options.json, overwrite=options.overwrite)
+        options.check_json()  # before the model loads, which takes seconds
         if records := shown or options.record or options.record_on:
             options.check_recording()
         targets = options.stream_targets()
@@ -114,11 +113,10 @@ def _check(options: LiveOptions, show: Show | None) -> None:
 
 def _sinks(options: LiveOptions, class_names: "Sequence[str]", events: Events) -> "Iterator[Sink]":
     """Yield the sinks beside window and recording."""
-    from live_seg.sinks.json_lines import JsonLines
     from live_seg.sinks.watcher import Watcher
 
     if options.json is not None:
-        yield JsonLines(options.json, class_names, overwrite=options.overwrite)
+        yield options.json_sink(class_names)
     if events.notifier is not None:
         yield Watcher(events.notifier, class_names, options.parsed_zone())
 

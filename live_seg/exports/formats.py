@@ -11,7 +11,7 @@ from pycocotools import mask as coco_mask
 
 from live_seg.errors import SourceError, UsageError, nearest
 from live_seg.exports.records import Found, Record, categories, read_records
-from live_seg.files import replacing
+from live_seg.files import check_target, replacing
 
 MOTS_CLASSES = {"car": 1, "person": 2, "pedestrian": 2}
 """Class ids of KITTI MOTS and MOTSChallenge; 10 marks regions to ignore, and other classes count from 11."""
@@ -22,14 +22,16 @@ MOTS_TRACKS = 1000
 """A track's id in MOTS is its class id times this, plus its number within the class."""
 
 
-def convert(path: Path, to: str, output: Path) -> int:
-    """Convert the JSON Lines file `path` to the format `to`, a key of FORMATS; return the number of frames.
+def convert(path: str | Path, to: str, output: str | Path, *, overwrite: bool = False) -> int:
+    """Convert the JSON Lines file `path` to the file `output`; return the number of frames.
 
-    Raises UsageError for an unknown format, SourceError for an invalid file, SinkError if `output` cannot be
-    written.
+    The format `to` is "coco", "youtube-vis", "mot" or "mots". Raises UsageError for another one, SourceError
+    for an invalid file, SinkError if `output` cannot be written, or exists and `overwrite` is False.
     """
+    path, output = Path(path), Path(output)
     if to not in FORMATS:
         raise UsageError(f"There is no format {to!r}. {nearest(to, FORMATS)}")
+    check_target(output, overwrite=overwrite)
     records = list(read_records(path))
     if not records:
         raise SourceError(f"{path} holds no frames.")
@@ -74,7 +76,10 @@ def coco(records: list[Record]) -> str:
 
 
 def youtube_vis(records: list[Record]) -> str:
-    """Return a YouTube-VIS file with one video: an annotation per confirmed track, null where missing."""
+    """Return a YouTube-VIS file with one video: an annotation per confirmed track, null where missing.
+
+    Masks are uncompressed RLE, as in the annotations of that dataset, which its tools expect.
+    """
     ids = categories(records)
     tracks: dict[int, dict[int, Found]] = defaultdict(dict)
     for place, record in enumerate(records):
@@ -94,7 +99,7 @@ def youtube_vis(records: list[Record]) -> str:
             "id": track_id,
             "video_id": 1,
             "category_id": ids[next(iter(found.values())).class_name],
-            "segmentations": [found[place].rle if place in found else None for place in places],
+            "segmentations": [found[place].runs() if place in found else None for place in places],
             "bboxes": [found[place].xywh if place in found else None for place in places],
             "areas": [found[place].area if place in found else None for place in places],
             "score": round(float(np.mean([one.score for one in found.values()])), 4),

@@ -35,6 +35,12 @@ class Found(NamedTuple):
         """Pixels of the mask."""
         return int(coco_mask.area(self.rle))
 
+    def runs(self) -> dict[str, Any]:
+        """Return the mask as COCO's uncompressed RLE: {"size": [height, width], "counts": run lengths}."""
+        cells = self.bitmap().ravel(order="F")
+        ends = np.flatnonzero(np.diff(cells, prepend=False, append=not cells[-1]))
+        return {"size": self.rle["size"], "counts": np.diff(ends, prepend=0).tolist()}
+
     def bitmap(self) -> NDArray[np.bool_]:
         """Return the mask (height, width)."""
         return np.asarray(coco_mask.decode(self.rle), bool)

@@ -5,7 +5,7 @@ import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 from live_seg.errors import SinkError
 from live_seg.files import claim
@@ -39,7 +39,7 @@ class JsonLines(Sink):
 
     def write(self, frame: Frame, image: Image, instances: Instances) -> bool:  # noqa: ARG002
         """Append the line of one frame. Returns True. Raises SinkError."""
-        line = json.dumps(self._record(frame, instances), ensure_ascii=False).encode() + b"\n"
+        line = _line(frame, instances, self._class_names)
         try:
             written = 0
             while written < len(line):
@@ -70,20 +70,47 @@ class JsonLines(Sink):
             self._file.close()
         return self._partial.keep()
 
-    def _record(self, frame: Frame, instances: Instances) -> dict[str, Any]:
-        height, width = frame.image.shape[:2]
-        return {
-            "index": frame.index,
-            "seconds": round(frame.seconds, 6),
-            "size": [width, height],
-            "instances": [
-                {
-                    "box": [round(edge, 2) for edge in instances.boxes[i].tolist()],
-                    "score": round(float(instances.scores[i]), 4),
-                    "class": self._class_names[instances.class_ids[i]],
-                    "track_id": instances.confirmed_id(i),
-                    "mask": mask,
-                }
-                for i, mask in enumerate(instances.rles((height, width)))
-            ],
-        }
+
+class JsonStream(Sink):
+    """Write the same lines as JsonLines to an open binary `stream`, such as `sys.stdout.buffer`.
+
+    The stream is left open. When the reader of a pipe has left, the run ends, as by the user.
+    """
+
+    def __init__(self, stream: BinaryIO, class_names: Sequence[str]) -> None:
+        self._stream, self._class_names = stream, class_names
+
+    def write(self, frame: Frame, image: Image, instances: Instances) -> bool:  # noqa: ARG002
+        """Write the line of one frame. Returns False once the reader has left. Raises SinkError."""
+        try:
+            self._stream.write(_line(frame, instances, self._class_names))
+            self._stream.flush()
+        except BrokenPipeError:
+            return False
+        except OSError as error:
+            raise SinkError(f"Cannot write JSON Lines to the stream: {error.strerror}.") from error
+        return True
+
+    def close(self, complete: bool = True) -> None:
+        """Do nothing: the stream is left open."""
+
+
+def _line(frame: Frame, instances: Instances, class_names: Sequence[str]) -> bytes:
+    """Return one frame as a line of JSON."""
+    height, width = frame.image.shape[:2]
+    record = {
+        "index": frame.index,
+        "seconds": round(frame.seconds, 6),
+        "size": [width, height],
+        "instances": [
+            {
+                "box": [round(edge, 2) for edge in instances.boxes[i].tolist()],
+                "score": round(float(instances.scores[i]), 4),
+                "class": class_names[instances.class_ids[i]],
+                "track_id": instances.confirmed_id(i),
+                "mask": mask,
+            }
+            for i, mask in enumerate(instances.rles((height, width)))
+        ],
+    }
+    return json.dumps(record, ensure_ascii=False).encode() + b"\n"
