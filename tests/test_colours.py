@@ -24,6 +24,7 @@ TONEMAPPED = (
     "zscale=t=linear:npl=100,format=gbrpf32le,zscale=p=bt709,tonemap=tonemap=hable:desat=0,"
     "zscale=t=bt709:m=bt709:r=tv,format=yuv444p"
 )
+EXACT = "zscale=m=gbr:r=pc:f=bicubic,format=gbrp"
 HEVC = ("-c:v", "libx265", "-crf", "5", "-x265-params")
 AVC = ("-c:v", "libx264", "-crf", "5")
 
@@ -44,18 +45,35 @@ def hevc(matrix: str, primaries: str, transfer: str) -> tuple[str, ...]:
 CLIPS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "hlg": ("320x180", hevc("bt2020nc", "bt2020", "arib-std-b67"), TONEMAPPED),
     "pq": ("320x180", hevc("bt2020nc", "bt2020", "smpte2084"), TONEMAPPED),
-    "ten bits": ("320x180", hevc("bt709", "bt709", "bt709"), "null"),
+    "ten bits": ("320x180", hevc("bt709", "bt709", "bt709"), EXACT),
     "full range": (
         "320x180",
         ("-vf", f"{tagged('bt709', 'bt709', 'bt709', 'out_range=pc:out_color_matrix=bt709')}:range=pc", *AVC),
-        "null",
+        EXACT,
     ),
-    "wide pixels": ("240x180", ("-vf", "setsar=4/3", *AVC), "scale=320:180"),
-    "tall pixels": ("320x180", ("-vf", "setsar=2/3", *AVC), "scale=320:270"),
+    "wide pixels": (
+        "240x180",
+        ("-vf", "setsar=4/3", *AVC),
+        f"setparams=colorspace=smpte170m,{EXACT},scale=320:180",
+    ),
+    "tall pixels": (
+        "320x180",
+        ("-vf", "setsar=2/3", *AVC),
+        f"setparams=colorspace=smpte170m,{EXACT},scale=320:270",
+    ),
+    "untagged, full range": (
+        "320x180",
+        (
+            "-vf",
+            f"{tagged('unknown', 'unknown', 'unknown', 'out_range=pc:out_color_matrix=smpte170m')}:range=pc",
+            *AVC,
+        ),
+        f"setparams=colorspace=smpte170m,{EXACT}",
+    ),
     "untagged": (
         "1280x720",
         ("-vf", tagged("unknown", "unknown", "unknown", "out_range=tv:out_color_matrix=bt709"), *AVC),
-        "setparams=colorspace=bt709",
+        f"setparams=colorspace=bt709,{EXACT}",
     ),
 }
 """Size, encoding, and the filters of ffmpeg that convert each clip as it should be shown."""
@@ -98,7 +116,30 @@ def test_colours_are_those_of_ffmpeg(name: str, tmp_path: Path) -> None:
         first = next(iter(plain)).image
     same_shape = first.shape == expected[0].shape
     differs = not same_shape or np.abs(first.astype(int) - expected[0]).max() > 20
-    assert differs == (name not in ("ten bits", "full range"))
+    assert differs == (name not in ("ten bits", "full range", "untagged, full range"))
+
+
+def test_sharp_edges_have_the_colours_of_a_bicubic_conversion(tmp_path: Path) -> None:
+    pattern = "testsrc2=size=320x180:rate=10:duration=0.1"
+    ffmpeg("-f", "lavfi", "-i", pattern, *hevc("bt709", "bt709", "bt709"), tmp_path / "a.mp4")
+    with open_source(tmp_path / "a.mp4") as source:
+        (frame,) = source
+    exact, fast = (
+        reference(tmp_path / "a.mp4", filters, (320, 180))[0].astype(int) for filters in (EXACT, "null")
+    )
+    assert np.abs(frame.image - exact).max() <= 1
+    assert np.abs(fast - exact).max() > 40
+
+
+@pytest.mark.parametrize(("size", "used"), [("320x180", True), ("321x181", False)])
+def test_zscale_needs_even_sizes(size: str, used: bool, tmp_path: Path) -> None:
+    path = clip(tmp_path / "a.mp4", size=size, seconds=0.1, encode=("-vf", "setsar=4/3", "-crf", "5"))
+    video = parse_format(ffmpeg("-i", path, "-f", "null", "-").stderr.decode())
+    assert video is not None
+    assert ("zscale" in video.filters()) == used
+    with open_source(path) as source:
+        assert isinstance(source, ConvertedFile)
+        assert len(list(source)) == 3
 
 
 def test_ordinary_files_are_read_by_opencv(tmp_path: Path) -> None:

@@ -15,6 +15,12 @@ TONEMAP = "tonemap=tonemap=hable:desat=0"
 
 TO_RGB = "zscale=t=bt709:m=gbr:r=pc,format=gbrp"
 
+YUV_TO_RGB = "zscale=m=gbr:r=pc:f=bicubic,format=gbrp"
+"""Interpolate the color channels, which ffmpeg's usual conversion repeats; the size must be even."""
+
+YUV = ("yuv", "nv", "p0", "p2", "p4")
+"""Beginnings of ffmpeg's names of YUV formats."""
+
 SQUARE = "scale=w='if(gte(sar,1),round(iw*sar),iw)':h='if(gte(sar,1),ih,round(ih/sar))',setsar=1"
 """Enlarge the shorter side of non-square pixels, after rotation."""
 
@@ -49,12 +55,19 @@ class VideoFormat:
         return re.search(r"(9|10|12|14|16)(le|be)$|^[px][02]1\d", self.pixels) is not None
 
     @property
+    def yuv(self) -> bool:
+        """True if the pixels are YUV."""
+        return self.pixels.startswith(YUV)
+
+    @property
+    def large(self) -> bool:
+        """True for HD."""
+        return self.size[0] >= HD[0] or self.size[1] >= HD[1]
+
+    @property
     def untagged_hd(self) -> bool:
         """True for YUV in HD whose matrix is not declared."""
-        large = self.size[0] >= HD[0] or self.size[1] >= HD[1]
-        return (
-            large and self.matrix == "unknown" and not self.pixels.startswith(("gbr", "rgb", "bgr", "gray"))
-        )
+        return self.yuv and self.large and self.matrix == "unknown"
 
     @property
     def needs_conversion(self) -> bool:
@@ -67,6 +80,8 @@ class VideoFormat:
         chain = [self._tags()]
         if self.hdr or self.primaries == "bt2020":
             chain += [SDR_RANGE, *([TONEMAP] if self.hdr else []), TO_RGB]
+        elif self.yuv and not (self.size[0] % 2 or self.size[1] % 2):
+            chain += [YUV_TO_RGB]
         chain += [SQUARE] if self.aspect != 1 else []
         return ",".join(filter(None, chain))
 
@@ -74,13 +89,15 @@ class VideoFormat:
         """Return the filter that declares what the file does not, as zscale guesses nothing."""
         wide = self.hdr or self.primaries == "bt2020"
         missing = {"colorspace": self.matrix, "color_primaries": self.primaries, "color_trc": self.transfer}
-        usual = ("bt2020nc", "bt2020", "bt2020-10") if wide else ("bt709",) * 3
+        usual = ("bt709" if self.large else "smpte170m",) * 3
+        if wide:
+            usual = ("bt2020nc", "bt2020", "bt2020-10")
         tags = [
             f"{tag}={value}"
             for (tag, declared), value in zip(missing.items(), usual, strict=True)
             if declared == "unknown"
         ]
-        return f"setparams={':'.join(tags)}" if tags and (wide or self.untagged_hd) else ""
+        return f"setparams={':'.join(tags)}" if tags and (wide or self.yuv) else ""
 
 
 def parse_format(listing: str) -> VideoFormat | None:
