@@ -9,8 +9,8 @@
 Exports are imported on first use, so `import live_seg` loads neither TensorFlow nor OpenCV.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+# As in `typing`, whose import takes long enough for a Ctrl-C to leave a traceback.
+TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from live_seg.drawing.annotate import draw
@@ -99,9 +99,11 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
     return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
 
 

@@ -1,5 +1,6 @@
 """The ffmpeg binary of imageio-ffmpeg: run it, and inspect video files with it."""
 
+import functools
 import re
 import subprocess
 from collections.abc import Iterator
@@ -162,10 +163,21 @@ def _flags(fields: list[str]) -> int:
 
 
 def listing(path: Path) -> str:
-    """Return what ffmpeg prints about the file `path` and its streams. Raises SinkError without ffmpeg."""
+    """Return what ffmpeg prints about the file `path` and its streams; read again once the file has changed.
+
+    It is empty for a missing file. Raises SinkError without ffmpeg.
+    """
+    try:
+        status = path.stat()
+    except OSError:
+        return ""
+    return _listing(path.absolute(), status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=8)
+def _listing(path: Path, _size: int, _modified: int) -> str:
     # `command` would suppress the list.
-    done = _run([executable(), "-hide_banner", "-i", str(path.absolute())])
-    return done.stderr.decode(errors="replace")
+    return _run([executable(), "-hide_banner", "-i", str(path)]).stderr.decode(errors="replace")
 
 
 def audio_tracks(path: Path) -> dict[int, str]:

@@ -34,6 +34,17 @@ def cache_folder() -> Path:
     return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("live_seg")
 
 
+def file_key(path: Path) -> tuple[int, int] | str:
+    """Return a value that is equal for all names of one file: other spellings, links and hard links.
+
+    For a file that does not exist, it is equal for names that differ only in case, as on Windows and macOS.
+    """
+    with contextlib.suppress(OSError):
+        status = path.stat()
+        return status.st_dev, status.st_ino
+    return os.path.realpath(path).casefold()
+
+
 def expand_user(spec: str | Path) -> Path:
     """Expand a leading ~ to the user's home folder, if there is such a user."""
     with contextlib.suppress(RuntimeError):  # "~name" may also be the name of a file
@@ -105,10 +116,7 @@ def write_image(image: Image, path: Path) -> None:
     The parent folder is created if it is missing. Raises SinkError if the image cannot be written.
     """
     data = _encoded(image, path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SinkError(f"Cannot create the folder {path.parent}: {error.strerror}.") from error
+    make_folder(path.parent)
     with replacing(path) as partial:
         partial.write_bytes(data)
 
@@ -144,19 +152,19 @@ def partial_name(path: Path, number: int = 1) -> Path:
 
 
 class Partial:
-    """A new file beside `path` for output that is not complete yet, locked while it is written.
+    """A new file beside `path` for output that is not complete yet, `locked` while it is written.
 
     No existing file is touched before `publish`. Raises SinkError if the file cannot be created.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, locked: bool = True) -> None:
         self.path = path
         self.name = partial_name(path)
         """The path to write to."""
         for number in itertools.count(1):
             self.name = partial_name(path, number)
             try:
-                self._lock: int | None = locks.create(self.name)
+                self._lock = locks.create(self.name, locked=locked)
                 return
             except FileExistsError:
                 continue
@@ -207,8 +215,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
     Raises SinkError for an OSError within the `with` block.
     """
-    partial = Partial(path)
-    partial.release()  # HDF5 cannot write a file that another descriptor has locked
+    partial = Partial(path, locked=False)  # HDF5 cannot write a file that another descriptor has locked
     try:
         yield partial.name
         partial.publish(overwrite=True)
@@ -249,6 +256,14 @@ def check_target(path: Path, *, overwrite: bool) -> None:
             return
         if locks.is_held(partial):
             raise TakenError(f"{path} is being written by another run. Choose another name.")
+
+
+def make_folder(folder: Path) -> None:
+    """Create `folder` and its parents, if they are missing. Raises SinkError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SinkError(f"Cannot create the folder {folder}: {error.strerror}.") from error
 
 
 def check_folder(folder: Path) -> None:

@@ -12,14 +12,14 @@ except ImportError:  # Windows, where a file that is written cannot be replaced 
     _fcntl = None
 
 
-def create(path: Path) -> int | None:
+def create(path: Path, *, locked: bool = True) -> int | None:
     """Create the file `path` and lock it. Return the descriptor that holds the lock until it is closed.
 
-    Returns None on systems without such locks. Raises FileExistsError if `path` exists, which includes links,
-    and any other OSError.
+    Returns None if it is not to be `locked`, and on systems without such locks. Raises FileExistsError if
+    `path` exists, which includes links, and any other OSError.
     """
     descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
-    if _fcntl is None:
+    if _fcntl is None or not locked:
         os.close(descriptor)
         return None
     with contextlib.suppress(OSError):  # a file system without locks

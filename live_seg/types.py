@@ -232,6 +232,8 @@ class Source(Protocol):
     """Declared number of frames, often off by a few; None when unknown or endless."""
     audio: Path | None = None
     """The file with the audio of these frames, if it has any; 0.0 s is its first video frame."""
+    skipped: Sequence[Path] = ()
+    """Still images that could not be read so far. Their indices are missing among the frames."""
 
     def __iter__(self) -> Iterator[Frame]: ...
 

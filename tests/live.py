@@ -161,6 +161,9 @@ class Sender:
             with connection:
                 if self._ending:
                     return
+                if self._greeting and connection.recv(4096).startswith(b"HEAD"):
+                    connection.sendall(self._greeting)
+                    continue
                 connection.sendall(self._greeting)
                 self.senders.append(sending("pipe:1", size=self.size, out=connection.fileno()))
 

@@ -79,8 +79,13 @@ def process(*arguments: str | Path, model: str | None = None, **environment: str
 
 def summary(result: Result) -> tuple[int, int, str]:
     """Return frames, instances and output from the summary, the only line on stdout."""
-    match = SUMMARY.fullmatch(result.stdout)
-    assert match, result.output
+    assert result.stdout, result.output
+    return summary_of(result.stdout)
+
+
+def summary_of(text: str) -> tuple[int, int, str]:
+    match = SUMMARY.fullmatch(text)
+    assert match, text
     return int(match[2]), int(match[3]), match[5]
 
 
@@ -764,6 +769,39 @@ class TestImage:
         assert result.exit_code == 3
         assert "Give a folder instead" in result.stderr
 
+    @pytest.mark.parametrize("command", ["image", "video"])
+    def test_a_damaged_photo_is_skipped(
+        self, tmp_path: Path, out: Path, command: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        photos = [image_file(tmp_path / "photos" / f"{name}.jpg") for name in "abcd"]
+        photos[0].write_bytes(b"")
+        photos[2].write_text("not an image")
+        result = invoke(command, tmp_path / "photos", "-o", out / "drawn", "--json", out / "a.jsonl")
+        assert result.exit_code == 3
+        assert summary_of(result.stdout) == (2, 2, str(out / "drawn"))
+        assert f"Skipped: Cannot read {photos[2]}: it is damaged" in caplog.text
+        assert result.stderr == (
+            f"live-seg: 2 of 4 images could not be read and were skipped:\n  {photos[0]}\n  {photos[2]}\n"
+        )
+        drawn = ["b.png", "d.png"] if command == "image" else ["000001.png", "000003.png"]
+        assert (names(out), names(out / "drawn")) == (["a.jsonl", "drawn"], drawn)
+        assert [json.loads(line)["index"] for line in (out / "a.jsonl").open()] == [1, 3]
+
+    def test_only_damaged_photos(self, tmp_path: Path, out: Path) -> None:
+        photos = [image_file(tmp_path / "photos" / f"{name}.jpg") for name in "ab"]
+        for photo in photos:
+            photo.write_text("not an image")
+        result = invoke("image", *photos, "-o", out / "drawn")
+        assert (result.exit_code, result.stdout, names(out)) == (3, "", [])
+        assert f"Cannot read {photos[0]}: it is damaged" in result.stderr
+
+    def test_a_damaged_frame_does_not_stop_a_video(self, tmp_path: Path, out: Path) -> None:
+        photos = [image_file(tmp_path / "photos" / f"{name}.jpg") for name in "abcdef"]
+        photos[3].write_text("not an image")
+        result = invoke("video", tmp_path / "photos", "-o", out / "a.mp4")
+        assert (result.exit_code, names(out)) == (3, ["a.mp4"])
+        assert probe(out / "a.mp4").times == pytest.approx([n / 25 for n in (0, 1, 2, 4, 5)], abs=1e-4)
+
     def test_json_of_photos_has_null_track_ids(self, tmp_path: Path, out: Path) -> None:
         path = image_file(tmp_path / "cat.png")
         assert invoke("image", path, "-o", out / "a.png", "--json", out / "a.jsonl").exit_code == 0
@@ -938,12 +976,18 @@ class TestFaults:
     @pytest.mark.parametrize("output", ["-o a.mp4 --crf 0", "--json a.jsonl"])
     def test_full_disk(self, tmp_path: Path, output: str) -> None:
         source = clip(tmp_path / "in.mp4", seconds=4)
-        with small_disk(tmp_path / "disk") as disk:
+        with small_disk(tmp_path / "disk", kibibytes=40) as disk:
             option, name, *more = output.split()
             result = invoke("video", source, option, disk / name, *more)
             assert (result.exit_code, result.stdout) == (3, "")
             assert "No space left on device" in result.stderr
-            assert name not in names(disk)
+            (partial,) = disk.iterdir()
+            assert partial.name == name.replace(".", ".partial.")
+            assert f"The output so far is in {partial}." in result.stderr
+            if option == "-o":
+                assert len(probe(partial).times) >= 5
+            else:
+                assert [json.loads(line)["index"] for line in partial.open()][:5] == [0, 1, 2, 3, 4]
 
     def test_closed_stdout_ends_silently(self) -> None:
         shell = f"{sys.executable} -c 'from live_seg.cli.main import main; main()' weights list | true"

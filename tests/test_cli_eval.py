@@ -171,7 +171,7 @@ class TestMistakes:
         assert "Nothing to do: with --quiet give --json" in result.stderr
         result = invoke(data, "--json", out / "a.json", "--results", out / "a.json")
         assert result.exit_code == 2
-        assert "both name" in result.stderr
+        assert "Two outputs name one file" in result.stderr
 
     @pytest.mark.usefixtures("no_model")
     def test_unusable_annotations(self, data: SimpleNamespace, tmp_path: Path) -> None:

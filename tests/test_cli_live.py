@@ -4,8 +4,10 @@ import json
 import os
 import re
 import socket
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from live_seg.types import Frame, Image, Instances
 from live_seg.ui import window
 from live_seg.ui.web import page as web
 from tests.clips import decode_frames, names, probe
-from tests.live import FakeCapture, Sender, put_captures
+from tests.live import FakeCapture, Sender, StuckCapture, put_captures
 from tests.stand_ins import StandIn
 from tests.test_cli import interrupted, invoke
 from tests.test_web import press
@@ -71,7 +73,26 @@ def camera(monkeypatch: pytest.MonkeyPatch) -> Camera:
     fake = Camera(clock, 1000)
     put_captures(monkeypatch, fake)
     monkeypatch.setattr("live_seg.sources.captures.time", type("Time", (), {"monotonic": lambda: clock.now}))
+    # Only the frames' times limit a session, however slow this machine is.
+    monkeypatch.setattr("live_seg.ui.session.time", type("Time", (), {"monotonic": lambda: 0.0}))
     return fake
+
+
+@contextmanager
+def opening_camera(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Make cameras open after the `with` block only."""
+    opens = threading.Event()
+
+    def open_capture(*_: object) -> FakeCapture:
+        opens.wait()
+        return FakeCapture()
+
+    monkeypatch.setattr("live_seg.sources.cameras.open_capture", open_capture)
+    monkeypatch.setattr("live_seg.ui.session.FIRST_FRAME_SECONDS", 0.1)
+    try:
+        yield
+    finally:
+        opens.set()
 
 
 @pytest.fixture
@@ -120,7 +141,7 @@ class TestUsage:
             (["--seconds", "-1"], "--seconds"),
             (
                 ["--show", "none", "--record", "a.mov", "--effect", "cutout"],
-                "recordings cannot be transparent",
+                "cannot be transparent",
             ),
             (["--show", "none", "--record", "a.mp4", "--effect", "blurr"], "There is no effect 'blurr'"),
             (["--show", "none", "--record", "a.mp4", "--camera-size", "big"], "1280x720"),
@@ -189,6 +210,38 @@ class TestOutputs:
         )
         assert SUMMARY.fullmatch(result.stdout)
         assert (result.exit_code, names(out)) == (0, [])
+
+    def test_seconds_limit_the_wait_for_a_camera(self, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        with opening_camera(monkeypatch):
+            result = invoke("webcam", "--show", "none", "--json", "a.jsonl", "--seconds", "0.1")
+        assert (result.exit_code, names(out)) == (3, [])
+        assert "was ended before a frame arrived. It was limited by --seconds 0.1" in result.stderr
+
+    def test_seconds_limit_a_camera_that_sends_nothing(
+        self, out: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        stuck = StuckCapture()
+        put_captures(monkeypatch, stuck)
+        monkeypatch.setattr("live_seg.ui.session.time", time)
+        result = invoke("webcam", "--show", "none", "--record", "a.mp4", "--seconds", "0.1")
+        stuck.ready.set()
+        assert (result.exit_code, names(out)) == (3, [])
+        assert "No frame arrived from camera 0 within 0.1 s." in result.stderr
+
+    def test_seconds_limit_a_camera_that_stops_sending(
+        self, out: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        class Stops(StuckCapture):
+            def read(self) -> tuple[bool, Image | None]:
+                return super().read() if self.reads >= 5 else FakeCapture.read(self)
+
+        stuck = Stops()
+        put_captures(monkeypatch, stuck)
+        monkeypatch.setattr("live_seg.ui.session.time", time)
+        result = invoke("webcam", "--show", "none", "--record", "a.mp4", "--seconds", "1", *ALL)
+        stuck.ready.set()
+        assert (result.exit_code, result.stderr, names(out)) == (0, "", ["a.mp4"])
+        assert len(probe(out / "a.mp4").times) == 5
 
     def test_quiet_prints_nothing(self, out: Path) -> None:
         result = invoke("webcam", "--show", "none", "--json", "a.jsonl", "--seconds", "0.5", "--quiet", *ALL)
@@ -357,6 +410,18 @@ class TestKeys:
         assert (result.exit_code, match[1], match[5]) == (0, "5", "a.mp4")
         assert len(probe(out / "a.mp4").times) == 5
 
+    @pytest.mark.parametrize("key", ["q", "\x1b"])
+    def test_keys_work_before_the_source_is_open(
+        self, out: Path, monkeypatch: pytest.MonkeyPatch, key: str
+    ) -> None:
+        desktop = Desktop(monkeypatch)
+        desktop.next_keys = [-1, -1, ord(key)]
+        with opening_camera(monkeypatch):
+            result = invoke("webcam", "--show", "window")
+        assert (result.exit_code, result.stderr, names(out)) == (0, "", [])
+        assert result.stdout.startswith("0 frames in ")
+        assert len(desktop.shown) == 1  # "waiting for the first frame"
+
     def test_keys_record_take_a_snapshot_and_pause(self, out: Path, hand: dict[int, str]) -> None:
         hand |= {2: "r", 5: "s", 7: "r", 9: " ", 12: "q"}
         result = invoke("webcam", *ALL)
@@ -448,6 +513,19 @@ class TestScreen:
         assert url, result.stderr
         assert opened == [f"live-seg 0: {url[1]}"]
 
+    @pytest.mark.usefixtures("out", "no_display")
+    def test_the_page_can_end_the_wait_for_the_first_frame(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        class Clicked(web.WebPage):
+            def wait(self, seconds: float) -> bool:  # noqa: ARG002
+                assert press(self.url, "q") == 204
+                return super().wait(10.0)  # until the key is there
+
+        monkeypatch.setattr(web, "WebPage", Clicked)
+        with opening_camera(monkeypatch):
+            result = invoke("webcam", "--web-address", "127.0.0.1:0")
+        assert result.exit_code == 0
+        assert result.stdout.startswith("0 frames in ")
+
     @pytest.mark.usefixtures("no_display")
     def test_requested_window_without_a_display_fails(self, opened: list[str]) -> None:
         result = invoke("webcam", "--show", "window")
@@ -502,11 +580,12 @@ class TestLostStream:
             def show(self, title: str, image: Image) -> None:
                 super().show(title, image)
                 looks[0] = 0
-                if len(self.shown) == 3:  # not the third that was sent: live, some are dropped
+                # The first one says that a frame is awaited. Live, some frames are dropped.
+                if len(self.shown) == 4:
                     getattr(sender, how)()
 
             def wait(self, milliseconds: int) -> int:
-                looks[0] += 1
+                looks[0] += len(self.shown) >= 4
                 gone = looks[0] == TestLostStream.LOOKS
                 self.closes_window = gone and closed
                 self.next_keys = [ord("q")] if gone and not closed else []
@@ -532,7 +611,7 @@ class TestLostStream:
                 return super().write(*shown)
 
             def wait(self, seconds: float) -> bool:
-                self.looks += 1
+                self.looks += self.shown >= 3
                 if self.looks == TestLostStream.LOOKS:
                     assert press(self.url, "q") == 204
                     seconds = 10.0  # until the key is there

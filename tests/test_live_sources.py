@@ -3,12 +3,14 @@ import logging
 import math
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import ClassVar
@@ -27,7 +29,7 @@ from live_seg.sources.captures import DEFAULT_FPS
 from live_seg.sources.driver_thread import DriverThread
 from live_seg.sources.live import RETRY_DELAYS
 from live_seg.sources.opening import open_source
-from live_seg.sources.streams import DECODER_THREADS, Stream
+from live_seg.sources.streams import DECODER_THREADS, Stream, has_length
 from live_seg.types import Frame
 from live_seg.urls import redacted
 from tests.clips import clip
@@ -357,12 +359,67 @@ def test_an_exception_of_a_read_is_raised(monkeypatch: pytest.MonkeyPatch) -> No
 # Streams that end.
 
 
-@pytest.mark.parametrize(("name", "is_live", "frames"), [("a.mp4", False, 30), ("a.ts", True, None)])
-def test_http_ends_like_a_file(tmp_path: Path, name: str, is_live: bool, frames: int | None) -> None:
+@pytest.mark.parametrize(("name", "frames"), [("a.mp4", 30), ("a.ts", None)])
+def test_a_file_over_http_ends_and_is_not_read_again(
+    tmp_path: Path, name: str, frames: int | None, caplog: pytest.LogCaptureFixture
+) -> None:
     clip(tmp_path / name)
-    with served(tmp_path) as address, open_source(f"{address}/{name}", reconnect=False) as source:
-        assert (source.live, source.frames, source.audio) == (is_live, frames, None)
-        assert len(list(source)) == 30
+    with served(tmp_path) as address, open_source(f"{address}/{name}") as source:
+        assert (source.live, source.frames, source.audio) == (False, frames, None)
+        time.sleep(0.1)  # a live source would drop frames
+        read = list(source)
+    assert [frame.seconds for frame in read] == pytest.approx([index / 30 for index in range(30)], abs=1e-4)
+    assert caplog.records == []
+
+
+class Answering(SimpleHTTPRequestHandler):
+    """Answers HEAD as the path says: a status, or a media type with a length if it is not 0."""
+
+    asked: ClassVar[list[tuple[str, str, str | None]]] = []
+
+    def do_HEAD(self) -> None:
+        self.asked.append((self.command, self.path, self.headers["Authorization"]))
+        status, kind, length = self.path.strip("/").split("&")
+        self.send_response(int(status))
+        self.send_header("Content-Type", kind.replace("_", "/"))
+        if length != "0":
+            self.send_header("Content-Length", length)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@pytest.fixture
+def answering() -> Iterator[int]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server.server_port
+        server.shutdown()
+        thread.join()
+    Answering.asked.clear()
+
+
+@pytest.mark.parametrize(
+    ("answer", "has"),
+    [
+        ("200&video_mp2t&9000", True),
+        ("200&video_mp2t&0", False),
+        ("200&application_vnd.apple.mpegurl&300", False),
+        ("200&application_dash+xml&300", False),
+        ("405&text_html&40", False),
+    ],
+)
+def test_whether_a_server_declares_a_length(answering: int, answer: str, has: bool) -> None:
+    assert has_length(f"http://me:a%40b@127.0.0.1:{answering}/{answer}", 5) == has
+    assert Answering.asked == [("HEAD", f"/{answer}", "Basic bWU6YUBi")]
+
+
+def test_a_server_that_says_nothing_declares_no_length() -> None:
+    assert not has_length(f"http://127.0.0.1:{free_port()}/a", 5)
+    assert not has_length("http://[", 5)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        assert not has_length(f"http://127.0.0.1:{silent.getsockname()[1]}/a", 0.05)
 
 
 def test_a_file_over_http_is_read_once_though_streams_reconnect(tmp_path: Path) -> None:
@@ -597,6 +654,34 @@ def test_ctrl_c_ends_the_wait_for_a_server(monkeypatch: pytest.MonkeyPatch) -> N
         pytest.raises(KeyboardInterrupt),
     ):
         Stream(f"tcp://127.0.0.1:{free_port()}")
+
+
+@pytest.mark.parametrize("scheme", ["tcp", "rtsp"])
+def test_the_wait_for_a_silent_server_can_be_ended(scheme: str) -> None:
+    calls: list[float] = []
+
+    def idle() -> bool:
+        calls.append(time.monotonic())
+        return len(calls) < 3
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"{scheme}://127.0.0.1:{silent.getsockname()[1]}/a"
+        with pytest.raises(SourceError, match=rf"The wait for {url} was ended before a frame arrived"):
+            open_source(url, timeout=0.5, idle=idle)
+    assert calls[2] - calls[1] < 0.5
+
+
+def test_the_wait_for_a_camera_can_be_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    opening = threading.Event()
+
+    def open_capture(*_: object) -> FakeCapture:
+        opening.wait()
+        return FakeCapture()
+
+    monkeypatch.setattr("live_seg.sources.cameras.open_capture", open_capture)
+    with pytest.raises(SourceError, match="The wait for camera 0 was ended"):
+        open_source(0, idle=lambda: False)
+    opening.set()
 
 
 def test_ctrl_c_while_the_reader_starts_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:

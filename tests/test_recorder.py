@@ -18,24 +18,30 @@ from hypothesis import strategies as st
 from live_seg.errors import SinkError, UsageError
 from live_seg.sinks.encoding import Encoding
 from live_seg.sinks.file_names import FileNames
-from live_seg.sinks.recorder import MAX_GAP, Recorder, RecorderStatus, parse_duration
+from live_seg.sinks.recorder import Recorder, RecorderStatus, parse_duration
+from live_seg.sinks.recording_file import MAX_GAP
 from live_seg.sinks.trigger import Trigger
 from live_seg.types import Frame, Image, Instances
 from tests.clips import ffmpeg, names, no_process_left_behind, probe
-from tests.disks import small_disk
+from tests.disks import fill, small_disk
 from tests.stand_ins import left_half
 
 pytestmark = pytest.mark.usefixtures(no_process_left_behind.__name__)
 
 FPS = 8  # times are exact in binary
 GREY = 6  # levels between one frame and the next; coding loses about 1
+CYCLE = 42  # frames until the levels repeat
 NOTHING = Instances.empty()
 PERSON_SEEN = left_half(np.zeros((48, 64, 3), np.uint8))
 PERSON = frozenset({1})
 
 
 def numbered(index: int, width: int = 64) -> Image:
-    return np.full((48, width, 3), GREY * (index + 1), np.uint8)
+    return np.full((48, width, 3), GREY * (index % CYCLE + 1), np.uint8)
+
+
+def cycled(begin: int, end: int) -> list[int]:
+    return [index % CYCLE for index in range(begin, end)]
 
 
 def write_frames(
@@ -403,7 +409,7 @@ class TestFailures:
     def test_folder_deleted_during_the_session(self, tmp_path: Path) -> None:
         clips = tmp_path / "clips"
         clips.mkdir()
-        with Recorder(clips / "out.mp4", FPS, segment=1) as recorder:
+        with Recorder(clips / "out.mp4", FPS) as recorder:
             recorder.start()
             clips.rmdir()
             write_frames(recorder, range(3))
@@ -413,6 +419,57 @@ class TestFailures:
             recorder.start()
             write_frames(recorder, range(3, 6))
         assert [frame_numbers(path) for path in recorder.written] == [[3, 4, 5]]
+
+    def test_a_folder_named_by_a_field_is_created(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        days = iter(["monday", "monday", "tuesday"])
+        real = FileNames.next
+
+        def of_the_day(self: FileNames) -> Path:
+            path = real(self)
+            return path.parent.parent / next(days) / path.name
+
+        monkeypatch.setattr(FileNames, "next", of_the_day)
+        with Recorder(tmp_path / "{time:%A}" / "{number}.mp4", FPS, segment=1) as recorder:
+            assert names(tmp_path) == []
+            recorder.start()
+            write_frames(recorder, range(12))
+        assert [frame_numbers(path) for path in recorder.written] == [list(range(8)), list(range(8, 12))]
+        assert recorder.written == [tmp_path / "monday" / "1.mp4", tmp_path / "tuesday" / "2.mp4"]
+
+    @pytest.mark.parametrize(
+        ("template", "fixed"),
+        [
+            ("a/b/{time}.mp4", "a/b"),
+            ("a/b{{/c_{number}/d.mp4", "a/b{"),
+            ("a/{time:%Y/%m}/{number}.mp4", "a"),
+            ("a/b.mp4", "a"),
+            ("{time}/b.mp4", "."),
+        ],
+    )
+    def test_folders_without_a_field_are_not_created(self, tmp_path: Path, template: str, fixed: str) -> None:
+        generated = FileNames(tmp_path / template)
+        path = generated.next()
+        generated.make_folder(path)
+        assert path.parent.is_dir() == (fixed == ".")
+        (tmp_path / fixed).mkdir(parents=True, exist_ok=True)
+        generated.make_folder(path)
+        assert path.parent.is_dir()
+        with pytest.raises(SinkError, match="There is no folder"):
+            Recorder(tmp_path / "nowhere" / template, FPS)
+
+    def test_an_input_is_never_replaced(self, tmp_path: Path) -> None:
+        (tmp_path / "a.mp4").write_text("precious")
+        (tmp_path / "a_001.mp4").hardlink_to(tmp_path / "a.mp4")
+        (tmp_path / "a_002.mp4").write_text("old")
+        inputs = [tmp_path / "nowhere.png", tmp_path / "a.mp4"]
+        with Recorder(tmp_path / "a.mp4", FPS, overwrite=True) as recorder:
+            recorder.keep(inputs)
+            recorder.start()
+            write_frames(recorder, range(2))
+        assert recorder.written == [tmp_path / "a_002.mp4"]
+        assert (tmp_path / "a.mp4").read_text() == (tmp_path / "a_001.mp4").read_text() == "precious"
 
     def test_ctrl_c_completes_the_file(self, tmp_path: Path) -> None:
         recorder = Recorder(tmp_path / "out.mp4", FPS)
@@ -440,6 +497,98 @@ class TestFailures:
     def test_invalid_rate_or_quality(self, tmp_path: Path, fps: float, crf: int) -> None:
         with pytest.raises(UsageError):
             Recorder(tmp_path / "out.mp4", fps, encoding=Encoding(crf))
+
+
+class TestRetry:
+    @pytest.fixture(autouse=True)
+    def _without_a_log_handler_that_fails(self, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level(logging.INFO)
+
+    def test_a_full_disk_that_is_freed(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        with small_disk(tmp_path / "disk", kibibytes=1024) as disk:
+            with Recorder(disk / "out.mp4", FPS) as recorder:
+                recorder.start()
+                write_frames(recorder, range(3))
+                ballast = fill(disk)
+                write_frames(recorder, range(3, 8 * 120))
+                assert (state(recorder), recorder.written) == ("failed", [])
+                assert len(recorder.failures) == 2  # ffmpeg fails some seconds later
+                ballast.unlink()
+                write_frames(recorder, range(8 * 120, 8 * 200))
+                assert (state(recorder), len(recorder.failures)) == ("recording", 2)
+            (written,) = recorder.written
+            shown = frame_numbers(written)
+            assert shown == cycled(8 * 200 - len(shown), 8 * 200)
+            assert len(shown) >= 8 * 10
+        assert caplog.text.count("Trying to record again.") == 2
+
+    def test_the_next_segment_is_recorded(self, tmp_path: Path) -> None:
+        with Recorder(tmp_path / "out.mp4", FPS, segment=2) as recorder:
+            recorder.start()
+            write_frames(recorder, range(3))
+            (encoder,) = psutil.Process().children()
+            encoder.kill()
+            encoder.wait()
+            write_frames(recorder, range(3, 24))
+        assert [frame_numbers(path) for path in recorder.written] == [list(range(16, 24))]
+        assert len(recorder.failures) == 1
+
+    def test_after_a_minute_without_segments(self, tmp_path: Path) -> None:
+        clips = tmp_path / "clips"
+        clips.mkdir()
+        with Recorder(clips / "out.mp4", FPS) as recorder:
+            recorder.start()
+            clips.rmdir()
+            write_frames(recorder, range(8 * 90))
+            assert len(recorder.failures) == 2
+            clips.mkdir()
+            write_frames(recorder, range(8 * 90, 8 * 121))
+        (written,) = recorder.written
+        assert frame_numbers(written) == cycled(8 * 120, 8 * 121)
+
+    @pytest.mark.parametrize("pre", [0, 1])
+    def test_within_the_same_event(self, tmp_path: Path, pre: int) -> None:
+        clips = tmp_path / "clips"
+        clips.mkdir()
+        trigger = Trigger(PERSON, pre=pre, post=1)
+        with Recorder(clips / "out.mp4", FPS, trigger=trigger) as recorder:
+            clips.rmdir()
+            write_frames(recorder, range(8), seen=[0])
+            clips.mkdir()
+            write_frames(recorder, range(8, 8 * 60), seen=range(8, 8 * 60))
+            assert state(recorder) == "failed"
+            write_frames(recorder, range(8 * 60, 8 * 63), seen=range(8 * 60, 8 * 61))
+        (written,) = recorder.written
+        assert frame_numbers(written) == cycled(8 * (60 - pre), 8 * 62)
+
+    @pytest.mark.parametrize("by_trigger", [False, True])
+    def test_not_after_the_recording_was_to_stop(self, tmp_path: Path, by_trigger: bool) -> None:
+        clips = tmp_path / "clips"
+        clips.mkdir()
+        trigger = Trigger(PERSON, pre=0, post=1) if by_trigger else None
+        with Recorder(clips / "out.mp4", FPS, trigger=trigger) as recorder:
+            clips.rmdir()
+            if not by_trigger:
+                recorder.start()
+            write_frames(recorder, range(8), seen=[0])
+            assert len(recorder.failures) == 1
+            clips.mkdir()
+            if not by_trigger:
+                recorder.stop()
+            write_frames(recorder, range(8, 8 * 130))
+        assert (names(clips), len(recorder.failures)) == ([], 1)
+
+    def test_an_event_does_not_end_a_manual_recording_that_failed(self, tmp_path: Path) -> None:
+        clips = tmp_path / "clips"
+        clips.mkdir()
+        with Recorder(clips / "out.mp4", FPS, trigger=Trigger(PERSON, pre=0, post=1)) as recorder:
+            clips.rmdir()
+            recorder.start()
+            write_frames(recorder, range(8))
+            clips.mkdir()
+            write_frames(recorder, range(8, 8 * 62), seen=[12])
+            assert state(recorder) == "recording"
+        assert [frame_numbers(path) for path in recorder.written] == [cycled(8 * 60, 8 * 62)]
 
 
 def fails(folder: Path) -> Path:
@@ -530,6 +679,16 @@ class TestNames:
             write_frames(recorder, range(2))
         assert (tmp_path / "out.mp4").read_text() == "precious"
         assert frame_numbers(tmp_path / "out_001.mp4") == [0, 1]
+
+    def test_a_name_that_another_recorder_uses_is_skipped(self, tmp_path: Path) -> None:
+        path = tmp_path / "out.mp4"
+        with Recorder(path, FPS, overwrite=True) as one, Recorder(path, FPS, overwrite=True) as other:
+            for index, recorder in enumerate([one, other]):
+                recorder.start()
+                write_frames(recorder, range(index, index + 2))
+            assert (one.failures, other.failures) == ([], [])
+        assert frame_numbers(path) == [0, 1]
+        assert frame_numbers(tmp_path / "out_001.mp4") == [1, 2]
 
     def test_overwrite_replaces_it_once_complete(self, tmp_path: Path) -> None:
         (tmp_path / "out.mp4").write_text("old")

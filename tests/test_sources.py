@@ -106,7 +106,8 @@ def test_frames_are_numbered_timed_and_sized_as_declared(source: Source) -> None
     assert source.size == (WIDTH, HEIGHT)
     assert math.isfinite(source.fps)
     assert source.fps > 0
-    assert source.frames == (None if source.live else FRAMES)
+    known = not source.live and not source.name.endswith(".ts")
+    assert source.frames == (FRAMES if known else None)
 
 
 def test_close_ends_iteration_and_may_be_repeated(source: Source) -> None:
@@ -339,10 +340,23 @@ def test_exif_rotation_is_applied(tmp_path: Path) -> None:
     assert frame.image[16:].mean() < 50
 
 
-def test_an_unreadable_image_in_a_folder_is_named(tmp_path: Path) -> None:
-    write_images(tmp_path / "in", ["1.png", "3.png"])
-    (tmp_path / "in" / "2.png").write_bytes(b"not an image")
-    assert "2.png" in error_of(tmp_path / "in")
+def test_an_unreadable_image_in_a_folder_is_skipped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_images(tmp_path / "in", ["2.png", "4.png"])
+    unreadable = [tmp_path / "in" / name for name in ("1.png", "3.png")]
+    for path in unreadable:
+        path.write_bytes(b"not an image")
+    with open_source(tmp_path / "in") as source:
+        for _ in range(2):
+            caplog.clear()
+            assert [(frame.index, frame.seconds) for frame in source] == [(1, 1.0), (3, 3.0)]
+            assert source.skipped == unreadable
+            assert [message[:20] for message in caplog.messages] == ["Skipped: Cannot read"] * 2
+    assert source.size == (WIDTH, HEIGHT)
+
+
+def test_a_folder_without_any_readable_image_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "1.png").write_bytes(b"not an image")
+    assert "1.png" in error_of(tmp_path)
 
 
 def test_an_error_raised_by_opencv_becomes_a_source_error(

@@ -5,7 +5,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Event, Semaphore
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -337,6 +338,49 @@ class TestStall:
             (0, ""),
             *[(1, "")] * 3,
         ]
+
+    @pytest.mark.parametrize("live", [True, False])
+    def test_the_limit_also_applies_to_the_clock(self, clock: list[float], live: bool) -> None:
+        source = SimpleNamespace(live=live, started_at=None)
+        session = Session(Drawn(), Controls(), Tally())
+
+        def results() -> Iterator[tuple[Frame, Instances]]:
+            clock[0] += 9
+            assert session.idle()
+            clock[0] += 2
+            assert session.idle() != live  # a slow network is not a silent source
+            assert session.starved == live
+            for frame, instances in found(100):
+                yield frame, instances
+                clock[0] += 3
+                assert session.idle() == (frame.index < 3)
+                assert not session.starved
+
+        shown = list(session.show(results(), limit=10, source=cast("Source", source)))
+        assert [frame.index for frame in shown] == [0, 1, 2, 3]
+
+    def test_a_source_that_began_is_waited_for(self, clock: list[float]) -> None:
+        source = SimpleNamespace(live=True, started_at=None)
+        session = Session(Drawn(), Controls(), Tally())
+        list(session.show(iter(()), limit=10, source=cast("Source", source)))
+        clock[0] += 11
+        assert session.starved
+        source.started_at = 5.0
+        assert not session.starved
+        assert session.idle()
+
+    def test_the_limit_ends_a_pause(self, clock: list[float]) -> None:
+        class SlowScreen(FakeScreen):
+            def wait(self, seconds: float) -> bool:
+                clock[0] += 3
+                return super().wait(seconds)
+
+        controls = Controls()
+        screen = SlowScreen(controls, {1: " "})
+        session = Session(Drawn(), controls, Tally(), screen=screen)
+        assert [frame.index for frame in session.show(found(100), limit=10)] == [0, 1]
+        assert controls.paused
+        assert screen.waits == 4
 
     def test_before_the_first_frame(self) -> None:
         controls = Controls()

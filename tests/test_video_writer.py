@@ -20,6 +20,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from live_seg import ffmpeg as live_seg_ffmpeg
 from live_seg.errors import SinkError, UsageError
 from live_seg.ffmpeg import audio_tracks, video_span
 from live_seg.sinks.encoding import Encoding
@@ -522,6 +523,25 @@ class TestAudio:
         assert written.audio_spans[0] == pytest.approx((0, 1), abs=1 / 30)
         assert len(written.times) == 30
 
+    def test_a_file_is_listed_once_until_it_changes(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        runs: list[list[str]] = []
+        real = live_seg_ffmpeg._run
+
+        def counted(words: list[str]) -> subprocess.CompletedProcess[bytes]:
+            runs.append(words)
+            return real(words)
+
+        monkeypatch.setattr(live_seg_ffmpeg, "_run", counted)
+        source = clip(tmp_path / "in.mkv", audio=1)
+        assert len(audio_tracks(source)) == len(audio_tracks(source)) == 1
+        assert len(runs) == 1
+        clip(tmp_path / "in.mkv", audio=2)
+        assert len(audio_tracks(source)) == 2
+        assert audio_tracks(tmp_path / "nowhere.mkv") == {}
+        assert len(runs) == 2
+
     def test_reencoding_one_track_keeps_the_other(self, tmp_path: Path) -> None:
         source = clip(tmp_path / "in.mkv", audio=2, encode=("-c:a:0", "libvorbis", "-c:a:1", "ac3"))
         assert audio_tracks(source) == {1: "vorbis", 2: "ac3"}
@@ -726,11 +746,12 @@ class TestFailures:
         sink.close()
         assert names(broken) == ["ffmpeg"]
 
-    @pytest.mark.parametrize("name", ["out.mp4", "out.mkv", "out.mov"])
+    @pytest.mark.parametrize("name", ["out.mp4", "out.mkv", "out.mov", "out.webm"])
     def test_full_disk_keeps_what_was_recorded(self, tmp_path: Path, name: str) -> None:
-        noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+        alpha = name == "out.webm"
+        noise = np.random.default_rng(0).integers(0, 256, (48, 64, 4 if alpha else 3), np.uint8)
         with small_disk(tmp_path / "disk", kibibytes=256) as disk:
-            sink = VideoWriter(disk / name, 10)
+            sink = VideoWriter(disk / name, 10, alpha=alpha)
             with pytest.raises(SinkError) as failure:  # noqa: PT012, the pipe to ffmpeg holds some images
                 for index in range(10_000):
                     sink.write(Frame(index, index / 10, noise), np.roll(noise, index), NOTHING)

@@ -121,10 +121,25 @@ class TestOnAFakedDesktop:
             assert not sink.wait(0.25)
         assert len(desktop.shown) == 1
 
-    def test_waiting_before_the_first_image_opens_nothing(self, desktop: Desktop) -> None:
+    def test_while_the_first_image_is_awaited_keys_are_handled(self, desktop: Desktop) -> None:
+        with Window("seen") as sink:
+            assert sink.wait(0)
+            assert sink.wait(0)
+            assert (desktop.open, desktop.waited) == ({"seen"}, [1, 1])
+            (waiting,) = desktop.shown
+            assert waiting.max() == 255
+            assert desktop.size == waiting.shape[1::-1]
+            assert sink.write(frame(0), frame(0).image, NOTHING)
+            assert desktop.size == (40, 30)
+            desktop.next_keys = [ord("q")]
+            assert not sink.wait(0)
+        assert not sink.wait(0)
+        assert desktop.open == set()
+
+    def test_a_key_ends_the_wait_for_the_first_image(self, desktop: Desktop) -> None:
         with Window() as sink:
-            assert sink.wait(0.001)
-        assert (desktop.open, desktop.waited) == (set(), [])
+            desktop.next_keys = [27]
+            assert not sink.wait(0)
 
     @pytest.mark.parametrize("paused", [False, True])
     def test_a_closed_window_quits_and_is_not_opened_again(self, desktop: Desktop, paused: bool) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 from live_seg.choices import EngineName
 from live_seg.cli.expand import with_options
 from live_seg.cli.options import ModelOptions
+from live_seg.cli.outputs import model_files
 from live_seg.cli.panels import INPUT, MODEL, OUTPUT, option
 from live_seg.errors import UsageError, nearest
 
@@ -45,7 +46,9 @@ def bench(
     choices = _choices(compare, options)
     if chart is not None and chart.suffix.lower() != ".png":
         raise UsageError(f"The chart is a PNG file: name it {chart.with_suffix('.png')}, not {chart}.")
-    outputs = options.claim_outputs(json, chart, expected="--json OUT.json or --chart OUT.png")
+    inputs = [path for choice in choices.values() for path in model_files(choice.model)]
+    inputs += [Path(video), *Path(video).glob("*")] if video is not None else []
+    outputs = options.claim_outputs(json, chart, inputs=inputs, expected="--json OUT.json or --chart OUT.png")
     from live_seg.benchmark.benchmark import benchmark
     from live_seg.benchmark.chart import draw_chart
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from live_seg.cli.many import ManyFilesBar, size_of
+from live_seg.cli.outputs import check_jobs
 from live_seg.cli.signals import keeping_handlers
 from live_seg.cli.unused import refuse
 from live_seg.errors import LiveSegError, UsageError
@@ -39,7 +40,7 @@ def process_in_chunks(
     Raises LiveSegError if some files failed.
     """
     from live_seg.fleet.driver import Driver
-    from live_seg.fleet.jobs import check_outputs
+    from live_seg.fleet.jobs import check_targets
     from live_seg.fleet.progress import Progress
     from live_seg.fleet.resume import WorkFolder, key_of
 
@@ -48,13 +49,14 @@ def process_in_chunks(
         options, ("propagate", "policy"), "it applies to live sources. Leave it out, or leave out --workers."
     )
     jobs, folder = _jobs(sources, output, settings)
+    check_jobs(jobs, options)
     common = settings.fingerprint()
     keys = [key_of(_identity(source), source, common) for source in sources]
     _forget_missing(jobs)
     with WorkFolder(folder, anew=no_resume) as work:
         progress = Progress(work.path / "progress.json", jobs, keys)
         new = [job for job, file in zip(jobs, progress.files, strict=True) if file.state != "complete"]
-        check_outputs(new, overwrite=options.overwrite)
+        check_targets(new, overwrite=options.overwrite)
         _say(f"Unfinished work is kept in {folder}.", quiet=options.quiet)
         bar = ManyFilesBar([size_of(job.source) for job in jobs], quiet=options.quiet)
         executor = _executor(settings, workers, ray)

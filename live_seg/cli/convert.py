@@ -7,6 +7,7 @@ import typer
 
 from live_seg.choices import ExportFormat
 from live_seg.cli.options import Overwrite, Quiet
+from live_seg.cli.outputs import check_outputs, refuse_standard_output
 from live_seg.cli.panels import OUTPUT, option
 
 
@@ -24,6 +25,8 @@ def convert(
     from live_seg.exports.formats import convert as convert_file
 
     target = output or source.with_name(f"{source.stem}.{to}{SUFFIXES[to]}")
+    refuse_standard_output(target)
+    check_outputs([target], [source])
     frames = convert_file(source, to, target, overwrite=overwrite)
     if not quiet:
         print(f"{frames} frames -> {target}")

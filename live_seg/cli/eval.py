@@ -6,7 +6,6 @@ from typing import Annotated
 from live_seg.cli.expand import with_options
 from live_seg.cli.options import ModelOptions
 from live_seg.cli.panels import INPUT, OUTPUT, option
-from live_seg.errors import UsageError
 
 EVAL_OPTIONS = ModelOptions(conf=0.01, batch=1, engine="keras")
 """COCO's metrics need detections of low score. One photo at a time makes the measured speed a latency. Keras
@@ -28,9 +27,10 @@ def evaluate_model(
     from live_seg.evaluation.evaluate import evaluate, save
     from live_seg.evaluation.ground_truth import GroundTruth
 
-    if json is not None and json == results:
-        raise UsageError(f"--json and --results both name {json}. Give each its own file.")
-    outputs = options.claim_outputs(json, results, expected="--json OUT.json or --results OUT.json")
+    inputs = [annotations, *images.glob("*")]
+    outputs = options.claim_outputs(
+        json, results, inputs=inputs, expected="--json OUT.json or --results OUT.json"
+    )
     truth = GroundTruth(images, annotations)
     evaluation = evaluate(
         options.load(), truth, batch=options.batch, classes=options.class_list, quiet=options.quiet

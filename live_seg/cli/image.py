@@ -7,6 +7,7 @@ import typer
 
 from live_seg.cli.expand import with_options
 from live_seg.cli.options import Options
+from live_seg.cli.outputs import check_outputs, inputs_of, refuse_standard_output
 from live_seg.cli.panels import OUTPUT, option
 from live_seg.cli.process import process
 from live_seg.cli.unused import refuse_unused
@@ -23,10 +24,12 @@ def image(
 ) -> None:
     """Segment images."""
     refuse_unused(options)
+    refuse_standard_output(output)
     from live_seg.sinks.images import Images
     from live_seg.sources.image_files import open_images
 
     with open_images(inputs) as source:
+        check_outputs([output, options.json], inputs_of(source, options))
         names = [path.stem for path in source.paths]
         if len({name.casefold() for name in names}) < len(names):  # macOS file names ignore case
             names = [f"{index:06d}_{name}" for index, name in enumerate(names)]

@@ -65,7 +65,7 @@ def _evenly_spaced(spec: str, count: int) -> list["Image"]:
     """
     from live_seg.sources.opening import open_source
 
-    with open_source(spec) as source:
+    with open_source(spec, wait=False, reconnect=False) as source:
         step = max(1, (source.frames or count) // count)
         spaced = (frame.image for frame in source if frame.index % step == 0)
         images = list(itertools.islice(spaced, count))

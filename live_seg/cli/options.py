@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from live_seg.choices import HIDING, EncoderName, EngineName, Hide, Layout, Policy, VideoCodec
 from live_seg.cli.native_messages import hidden_native_messages
+from live_seg.cli.outputs import check_outputs, model_files
 from live_seg.cli.panels import ADVANCED, LIVE, MODEL, OUTPUT, option
 from live_seg.errors import UsageError
 
@@ -95,17 +96,17 @@ class ModelOptions:
                 classes=self.class_list,
             )
 
-    def claim_outputs(self, *paths: Path | None, expected: str) -> list[Path]:
+    def claim_outputs(self, *paths: Path | None, inputs: Sequence[Path] = (), expected: str) -> list[Path]:
         """Return the output paths that were given, after checking that each file can be written.
 
-        Raises UsageError, which names the `expected` options, when --quiet leaves no output at all, and
-        SinkError when a file cannot be written.
+        Raises UsageError for --quiet without one (`expected`), or if one would replace an input; SinkError.
         """
         from live_seg.files import check_target
 
-        outputs = [path for path in paths if path is not None]
+        outputs = list(filter(None, paths))
         if self.quiet and not outputs:
             raise UsageError(f"Nothing to do: with --quiet give {expected}.")
+        check_outputs(outputs, [*inputs, *model_files(self.model)])
         for path in outputs:
             check_target(path, overwrite=self.overwrite)
         return outputs

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from live_seg.cli.options import Options
+from live_seg.errors import SourceError
 
 if TYPE_CHECKING:
     from live_seg.cli.options import DrawFunction
@@ -45,7 +46,8 @@ def process(
     """Run `source` through the model into `sinks`, with a progress bar and a summary that names `output`.
 
     `run_arguments` are passed to `pipeline.run.run`. `shared` is given for one file of many. `draw` is by
-    default the options' own. `fill` may delay and complete the results before they are drawn.
+    default the options' own. `fill` may delay and complete the results before they are drawn. Raises
+    SourceError in the end if images were skipped.
     """
     from live_seg.pipeline.run import run, show
     from live_seg.pipeline.stats import Tally
@@ -73,6 +75,10 @@ def process(
         count = begin(source.frames)
         for _ in show(filled, functools.partial(draw, names=segment.class_names), entered, tally):
             count()
+    if source.skipped:
+        listed = "".join(f"\n  {path}" for path in source.skipped)
+        count_of = f"{len(source.skipped)} of {source.frames} images"
+        raise SourceError(f"{count_of} could not be read and were skipped:{listed}")
 
 
 def _bar(stack: contextlib.ExitStack, frames: int | None, *, quiet: bool) -> Callable[[], object]:

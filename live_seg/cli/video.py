@@ -13,6 +13,12 @@ import typer
 from live_seg.cli.expand import with_options
 from live_seg.cli.hiding import hiding_of
 from live_seg.cli.options import StreamOptions
+from live_seg.cli.outputs import (
+    check_jobs,
+    check_outputs,
+    inputs_of,
+    refuse_standard_output,
+)
 from live_seg.cli.panels import ADVANCED, INPUT, OUTPUT, option
 from live_seg.cli.process import Shared, process
 from live_seg.cli.unused import refuse_unused_of_video
@@ -23,6 +29,8 @@ if TYPE_CHECKING:
     from live_seg.pipeline.filling import Filling
     from live_seg.sinks.timeline import Timing
     from live_seg.types import Sink, Source
+    from live_seg.ui.playback import Playback
+    from live_seg.ui.window import Window
 
 Gaps = Literal["keep", "cut"]
 """Treatments of long times without a frame."""
@@ -96,6 +104,7 @@ def video(
     """Segment videos and keep their audio and the time of every frame."""
     if output is None and options.json is None and not show:
         raise UsageError("Nothing to do: give -o OUT.mp4, --json OUT.jsonl or --show.")
+    refuse_standard_output(output)
     from live_seg.fleet.jobs import expand
     from live_seg.fleet.stores import expand_urls, is_store, url_of
     from live_seg.sources.excerpt import parse_time
@@ -159,8 +168,10 @@ class VideoSettings:
             options.open, source, wait=False, image_fps=self.fps or IMAGES_FPS, **self.part
         )
         with reopen() as opened, contextlib.ExitStack() as stack:
+            check_outputs([output, json, audit], inputs_of(opened, options))
+            screen = _screen(opened) if show else None
             sinks = [_video_or_images(output, opened, self)] if output else []
-            sinks += [_screen(opened)] if show else []
+            sinks += [screen] if screen else []
             hiding = hiding_of(options, None if opened.live else opened.fps, audit=audit is not None)
             if audit is not None and hiding.filling is not None:
                 sinks.append(_audit(audit, hiding.filling, self.every, options))
@@ -173,6 +184,7 @@ class VideoSettings:
                 draw=hiding.draw,
                 fill=functools.partial(hiding.fill, again=again),
                 every=self.every,
+                idle=functools.partial(screen.wait, 0) if screen else None,
                 shared=shared,
                 **options.run_arguments,
             )
@@ -202,12 +214,13 @@ def _process_many(
 ) -> None:
     """Process each of `sources` to a file in the folder `output`, and JSON Lines in the folder --json."""
     from live_seg.cli.many import process_many
-    from live_seg.fleet.jobs import check_outputs, jobs_for
+    from live_seg.fleet.jobs import check_targets, jobs_for
     from live_seg.fleet.progress import Progress
     from live_seg.fleet.resume import FOLDER, WorkFolder, identity, key_of
 
     options = settings.options
     jobs = jobs_for(sources, output, options.json, suffix=".mov" if options.transparent else ".mp4")
+    check_jobs(jobs, options)
     common = settings.fingerprint()
     identities = [identity(source) for source in sources]
     keys = [key_of(one, common) if one is not None else None for one in identities]
@@ -215,7 +228,7 @@ def _process_many(
     with WorkFolder(folder / FOLDER, anew=no_resume) as work:
         progress = Progress(work.path / "progress.json", jobs, keys)
         new = [job for job, file in zip(jobs, progress.files, strict=True) if file.state == "waiting"]
-        check_outputs(new, overwrite=options.overwrite)
+        check_targets(new, overwrite=options.overwrite)
 
         def one(job: "Job", shared: Shared, left: bool) -> None:
             again = replace(options, overwrite=options.overwrite or left)
@@ -224,7 +237,7 @@ def _process_many(
         process_many(jobs, progress, one, options.with_network_threshold().load, quiet=options.quiet)
 
 
-def _screen(source: "Source") -> "Sink":
+def _screen(source: "Source") -> "Window | Playback":
     """Return the window that shows `source`: files no faster than they play."""
     from live_seg.ui.playback import Playback
     from live_seg.ui.window import Window

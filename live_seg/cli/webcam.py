@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -11,16 +12,17 @@ from live_seg.cli.expand import with_options
 from live_seg.cli.hiding import hiding_of
 from live_seg.cli.live_events import Events, sending_events
 from live_seg.cli.live_options import LiveOptions
+from live_seg.cli.outputs import check_outputs, inputs_of
 from live_seg.cli.panels import ADVANCED, INPUT, LIVE, option
 from live_seg.cli.process import final_summary
 from live_seg.cli.unused import refuse_unused_of_webcam
-from live_seg.errors import SinkError, UsageError
+from live_seg.errors import SinkError, SourceError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from live_seg.sinks.stream_targets import StreamTarget
-    from live_seg.types import Sink
+    from live_seg.types import Frame, Sink, Source
     from live_seg.ui.controls import Controls
     from live_seg.ui.session import Screen
 
@@ -56,41 +58,51 @@ def webcam(
     _check(options, show)
     refuse_unused_of_webcam(options, source)
     options = options.with_safe_threshold()
-    from tqdm import tqdm
-
     from live_seg.pipeline.run import run
     from live_seg.pipeline.stats import Tally
     from live_seg.ui.session import Session
 
-    tally, written, shown = Tally(), list[Path](), show != "none"
-    about: list[str] = []
+    tally, written, about, shown = Tally(), list[Path](), list[str](), show != "none"
     summary = final_summary(tally, written, about, quiet=options.quiet, say=options.say)
     with summary, contextlib.ExitStack() as stack:
         events = stack.enter_context(sending_events(options.on_event, source, about))
         hiding = hiding_of(options)
         controls = _controls(options, shown)
-        options.check_json()  # before the model loads, which takes seconds
+        options.check_json()
         if records := shown or options.record or options.record_on:
             options.check_recording()
         targets = options.stream_targets()
         screen = stack.enter_context(_screen(show, web_address, source, controls)) if shown else None
-        opened = stack.enter_context(options.open(source))
-        events.watch(opened)
+        if (opened := _opened(source, options, screen, seconds)) is None:
+            return
+        events.watch(stack.enter_context(opened))
+        check_outputs([options.json], inputs := inputs_of(opened, options))
         segment = replace(options, conf=controls.minimum).load()
         about.append(f"{options.model} with {segment.engine.device}")
         recorder = options.recorder(opened.fps, segment.class_names, events.file) if records else None
         if recorder is not None:
+            recorder.keep(inputs)
             stack.callback(lambda found: written.extend(found.written), recorder)
         draw = functools.partial(hiding.draw, names=segment.class_names)
         session = stack.enter_context(Session(draw, controls, tally, screen=screen, recorder=recorder))
-        sinks = [stack.enter_context(sink) for sink in _sinks(options, segment.class_names, events)]
+        sinks = list["Sink"]()
         stack.callback(lambda: written.extend(path for sink in sinks for path in sink.outputs))
+        sinks += map(stack.enter_context, _sinks(options, segment.class_names, events))
         sinks += [stack.enter_context(streaming(target, opened.fps, about)) for target in targets]
         results = run(opened, segment, tally=tally, idle=session.idle, **options.run_arguments)
         stack.enter_context(contextlib.closing(results))
         filled = hiding.fill(results, select=controls.select)
-        bar = stack.enter_context(tqdm(unit=" frames", disable=True if options.quiet else None))
-        for _ in session.show(filled, sinks, limit=seconds):
+        _count(session.show(filled, sinks, limit=seconds, source=opened), quiet=options.quiet)
+        if session.starved:
+            raise SourceError(f"No frame arrived from {opened.name} within {seconds:g} s.")
+
+
+def _count(frames: "Iterator[Frame]", *, quiet: bool) -> None:
+    """Take all `frames` and show their number."""
+    from tqdm import tqdm
+
+    with tqdm(unit=" frames", disable=True if quiet else None) as bar:
+        for _ in frames:
             bar.update()
 
 
@@ -131,6 +143,31 @@ def streaming(target: "StreamTarget", fps: float, about: list[str]) -> "Iterator
             yield stream
         finally:
             about.append(stream.summary)
+
+
+def _opened(source: str, options: LiveOptions, screen: "Screen | None", seconds: float) -> "Source | None":
+    """Open the source. Returns None if the user quits before it is open.
+
+    Raises SourceError and UsageError, also if it does not open within `seconds`.
+    """
+    from live_seg.ui.session import FIRST_FRAME_SECONDS
+
+    ends_at = time.monotonic() + max(seconds, FIRST_FRAME_SECONDS)
+    quits = False
+
+    def idle() -> bool:
+        nonlocal quits
+        quits = screen is not None and not screen.wait(0)
+        return not quits and time.monotonic() < ends_at
+
+    try:
+        return options.open(source, idle=idle)
+    except SourceError as error:
+        if quits:
+            return None
+        if time.monotonic() < ends_at:
+            raise
+        raise SourceError(f"{error} It was limited by --seconds {seconds:g}.") from error
 
 
 def _controls(options: LiveOptions, shown: bool) -> "Controls":

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import lru_cache, partial
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -54,10 +55,9 @@ def effect_of(spec: str, hide: Hide = "box") -> Effect:
     name, with the nearest known names, and for `mask`, which `annotate.draw` implements. Raises SourceError
     for an IMAGE that cannot be read.
     """
-    name, _, path = spec.partition("=")
-    if name == REPLACE and path:
-        return replace_background(read_image(expand_user(path)))
-    if name == REPLACE:
+    if (background := background_of(spec)) is not None:
+        return replace_background(read_image(background))
+    if spec.partition("=")[0] == REPLACE:
         raise UsageError(f"{REPLACE} needs an image file: {REPLACE}=beach.jpg")
     if spec == MASK:
         raise UsageError("The effect mask needs class names: call live_seg.draw instead.")
@@ -68,6 +68,12 @@ def effect_of(spec: str, hide: Hide = "box") -> Effect:
     if spec in HIDING:
         return partial(blur if spec == "blur" else pixelate, hide=hide)
     return EFFECTS[spec]
+
+
+def background_of(spec: str) -> Path | None:
+    """Return the image file that the effect `spec` reads, or None."""
+    name, _, path = spec.partition("=")
+    return expand_user(path) if name == REPLACE and path else None
 
 
 def blur_background(image: Image, instances: Instances) -> Image:

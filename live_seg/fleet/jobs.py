@@ -76,7 +76,7 @@ def stem_of(source: str) -> str:
     return Path(path.rstrip("/")).stem or "video"
 
 
-def check_outputs(jobs: Sequence[Job], *, overwrite: bool) -> None:
+def check_targets(jobs: Sequence[Job], *, overwrite: bool) -> None:
     """Raise SinkError unless all outputs of `jobs` can be written."""
     for job in jobs:
         for path in job.outputs:

@@ -1,13 +1,15 @@
 """Names of consecutive output files, from a template with the time and a number."""
 
+import copy
 import re
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 from string import Formatter
 from typing import Any
 
 from live_seg.errors import UsageError
-from live_seg.files import partial_name
+from live_seg.files import file_key, make_folder, partial_name
 
 TIME_FIELD = "{time:%Y%m%d-%H%M%S}"
 """Expansion of a `{time}` without format."""
@@ -29,13 +31,32 @@ class FileNames:
 
     def __init__(self, template: str | Path, *, several: bool = False, overwrite: bool = False) -> None:
         self._overwrite = overwrite
+        self._kept: set[tuple[int, int] | str] = set()
         self._used: set[Path] = set()
         self._number = 0
         path = Path(str(template).replace("{time}", TIME_FIELD))
         fields = _fields(path)
+        self._folder = _fixed_folder(path)
         self._plain = None if several or "number" in fields else str(path)
         stem = str(path).removesuffix(path.suffix)
         self._numbered = str(path) if "number" in fields else f"{stem}_{{number:03d}}{path.suffix}"
+
+    def keep(self, files: Iterable[Path]) -> None:
+        """Never return a name of one of `files`, not even with `overwrite`."""
+        self._kept.update(map(file_key, files))
+
+    def example(self) -> Path:
+        """Return what `next` will return, but in an outer folder if its own one is missing."""
+        path = copy.deepcopy(self).next()
+        return path if path.parent.is_dir() else self._folder / path.name
+
+    def make_folder(self, path: Path) -> None:
+        """Create the folder of the file `path`, except the part that is the same for all files.
+
+        Raises SinkError.
+        """
+        if self._folder.is_dir():  # else it may be a disk that is not there
+            make_folder(path.parent)
 
     def next(self) -> Path:
         """Return the name of the next file. It is never returned again."""
@@ -56,9 +77,9 @@ class FileNames:
                 return path
 
     def _is_free(self, path: Path) -> bool:
-        """Return whether neither a file nor the partial file of a failed run has this name."""
+        """Return whether neither a file nor the partial file of a failed run has this name, nor an input."""
         exists = not self._overwrite and (path.exists() or partial_name(path).exists())
-        return not exists and path not in self._used
+        return not (exists or path in self._used or file_key(path) in self._kept)
 
     def _highest(self, folder: Path) -> int:
         """Return the highest number of the files in `folder`, whatever their time; 0 if there are none."""
@@ -67,6 +88,16 @@ class FileNames:
         pattern = "".join(re.escape(literal) + any_field[field] for literal, field, _, _ in parts)
         found = (re.fullmatch(pattern, str(path)) for path in folder.glob("*"))
         return max((int(match[1]) for match in found if match), default=0)
+
+
+def _fixed_folder(template: Path) -> Path:
+    """Return the innermost folder of a template whose name is the same for all files."""
+    fixed = ""
+    for literal, field, _, _ in Formatter().parse(str(template)):
+        fixed += literal
+        if field is not None:
+            return Path(fixed + "name").parent
+    return Path(fixed).parent
 
 
 def _fields(template: Path) -> set[str]:

@@ -4,7 +4,7 @@ import logging
 import math
 import re
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
@@ -14,16 +14,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from live_seg.errors import SinkError, UsageError
+from live_seg.errors import SinkError, TakenError, UsageError
 from live_seg.sinks.encoding import Encoding
 from live_seg.sinks.file_names import FileNames
+from live_seg.sinks.recording_file import RecordingFile
 from live_seg.sinks.trigger import Trigger
 from live_seg.sinks.video_writer import VideoWriter
 from live_seg.types import Frame, Image, Instances, Sink
 
 logger = logging.getLogger(__name__)
-
-NOTHING = Instances.empty()
 
 OnFile = Callable[[Literal["recording-started", "recording-finished"], Path, str | None], None]
 """Called with what happened to a file, its name, and the error if it is not complete."""
@@ -35,8 +34,8 @@ JPEG_QUALITY = 95
 CATCH_UP = 2
 """Buffered images written per new image once a recording has started; all at once would stall the session."""
 
-MAX_GAP = 10.0
-"""Seconds without an image after which a new file is started."""
+RETRY_SECONDS = 60.0
+"""Seconds after the failure of a recording until it is tried again, at the next segment at the latest."""
 
 
 def parse_duration(text: str) -> float:
@@ -59,36 +58,6 @@ class RecorderStatus:
     """Name of the file being written, or the error of the last recording."""
 
 
-class _Clip:
-    """A file being written and its last image."""
-
-    def __init__(self, path: Path, writer: VideoWriter, begin: float) -> None:
-        self.path = path
-        self.begin = self.last = begin
-        """Seconds of the first and the last image on the recorder's clock."""
-        self._writer = writer
-        self._shape: tuple[int, ...] | None = None
-
-    def accepts(self, seconds: float, image: Image, segment: float) -> bool:
-        """Return whether `image` belongs to this file, which is at most `segment` seconds long."""
-        same_size = self._shape in (None, image.shape)
-        return same_size and seconds < self.begin + segment and seconds - self.last <= MAX_GAP
-
-    def write(self, seconds: float, image: Image) -> None:
-        """Show `image` from `seconds` on. Raises SinkError and OSError."""
-        self._writer.write(Frame(0, seconds, image), image, NOTHING)
-        self.last, self._shape = seconds, image.shape
-
-    def extend(self, until: float) -> None:
-        """Show the last image until `until`, unless that exceeds MAX_GAP."""
-        if until - self.last <= MAX_GAP:
-            self._writer.extend(until)
-
-    def close(self, complete: bool) -> None:
-        """Complete the file. Raises SinkError and OSError."""
-        self._writer.close(complete)
-
-
 class Recorder(Sink):
     """Record a live session to files named by `template` (see `FileNames`).
 
@@ -102,8 +71,10 @@ class Recorder(Sink):
     `on_file` is told of each file, in the thread that writes or completes it.
 
     The failure of a recording (full disk, broken encoder) is logged and shown by `status`. The session
-    continues, and the next start or trigger tries again. A file gets its final name once it is complete, and
-    replaces an existing file only with `overwrite`.
+    continues. The recording is tried again with the next segment, after RETRY_SECONDS, or with the next start
+    or trigger. A file gets its final name once it is complete, and replaces an existing file only with
+    `overwrite`, but none of those given to `keep`. Folders whose names come from fields of the template are
+    created.
 
     Raises UsageError and SinkError at once if nothing could be written.
     """
@@ -122,11 +93,9 @@ class Recorder(Sink):
         if not segment >= 1:
             raise UsageError(f"A segment must be at least 1 second long. Got {segment:g}.")
         several = trigger is not None or segment < math.inf
-        first = FileNames(template, several=several, overwrite=overwrite).next()
-        VideoWriter(
-            first, fps, encoding=encoding, overwrite=overwrite
-        )  # raises now what it would raise later
         self._names = FileNames(template, several=several, overwrite=overwrite)
+        # Raises now what it would raise later.
+        VideoWriter(self._names.example(), fps, encoding=encoding, overwrite=True)
         self._fps, self._step, self._encoding, self._overwrite = fps, 1 / fps, encoding, overwrite
         self._segment, self._on_file = segment, on_file or _ignore
         self._trigger, self._pre = trigger, trigger.pre if trigger else 0.0
@@ -136,11 +105,12 @@ class Recorder(Sink):
         """Errors of the recordings that failed so far."""
         self._paused = self._recording = self._by_trigger = self._event = False
         self._error = ""
+        self._retry_at = math.inf  # on the recorder's clock
         self._clock_offset: float | None = None  # seconds from the recorder's clock to that of the frames
         self._now = -self._step
         self._last_match = -math.inf
         self._buffer: deque[tuple[float, NDArray[np.uint8]]] = deque()
-        self._clip: _Clip | None = None
+        self._clip: RecordingFile | None = None
         self._finishing: Thread | None = None
 
     @property
@@ -150,10 +120,14 @@ class Recorder(Sink):
             return RecorderStatus("recording", str(self._clip.path) if self._clip else "")
         return RecorderStatus("failed", self._error) if self._error else RecorderStatus("idle")
 
+    def keep(self, inputs: Iterable[Path]) -> None:
+        """Never replace one of the files `inputs`, not even with `overwrite`."""
+        self._names.keep(inputs)
+
     def start(self) -> None:
         """Start with the buffered images or the next frame, and record until `stop`, whatever the trigger."""
         if not self._recording:
-            self._recording, self._error = True, ""
+            self._recording, self._error, self._retry_at = True, "", math.inf
         self._by_trigger = False
 
     def stop(self) -> None:
@@ -177,6 +151,7 @@ class Recorder(Sink):
         self._now = frame.seconds - self._clock_offset
         self._drop_old()
         self._check_trigger(instances, image.shape[:2])
+        self._retry()
         if self._recording and not self._buffer:
             self._record(self._now, image)
         elif self._recording or self._pre:
@@ -196,12 +171,19 @@ class Recorder(Sink):
         if self._trigger.matches(instances, size):
             self._last_match = self._now
         event = self._now - self._last_match <= self._trigger.post
-        if event and not self._event and not self._recording:
+        wanted = self._recording or self._retry_at < math.inf
+        if event and not self._event and not wanted:
             self.start()
             self._by_trigger = True
         elif not event and self._by_trigger:
             self._end(until=self._now)
         self._event = event
+
+    def _retry(self) -> None:
+        """Start a failed recording again once it is time."""
+        if self._now >= self._retry_at:
+            self._recording, self._retry_at = True, math.inf
+            logger.info("Trying to record again.")
 
     def _append(self, image: Image) -> None:
         """Add an image to the buffer, for a recording that may start or one that is catching up."""
@@ -228,10 +210,14 @@ class Recorder(Sink):
                 self._finish(seconds)
             if self._clip is None:
                 path = self._names.next()
+                self._names.make_folder(path)
                 writer = VideoWriter(path, self._fps, encoding=self._encoding, overwrite=self._overwrite)
-                self._clip = _Clip(path, writer, seconds)
+                self._clip = RecordingFile(path, writer, seconds)
                 self._on_file("recording-started", path, None)
             self._clip.write(seconds, image)
+        except TakenError:  # another program has just taken the same name
+            self._clip = None
+            self._record(seconds, image)
         except (SinkError, OSError) as error:
             self._fail(error)
 
@@ -243,6 +229,7 @@ class Recorder(Sink):
         except (SinkError, OSError) as error:
             self._fail(error)
         self._recording = self._by_trigger = False
+        self._retry_at = math.inf
 
     def _finish(self, until: float | None = None, *, complete: bool = True) -> None:
         """Complete the current file in a thread, because ffmpeg takes a while and the session continues."""
@@ -256,7 +243,7 @@ class Recorder(Sink):
         self._finishing.start()
         self._clip = None
 
-    def _complete(self, clip: _Clip, complete: bool) -> None:
+    def _complete(self, clip: RecordingFile, complete: bool) -> None:
         """Close `clip`; runs in the thread, which is now its only user."""
         try:
             clip.close(complete)
@@ -273,8 +260,11 @@ class Recorder(Sink):
             self._finishing = None
 
     def _fail(self, error: Exception) -> None:
-        """Stop the recording because of `error`. The next start or trigger tries again."""
-        self._recording = self._by_trigger = False
+        """Interrupt the recording because of `error`."""
+        self._recording = False
+        begin = self._clip.begin if self._clip else self._now
+        next_segment = max(begin + self._segment, self._now + 1)
+        self._retry_at = min(next_segment, self._now + RETRY_SECONDS)
         self._report(error)
         self._finish(complete=False)
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import cv2
 
+from live_seg.channel import Idle
 from live_seg.errors import SourceError, UsageError
 from live_seg.sources.captures import MAX_FPS, Capture, CaptureInfo, open_capture
 from live_seg.sources.live import DEFAULT_TIMEOUT, LiveSource
@@ -77,13 +78,18 @@ class Camera(LiveSource):
     """
 
     def __init__(
-        self, number: int, settings: CameraSettings | None = None, timeout: float = DEFAULT_TIMEOUT
+        self,
+        number: int,
+        settings: CameraSettings | None = None,
+        timeout: float = DEFAULT_TIMEOUT,
+        *,
+        idle: Idle | None = None,
     ) -> None:
         if not 0 <= number <= LAST_CAMERA:
             raise SourceError(f"Cameras are numbered from 0 to {LAST_CAMERA}. Got {number}.")
         self._number = number
         self._settings = settings or CameraSettings()
-        super().__init__(f"camera {number}", timeout)
+        super().__init__(f"camera {number}", timeout, idle=idle)
         self.frames = None
 
     def _open(self) -> Capture:

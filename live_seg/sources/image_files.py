@@ -1,6 +1,7 @@
 """Still images on disk."""
 
 import glob
+import logging
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -8,6 +9,8 @@ from pathlib import Path
 from live_seg.errors import SourceError
 from live_seg.files import expand_user, read_image, reading
 from live_seg.types import Frame, Source
+
+logger = logging.getLogger(__name__)
 
 READABLE_SUFFIXES = (
     *(".bmp", ".jfif", ".jp2", ".jpeg", ".jpg", ".pbm"),
@@ -33,7 +36,8 @@ class ImageFiles(Source):
     """Read still images in the given order, `fps` per second. They may differ in size.
 
     Grayscale, transparent (alpha is dropped) and 16-bit images are converted to BGR uint8; EXIF rotation is
-    applied. Raises SourceError with the file's name if one cannot be read.
+    applied. An image that cannot be read is skipped with a warning, and listed in `skipped`. Raises
+    SourceError with a file's name if none can be read.
     """
 
     def __init__(self, name: str, paths: Sequence[Path], fps: float = 1.0) -> None:
@@ -41,19 +45,38 @@ class ImageFiles(Source):
         self.paths = tuple(paths)
         """The file of each Frame, by the frame's index."""
         self.frames = len(self.paths)
-        height, width = read_image(self.paths[0]).shape[:2]
-        self.size = (width, height)
+        self.skipped: list[Path] = []
+        self.size = self._first_size()
         self._closed = False
 
     def __iter__(self) -> Iterator[Frame]:
+        self.skipped.clear()
         for index, path in enumerate(self.paths):
             if self._closed:
                 return
-            yield Frame(index, index / self.fps, read_image(path))
+            try:
+                image = read_image(path)
+            except SourceError as error:
+                logger.warning("Skipped: %s", error)
+                self.skipped.append(path)
+            else:
+                yield Frame(index, index / self.fps, image)
 
     def close(self) -> None:
         """Stop before the next image."""
         self._closed = True
+
+    def _first_size(self) -> tuple[int, int]:
+        """Return (width, height) of the first image that can be read."""
+        errors = []
+        for path in self.paths:
+            try:
+                height, width = read_image(path).shape[:2]
+            except SourceError as error:
+                errors.append(error)
+            else:
+                return width, height
+        raise errors[0]
 
 
 def find_images(path: Path) -> list[Path]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterator
 from queue import SimpleQueue
 from threading import Event
 
-from live_seg.channel import Channel
+from live_seg.channel import Channel, Idle
 from live_seg.errors import SourceError, UsageError
 from live_seg.sources.captures import Capture, CaptureInfo, CaptureSource, RawFrame, read_frame
 from live_seg.sources.driver_thread import DriverThread
@@ -48,6 +48,9 @@ class LiveSource(CaptureSource):
     `wait`, this applies only once a first frame has arrived. A different frame size after reconnecting is a
     SourceError, because a video that is being written cannot change its size.
 
+    The constructor waits for the source. Meanwhile, `idle` is called about 20 times a second; when it returns
+    False, that is a SourceError.
+
     `close` waits CLOSE_TIMEOUT for the thread. A read that takes longer is abandoned, and its device is
     released when the read returns (see DriverThread).
     """
@@ -58,7 +61,15 @@ class LiveSource(CaptureSource):
     on_outage: Callable[[str | None], None] | None = None
     """Called in the reading thread with the reason when frames stop, and with None when they resume."""
 
-    def __init__(self, name: str, timeout: float, *, reconnect: bool = False, wait: bool = True) -> None:
+    def __init__(
+        self,
+        name: str,
+        timeout: float,
+        *,
+        reconnect: bool = False,
+        wait: bool = True,
+        idle: Idle | None = None,
+    ) -> None:
         if not 0 < timeout <= LONGEST_TIMEOUT:
             raise UsageError(
                 f"Expected a timeout in seconds, above 0 and at most {LONGEST_TIMEOUT:g}. Got {timeout:g}."
@@ -78,7 +89,10 @@ class LiveSource(CaptureSource):
         self._thread = DriverThread(self._run, f"live_seg {name}")
         try:
             self._thread.start()
-            (info,) = self._opened.take()
+            opened = self._opened.take(idle=idle)
+            if not opened:
+                raise SourceError(f"The wait for {name} was ended before a frame arrived.")
+            (info,) = opened
         except BaseException:
             self.close()
             raise

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import cast
 
+from live_seg.channel import Idle
 from live_seg.errors import UsageError
 from live_seg.files import expand_user
 from live_seg.sources.cameras import Camera, CameraSettings
@@ -28,6 +29,7 @@ def open_source(
     image_fps: float = 1.0,
     start: float = 0.0,
     end: float = math.inf,
+    idle: Idle | None = None,
 ) -> Source:
     """Open the source that `spec` names. Close it when done, or use it in a `with` block.
 
@@ -40,6 +42,8 @@ def open_source(
     that is not available yet. Otherwise that is an error. `camera` holds the settings to request from a
     camera. `image_fps` is the number of still images per second. Of a video file, the
     frames from `start` on and before `end` are read, in seconds; they keep their times in the whole file.
+    `idle` is called about 20 times a second while a camera or stream opens; when it returns False, the wait
+    ends with a SourceError.
 
     Raises SourceError, with the reason and a remedy, if the source cannot be opened; UsageError if `timeout`
     is not above 0, an image is not BGR, or `start` and `end` are invalid or given for anything but a file.
@@ -54,10 +58,10 @@ def open_source(
     if path is not None:
         return ImageFiles(str(path), images, image_fps)
     if isinstance(spec, str) and "://" in spec:
-        return Stream(spec, timeout, reconnect=reconnect, wait=wait)
+        return Stream(spec, timeout, reconnect=reconnect, wait=wait, idle=idle)
     if isinstance(spec, int | str):
         digits = str(spec).removeprefix("/dev/video")
-        return Camera(int(digits[:9]), camera, timeout)  # a longer number is refused as well
+        return Camera(int(digits[:9]), camera, timeout, idle=idle)  # a longer number is refused as well
     return FrameSequence(cast("Iterable[Image | Frame]", spec))
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cv2
+import numpy as np
 
 from live_seg.types import Image
 from live_seg.ui.controls import KEYS, Controls
@@ -72,6 +73,13 @@ def draw_hud(canvas: Image, controls: Controls, metrics: Metrics, message: str =
         _draw_indicators(canvas, controls.paused, metrics.recorded)
     if message:
         _panel(canvas, [(message, "")], (CENTER, BOTTOM))
+
+
+def waiting_image() -> Image:
+    """Return the image that a window shows before the first frame, (H, W, 3) uint8 BGR."""
+    canvas = np.zeros((360, 640, 3), np.uint8)
+    _panel(canvas, [("waiting for the first frame", ""), ("q, Esc: quit", "")], (CENTER, CENTER))
+    return canvas
 
 
 def rows(controls: Controls, metrics: Metrics) -> list[tuple[str, str]]:

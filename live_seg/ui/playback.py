@@ -27,6 +27,10 @@ class Playback(Sink):
         self._last = frame.seconds, time.monotonic()
         return self._window.write(frame, image, instances)
 
+    def wait(self, seconds: float) -> bool:
+        """Handle window events for `seconds`. Returns False once the user quit."""
+        return self._window.wait(seconds)
+
     def close(self, complete: bool = True) -> None:
         """Close the window."""
         self._window.close(complete)

@@ -48,7 +48,7 @@ class Recording:
             self._message.show(f"saved {self._recorder.written[-1].name}", time.monotonic())
         if len(self._recorder.failures) > self._failures:
             self._failures = len(self._recorder.failures)
-            self._message.show("recording failed", time.monotonic())
+            self._message.show("recording failed, will be tried again", time.monotonic())
         if not self._wanted:
             self.started_at = None
         elif self.started_at is None:

@@ -1,6 +1,7 @@
 """Interactive live session: draw, show and record frames, controlled by keys."""
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from live_seg.errors import SinkError
 from live_seg.pipeline.run import show
 from live_seg.pipeline.stats import Tally
 from live_seg.sinks.recorder import Recorder
-from live_seg.types import Frame, Image, Instances, Sink
+from live_seg.types import Frame, Image, Instances, Sink, Source
 from live_seg.ui.controls import Controls
 from live_seg.ui.hud import Message
 from live_seg.ui.metrics import Meter, Metrics
@@ -27,6 +28,9 @@ PAUSED_REFRESH = 0.1
 
 STALL_SECONDS = 2.0
 """Seconds without a new frame after which the last one is shown again, with a message."""
+
+FIRST_FRAME_SECONDS = 1.0
+"""Seconds that a source may take for its first frame, however short the session is."""
 
 BACKDROP = 128
 """Grey level behind transparent images on the screen and in recordings."""
@@ -78,6 +82,19 @@ class Session(Sink):
         self._recording = Recording(recorder, controls, self._message) if recorder else None
         self._last: tuple[Frame, Instances] | None = None
         self._waiting_since = 0.0
+        self._ends_at = math.inf
+        self._source: Source | None = None  # until the first frame was segmented
+
+    @property
+    def starved(self) -> bool:
+        """True once the `limit` of `show` has passed without a frame from a live source."""
+        waits = self._source is not None and self._source.live and self._source.started_at is None
+        return waits and time.monotonic() >= self._ends_at
+
+    def _is_over(self) -> bool:
+        """Return whether the user quit or the `limit` of `show` has passed."""
+        timed_out = self._source is None and time.monotonic() >= self._ends_at
+        return self._controls.ended or timed_out or self.starved
 
     def show(
         self,
@@ -85,20 +102,31 @@ class Session(Sink):
         sinks: Sequence[Sink] = (),
         *,
         limit: float = float("inf"),
+        source: Source | None = None,
     ) -> Iterator[Frame]:
-        """Show all results until they end, the user quits, or `limit` seconds of source time have passed.
+        """Show all results until they end, the user quits, or `limit` seconds have passed.
 
-        Yields each frame shown. Raises SinkError.
+        The time begins with the first frame; it passes by the frames' times and by the clock. If no frame
+        arrives from `source`, it begins with this call, and `starved` becomes true. Yields each frame shown.
+        Raises SinkError.
         """
-        return show(self._selected(results), self._drawn, [*sinks, self], self._tally, limit=limit)
+        self._source, self._ends_at = source, time.monotonic() + max(limit, FIRST_FRAME_SECONDS)
+        chosen = self._selected(results, limit)
+        return show(chosen, self._drawn, [*sinks, self], self._tally, limit=limit)
 
-    def _selected(self, results: Iterator[tuple[Frame, Instances]]) -> Iterator[tuple[Frame, Instances]]:
+    def _selected(
+        self, results: Iterator[tuple[Frame, Instances]], limit: float
+    ) -> Iterator[tuple[Frame, Instances]]:
         """Yield each frame with the instances above the threshold; pause after it if a key said so."""
         for frame, found in results:
+            if self._last is None:
+                self._source, self._ends_at = None, time.monotonic() + limit
+            if self._is_over():
+                return
             yield frame, self._controls.select(found)
             if self._controls.paused:
                 self._pause(frame, found)
-            if self._controls.ended:
+            if self._is_over():
                 return
             self._last, self._waiting_since = (frame, found), time.monotonic()
 
@@ -111,9 +139,9 @@ class Session(Sink):
         return not self._controls.ended
 
     def idle(self) -> bool:
-        """Update the screen while no frame arrives; pass it to `run`. Returns False once the user quit."""
-        if self._screen is None:
-            return not self._controls.ended
+        """Update the screen while no frame arrives; pass it to `run`. Returns False to end the session."""
+        if self._screen is None or self._is_over():
+            return not self._is_over()
         silent = time.monotonic() - self._waiting_since
         if self._last is not None and silent >= STALL_SECONDS:
             self._meter.stall()
@@ -164,7 +192,7 @@ class Session(Sink):
         since = time.monotonic()
         if self._recording is not None:
             self._recording.pause()
-        while self._screen is not None and self._controls.paused and not self._controls.ended:
+        while self._screen is not None and self._controls.paused and not self._is_over():
             self._display_again(frame, found)
             self._screen.wait(PAUSED_REFRESH)
         if self._recording is not None:

@@ -4,14 +4,13 @@ import os
 import re
 import socket
 import sys
-import time
 
 import cv2
 
 from live_seg.errors import SinkError
 from live_seg.types import Frame, Image, Instances, Sink
 from live_seg.ui.controls import ESCAPE, Controls
-from live_seg.ui.hud import draw_hud
+from live_seg.ui.hud import draw_hud, waiting_image
 from live_seg.ui.metrics import Metrics
 
 WINDOW_FLAGS = cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL
@@ -45,7 +44,7 @@ class Window(Sink):
     def __init__(self, title: str = "live-seg", controls: Controls | None = None) -> None:
         self._title = title
         self._controls = controls or Controls()
-        self._open = False
+        self._open = self._waiting = False
         if sys.platform == "linux":
             _check_display()
         try:
@@ -74,19 +73,24 @@ class Window(Sink):
         if metrics is not None:
             image = image.copy()
             draw_hud(image, self._controls, metrics, message)
-        if not self._open:
+        if not self._open or self._waiting:
             self._open_window(image)
+            self._waiting = False
         cv2.imshow(self._title, image)
         return self._handle_events(milliseconds=1)
 
     def wait(self, seconds: float) -> bool:
         """Handle window events for `seconds`, or until a key was pressed.
 
-        Returns False once the controls have ended. Before the first image, this only sleeps.
+        Returns False once the controls have ended. Before the first image, the window says that it waits.
         """
         if not self._open:
-            time.sleep(seconds)
-            return not self._controls.ended
+            if self._controls.ended:
+                return False
+            card = waiting_image()
+            self._open_window(card)
+            cv2.imshow(self._title, card)
+            self._waiting = True
         return self._handle_events(milliseconds=max(1, round(seconds * 1000)))
 
     def close(self, complete: bool = True) -> None:  # noqa: ARG002
