@@ -74,6 +74,12 @@ def tiny() -> "MaskRCNN":
     return tiny_network()
 
 
+@pytest.fixture
+def untraced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let Keras engines run operation by operation: tracing a graph takes longer than a few images."""
+    monkeypatch.setattr("live_seg.engines.keras.compiled", lambda function, _: function)
+
+
 @pytest.fixture(scope="session")
 def tiny_converted(tiny: "MaskRCNN", tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Convert `tiny` to OpenVINO in float32, once for all tests; return its folder."""

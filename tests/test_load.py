@@ -250,6 +250,7 @@ class TestRestrictedModel:
         monkeypatch.setitem(registry.WEIGHTS, "cats", entry)
         monkeypatch.setattr(registry, "BUNDLED_FOLDERS", (saved.parent,))
 
+    @pytest.mark.usefixtures("untraced")
     def test_detects_its_classes_alone(self, saved: Path) -> None:
         images = [picture(32, 64)]
         restricted = load("cats", engine="keras", min_score=0.0)
@@ -357,6 +358,7 @@ class TestConversion:
         assert read == [saved]
         assert len(caplog.records) == 1
 
+    @pytest.mark.usefixtures("untraced")
     def test_options_mean_the_same_as_with_keras(
         self, saved: Path, tiny: MaskRCNN, tiny_converted: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -413,6 +415,7 @@ class TestBundledModel:
         self, engine: EngineName, device: str, least_iou: float, atol: float, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.undo()  # the network itself, not the tiny one
+        monkeypatch.setattr("live_seg.engines.keras.compiled", lambda function, _: function)
         portrait = read_image(GRACE)
         size = (portrait.shape[0], portrait.shape[1])
         pictures = [portrait, np.ascontiguousarray(portrait[:, ::-1])]
