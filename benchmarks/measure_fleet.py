@@ -1,7 +1,7 @@
 """Measure the driver of `live-seg video --workers`: time for each chunk, efficiency of many workers.
 
 Workers are simulated. A clock adds up the CPU time of the driver and the time for which all workers would be
-busy, so that a day of video takes seconds. The driver plans, hands out, tracks and stores real results; only
+busy, so that a day of video takes seconds. The driver plans, hands out and stores real results; only
 the demuxing of the source and the joining of the output are left out.
 
     python benchmarks/measure_fleet.py --fps 100 --instances 0
@@ -10,6 +10,7 @@ the demuxing of the source and the joining of the output are left out.
 import argparse
 import functools
 import heapq
+import pickle
 import tempfile
 import time
 from collections.abc import Collection, Sequence
@@ -30,6 +31,7 @@ from live_seg.fleet.plan import Chunk
 from live_seg.fleet.progress import Progress
 from live_seg.fleet.render import Rendered, Style
 from live_seg.fleet.results import Results
+from live_seg.fleet.track import Track
 from live_seg.sinks.codecs import X264
 from live_seg.sinks.timeline import Timing
 from live_seg.types import Instances
@@ -46,10 +48,10 @@ RENDER_FPS = 125.0
 class Simulated(Executor):
     """Workers that segment `fps` frames per second, on a clock of their own."""
 
-    def __init__(self, workers: int, fps: float, instances: int) -> None:
-        self._fps, self._instances = fps, instances
+    def __init__(self, workers: int, fps: float, instances: int, track_ms: float | None) -> None:
+        self._fps, self._instances, self._track_ms = fps, instances, track_ms
         self._free = [f"worker {number}" for number in range(workers)]
-        self._busy: list[tuple[float, str, Work]] = []
+        self._busy: list[tuple[float, str, Any]] = []
         self._begun = time.process_time()
         self._skipped = self._result_seconds = 0.0
         self.work_seconds = 0.0
@@ -73,11 +75,18 @@ class Simulated(Executor):
 
     def start(self, worker: str, work: Work) -> None:
         """Let `worker` be busy for the time that the work takes."""
-        detects = isinstance(work, Detect)
-        seconds = CHUNK_SECONDS * RATE / (self._fps if detects else RENDER_FPS)
+        begun = time.process_time()
+        result = self._result(work)
+        seconds = time.process_time() - begun
+        self._result_seconds += seconds  # on the worker, not in the driver
+        if not isinstance(work, Track):
+            detects = isinstance(work, Detect)
+            seconds = CHUNK_SECONDS * RATE / (self._fps if detects else RENDER_FPS)
+        elif self._track_ms is not None:
+            seconds = self._track_ms / 1000
         self._free.remove(worker)
         self.work_seconds += seconds
-        heapq.heappush(self._busy, (self.now() + seconds, worker, work))
+        heapq.heappush(self._busy, (self.now() + seconds, worker, result))
 
     def wait(self, seconds: float) -> list[Done]:
         """Move the clock on to the next end of work, by up to `seconds`."""
@@ -86,11 +95,9 @@ class Simulated(Executor):
         ended = []
         now = self.now()
         while self._busy and self._busy[0][0] <= now:
-            _, worker, work = heapq.heappop(self._busy)
+            _, worker, result = heapq.heappop(self._busy)
             self._free.append(worker)
-            begun = time.process_time()
-            ended.append(Done(worker, self._result(work)))
-            self._result_seconds += time.process_time() - begun  # on the worker, not in the driver
+            ended.append(Done(worker, result))
         return ended
 
     def close(self) -> None:
@@ -99,6 +106,11 @@ class Simulated(Executor):
     def _result(self, work: Any) -> Any:
         if isinstance(work, Detect):
             return packed(work.chunk, self._instances)
+        if isinstance(work, Track):
+            work = pickle.loads(pickle.dumps(work))
+            if self._track_ms is not None:
+                work.tracker._identify = unchanged
+            return work(None)
         return Rendered(None, b"{}\n", 0.0, 1.0, CHUNK_SECONDS * RATE, 0)
 
 
@@ -111,6 +123,11 @@ def moving(number: int, instances: int) -> Instances:
     boxes = np.concatenate([left, left + 50], axis=1).astype(np.float32)
     masks, ones = np.ones((instances, 28, 28), np.float32), np.ones(instances, np.int32)
     return Instances(boxes, masks, ones, np.full(instances, 0.9, np.float32))
+
+
+def unchanged(instances: Instances, _: float) -> Instances:
+    """Return `instances`: tracking that takes no time."""
+    return instances
 
 
 def packed(chunk: Chunk, instances: int) -> bytes:
@@ -132,7 +149,9 @@ def chunks_of(hours: float) -> list[Chunk]:
     ]
 
 
-def measure(workers: int, fps: float, instances: int, files: int, hours: float) -> tuple[float, float]:
+def measure(
+    workers: int, fps: float, instances: int, files: int, hours: float, track_ms: float | None
+) -> tuple[float, float]:
     """Return the efficiency (ideal / simulated time), and the driver's milliseconds for each chunk."""
     style = Style("a.mp4", True, StreamOptions().draw_function, 1, Timing(), X264, 23, False, 0.0)
     jobs = [Job(f"{number}.mp4", Path(f"{number}.mp4"), Path(f"{number}.jsonl")) for number in range(files)]
@@ -150,7 +169,7 @@ def measure(workers: int, fps: float, instances: int, files: int, hours: float) 
         mock.patch.object(FileRun, "finish", ignore),
     ):
         progress = Progress(Path(name) / "progress.json", jobs, [None] * files)
-        executor = Simulated(workers, fps, instances)
+        executor = Simulated(workers, fps, instances, track_ms)
         report = Report(ignore, ignore, ignore, ignore)
         Driver(jobs, progress, executor, Path(name), Settings(style, workers=workers), report).run()
         total, spent = executor.now(), executor.driver_seconds
@@ -164,11 +183,14 @@ def main() -> None:
     parser.add_argument("--instances", type=int, default=0, help="instances in each frame")
     parser.add_argument("--files", type=int, default=24, help="number of files")
     parser.add_argument("--hours", type=float, default=24.0, help="length of all files together")
+    parser.add_argument("--track-ms", type=float, help="time to track a chunk; by default, it is tracked")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 8, 64, 512])
     given = parser.parse_args()
     print(f"{given.hours:g} h in {given.files} files, {given.instances} instances, {given.fps:g} fps")
     for workers in given.workers:
-        efficiency, cost = measure(workers, given.fps, given.instances, given.files, given.hours)
+        efficiency, cost = measure(
+            workers, given.fps, given.instances, given.files, given.hours, given.track_ms
+        )
         print(f"{workers:4} workers: efficiency {efficiency:.3f}, driver {cost:.1f} ms per chunk", flush=True)
 
 

@@ -211,7 +211,9 @@ def test_a_run_continues_with_what_is_done(moving: Path, tmp_path: Path) -> None
     fleet([job], StreamOptions(), work, second)
     alone = Recorded()
     fleet([jobs_in(tmp_path / "alone", moving)], StreamOptions(), tmp_path / "other", alone)
-    assert sorted(first.kinds[:3] + second.kinds) == sorted(alone.kinds)
+    for kind in ("Detect", "Render"):
+        assert (first.kinds[:-1] + second.kinds).count(kind) == alone.kinds.count(kind)
+    assert first.kinds[:-1].count("Detect") > 0
     assert (tmp_path / "alone" / "a.jsonl").read_bytes() == (tmp_path / "out" / "a.jsonl").read_bytes()
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from live_seg.errors import LiveSegError, SinkError, SourceError, UsageError, WeightsError
+from live_seg.errors import SinkError, SourceError, UsageError, WeightsError
 from live_seg.fleet.executor import Done, Executor
 from live_seg.fleet.file_run import FileRun, Settings, Task
 from live_seg.fleet.jobs import Job
@@ -20,6 +20,11 @@ TRIES = 3
 
 WAIT = 1.0
 """Seconds between two looks at the workers, at most."""
+
+ORDER = {"track": 0, "render": 1, "detect": 2}
+"""Work that comes first while there is a choice: others wait for tracking, and drawing ends a chunk."""
+
+VERBS = {"track": "Tracking", "render": "Drawing", "detect": "Segmenting"}
 
 FATAL = (UsageError, WeightsError)
 """Errors of every chunk alike, which are not repeated."""
@@ -69,12 +74,9 @@ class Driver:
         while True:
             self._open_files()
             self._hand_out()
-            file = next((file for file in self._open if file.can_track()), None)
-            if file is not None:
-                self._track(file)
-            elif not self._running and not self._queue and not self._open and not self._unopened:
+            if not self._running and not self._queue and not self._open and not self._unopened:
                 break
-            for done in self._executor.wait(0 if file is not None else WAIT):
+            for done in self._executor.wait(WAIT):
                 self._end(done)
             self._close_files()
         self._progress.finish()
@@ -97,11 +99,11 @@ class Driver:
             tasks = list(file.detections())
             segmented = file.frames - sum(file.chunks[task.chunk].frames for task in tasks)
             self._report.advanced(segmented // 2)
-            self._queue += tasks
+            self._queue += [*filter(None, [file.tracking()]), *tasks]
 
     def _hand_out(self) -> None:
-        """Start work on the free workers: drawing first, then in the order of files and chunks."""
-        self._queue.sort(key=lambda task: (task.file.number, task.kind != "render", task.chunk))
+        """Start work on the free workers, in the order of files and chunks; what comes last, first."""
+        self._queue.sort(key=lambda task: (task.file.number, ORDER[task.kind], task.chunk))
         alive = set(self._executor.alive())
         for worker in self._executor.free():
             suitable = (task for task in self._queue if worker not in task.avoid or alive <= task.avoid)
@@ -116,12 +118,13 @@ class Driver:
         task = self._running.pop(done.worker)
         error = done.error
         if error is None:
+            drawn = task.file.frames_done
             try:
-                task.file.accept(task, done.value)
-            except SinkError as failure:
+                self._queue += task.file.accept(task, done.value)
+            except (SinkError, SourceError) as failure:
                 error = failure
             else:
-                self._count(task)
+                self._count(task, task.file.frames_done - drawn)
                 return
         if isinstance(error, FATAL):
             raise error
@@ -134,29 +137,22 @@ class Driver:
         else:
             task.file.failures.append(f"{_name(task)} failed {TRIES} times: {task.errors[-1]}")
 
-    def _count(self, task: Task) -> None:
-        chunk = task.file.chunks[task.chunk]
+    def _count(self, task: Task, drawn: int) -> None:
+        """Report the progress by `task`, after which `drawn` more frames are."""
+        chunk, file = task.file.chunks[task.chunk], self._progress.files[task.file.number]
         half = chunk.frames // 2
-        self._report.advanced(half if task.kind == "detect" else chunk.frames - half)
-        if task.kind == "render":
-            self._progress.files[task.file.number].chunks += 1
-            self._progress.add(task.file.number, chunk.frames)
-
-    def _track(self, file: FileRun) -> None:
-        try:
-            before = file.frames_done
-            self._queue += file.track()
-            self._report.advanced((file.frames_done - before) // 2)
-        except (LiveSegError, OSError) as error:
-            file.failures.append(str(error))
-            self._queue = [task for task in self._queue if task.file is not file]
-            self._open.remove(file)
-            self._give_up(file)
+        if task.kind == "detect":
+            self._report.advanced(half)
+        elif drawn:
+            self._report.advanced(drawn - half)
+            file.chunks += 1
+            self._progress.add(task.file.number, drawn)
 
     def _close_files(self) -> None:
         """Complete the files whose chunks are all drawn; give up those that cannot continue."""
+        self._queue += filter(None, [file.tracking() for file in self._open])
         busy = {task.file for task in (*self._queue, *self._running.values())}
-        for file in [file for file in self._open if file not in busy and not file.can_track()]:
+        for file in [file for file in self._open if file not in busy]:
             self._open.remove(file)
             if not file.complete:
                 self._give_up(file)
@@ -182,7 +178,6 @@ class Driver:
 
 def _name(task: Task) -> str:
     chunk = task.file.chunks[task.chunk]
-    verb = "Drawing" if task.kind == "render" else "Segmenting"
     first, last = chunk.first, chunk.first + chunk.frames - 1
     place = f"chunk {chunk.number + 1} of {len(task.file.chunks)} (frames {first} to {last})"
-    return f"{verb} {place} of {task.file.job.source}"
+    return f"{VERBS[task.kind]} {place} of {task.file.job.source}"

@@ -21,10 +21,9 @@ from live_seg.fleet.executor import Work
 from live_seg.fleet.jobs import Job
 from live_seg.fleet.plan import Chunk, plan
 from live_seg.fleet.render import Render, Rendered, Style
-from live_seg.fleet.results import Results
 from live_seg.fleet.resume import key_of
 from live_seg.fleet.stores import local, upload
-from live_seg.fleet.track import FileTracker, Tracked
+from live_seg.fleet.track import FileTracker, Track, Tracked
 from live_seg.sinks.containers import container_for
 from live_seg.sinks.parts import Part, write_list
 from live_seg.sinks.remux import CONCAT, Ending, remux
@@ -56,7 +55,7 @@ class Task:
     file: "FileRun"
     chunk: int
     kind: str
-    """detect or render."""
+    """detect, track or render."""
     make: Callable[[], Work]
     errors: list[str] = field(default_factory=list)
     avoid: set[str] = field(default_factory=set)
@@ -88,6 +87,7 @@ class FileRun:
         self._keys = [key_of(key, chunk.first, chunk.begin, chunk.end) for chunk in self.chunks]
         self._tracker = FileTracker(fps, self._style.timing, smooth=settings.smooth, lead=self._style.lead)
         self._next = 0  # chunk to track next
+        self._is_tracking = False
         self._waiting: Tracked | None = None  # the chunk before it, of which the end is not known yet
         self._rendered: dict[int, dict[str, Any]] = {}
         self.device = ""
@@ -124,29 +124,35 @@ class FileRun:
             if not self._path(chunk.number, "detected").exists():
                 yield Task(self, chunk.number, "detect", partial(self._detect, chunk))
 
-    def accept(self, task: Task, value: Any) -> None:
-        """Keep the result of `task`. Raises SinkError."""
+    def tracking(self) -> Task | None:
+        """Return the task to track the next chunk, once, if it is segmented."""
+        number = self._next
+        if self._is_tracking or number == len(self.chunks) or not self._path(number, "detected").exists():
+            return None
+        self._is_tracking = True
+        detected = self._path(number, "detected")
+        return Task(self, number, "track", lambda: Track(self._tracker, detected.read_bytes()))
+
+    def accept(self, task: Task, value: Any) -> list[Task]:
+        """Keep the result of `task`; return the tasks to draw that can follow. Raises SinkError."""
         if task.kind == "detect":
             self._store(task.chunk, "detected", value)
-            return
-        self._keep(task.chunk, value)
+        elif task.kind == "render":
+            self._keep(task.chunk, value)
+        else:
+            return self._tracked(value)
+        return []
 
-    def can_track(self) -> bool:
-        """Return whether `track` has something to do."""
-        return self._next < len(self.chunks) and self._path(self._next, "detected").exists()
-
-    def track(self) -> Iterator[Task]:
-        """Track the next chunk, and yield the tasks to draw chunks that are not drawn yet."""
-        number = self._next
-        self._next += 1
-        results = Results.unpack(self._path(number, "detected").read_bytes())
-        self.device = results.device
-        tracked, self._waiting = self._waiting, self._tracker.add(results)
-        if tracked is not None:
-            yield from self._drawing(number - 1, tracked, self._waiting.places[:1])
-        if self._next == len(self.chunks):
-            yield from self._drawing(number, self._waiting, np.array([self._end()]))
-            self._waiting = None
+    def _tracked(self, tracked: Tracked) -> list[Task]:
+        """Keep a tracked chunk, after the chunk before it, whose end is known now."""
+        number, tasks = self._next, list[Task]()
+        if self._waiting is not None:
+            tasks += self._drawing(number - 1, self._waiting, tracked.places[:1])
+        if number + 1 == len(self.chunks):
+            tasks += self._drawing(number, tracked, np.array([self._end(tracked.tracker)]))
+        self._tracker, self._waiting, self.device = tracked.tracker, tracked, tracked.device
+        self._next, self._is_tracking = number + 1, False
+        return tasks
 
     def finish(self) -> None:
         """Join the parts to the outputs, and delete the folder. Raises SinkError."""
@@ -179,7 +185,7 @@ class FileRun:
         if self._path(number, "done").exists():
             self._rendered[number] = json.loads(self._path(number, "done").read_bytes())
             return
-        self._store(number, "tracked", tracked.results.pack())
+        self._store(number, "tracked", tracked.results)
         work = Render(
             source=self.job.source,
             style=self._style,
@@ -206,11 +212,10 @@ class FileRun:
         self._rendered[number] = json.loads(rendered.summary())
         self._path(number, "tracked").unlink(missing_ok=True)
 
-    def _end(self) -> float:
+    def _end(self, tracker: FileTracker) -> float:
         """Return the end of the last frame in the output, in seconds."""
-        timeline = self._tracker.timeline
-        self._ending = Ending.of(self._source, timeline, self._tracker.rate)
-        return timeline.end(self._ending.last_frame())
+        self._ending = Ending.of(self._source, tracker.timeline, tracker.rate)
+        return tracker.timeline.end(self._ending.last_frame())
 
     def _join(self, video: Path) -> None:
         container = container_for(video, alpha=self._style.alpha)

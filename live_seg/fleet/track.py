@@ -1,12 +1,14 @@
 """Assign track ids to the results of the chunks of a file, in order."""
 
+import copy
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from live_seg.fleet.detect import Model
 from live_seg.fleet.results import Results
-from live_seg.pipeline.run import identifier
+from live_seg.pipeline.run import Identifier
 from live_seg.sinks.timeline import Timeline, Timing, frame_rate
 
 
@@ -14,8 +16,12 @@ from live_seg.sinks.timeline import Timeline, Timing, frame_rate
 class Tracked:
     """The frames of a chunk with track ids, and before them those that drawing must have seen."""
 
-    results: Results
-    """Of `lead` frames of earlier chunks and of all frames of the chunk."""
+    results: bytes
+    """Packed Results of `lead` frames of earlier chunks and of all frames of the chunk."""
+    tracker: "FileTracker"
+    """The tracker after this chunk."""
+    device: str
+    """Name of the engine and of the processor that segmented the chunk."""
     lead: int
     first: int
     """Index of the first frame in `results`, counted as frames were decoded."""
@@ -31,7 +37,7 @@ class FileTracker:
     """
 
     def __init__(self, fps: float, timing: Timing, *, smooth: float | None, lead: float) -> None:
-        self._identify = identifier(track=True, smooth=smooth)
+        self._identify = Identifier(track=True, smooth=smooth)
         self._lead = lead
         self._before: Results | None = None
         self.rate = frame_rate(fps)
@@ -52,9 +58,22 @@ class FileTracker:
         results = replace(results, instances=tracked)
         if self._lead and self._before is not None and count:
             results = _joined(_since(self._before, results.times[0] - self._lead), results)
-        self._before = results
+        self._before = results if self._lead else None
         lead = len(results.times) - count
-        return Tracked(results, lead, first - lead, places)
+        return Tracked(results.pack(), self, results.device, lead, first - lead, places)
+
+
+@dataclass(frozen=True, eq=False)
+class Track:
+    """Work for a worker: track the next chunk of a file, whose Results are packed in `detected`."""
+
+    tracker: FileTracker
+    detected: bytes
+
+    def __call__(self, model: Model) -> Tracked:  # noqa: ARG002 - tracking needs no model
+        """Return the chunk, tracked. Raises LiveSegError for damaged results."""
+        tracker = copy.deepcopy(self.tracker)  # another try begins with the same state
+        return tracker.add(Results.unpack(self.detected))
 
 
 def _since(results: Results, seconds: float) -> Results:

@@ -53,7 +53,7 @@ def run(
     `contextlib.closing`, or delete it).
     """
     tally = tally or Tally()
-    identify = identifier(track=track, smooth=smooth)
+    identify = Identifier(track=track, smooth=smooth)
     with contextlib.ExitStack() as stack:
         opened = source if isinstance(source, Source) else stack.enter_context(open_source(source))
         policy = policy or ("latest" if opened.live else "all")
@@ -74,17 +74,20 @@ def run(
                 yield frame, instances if propagates else identify(instances, frame.seconds)
 
 
-def identifier(*, track: bool, smooth: float | None) -> Identify:
-    """Return the function that tracks and smooths the instances of each frame, without duplicates."""
-    if not track:
-        return lambda instances, _: without_duplicates(instances)
-    tracker = Tracker()
-    if smooth is None:
-        return lambda instances, seconds: without_duplicates(tracker.update(instances, seconds))
-    smoother = Smoother(smooth)
-    return lambda instances, seconds: without_duplicates(
-        smoother.update(tracker.update(instances, seconds), seconds)
-    )
+class Identifier:
+    """Track and smooth the instances of each frame, without duplicates: see `run`. Can be pickled."""
+
+    def __init__(self, *, track: bool, smooth: float | None) -> None:
+        self._tracker = Tracker() if track else None
+        self._smoother = Smoother(smooth) if track and smooth is not None else None
+
+    def __call__(self, instances: Instances, seconds: float) -> Instances:
+        """Return the `instances` of the next frame, at `seconds`, with track ids if they are tracked."""
+        if self._tracker is not None:
+            instances = self._tracker.update(instances, seconds)
+        if self._smoother is not None:
+            instances = self._smoother.update(instances, seconds)
+        return without_duplicates(instances)
 
 
 def _propagating(
