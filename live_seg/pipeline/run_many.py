@@ -6,7 +6,7 @@ from functools import partial
 
 from live_seg.channel import Idle
 from live_seg.pipeline.many import Member, SharedKeyframes, WakeUps
-from live_seg.pipeline.run import identifier
+from live_seg.pipeline.run import Identifier
 from live_seg.sources.lane import SourceLane
 from live_seg.sources.opening import open_source
 from live_seg.types import Frame, Image, Instances, Segment, Source
@@ -63,7 +63,7 @@ def joined(
             retries=isinstance(spec, str) and "://" in spec,
             on_open=None if on_open is None else partial(on_open, position),
         )
-        members.append(Member(lane, Propagator(), identifier(track=track, smooth=smooth)))
+        members.append(Member(lane, Propagator(), Identifier(track=track, smooth=smooth)))
     return members, wake
 
 
