@@ -198,6 +198,7 @@ class TestResume:
         whole, extended = tmp_path / "whole", tmp_path / "extended"
         train(settings.extended(2), whole, quiet=True)
         train(settings, extended, quiet=True)
+        before = read_state(extended / "state.npz")
         lines: list[str] = []
         resume(extended, report=lines.append, quiet=True)
         assert lines == ["The run is complete: epoch 1 of 1. Give more epochs to extend it."]
@@ -206,7 +207,7 @@ class TestResume:
         resume(extended, epochs=2, report=lines.append, quiet=True)
         assert lines[1] == "Resuming after epoch 1 of 2."
         assert lines[-1].startswith("epoch 2/2: loss ")
-        assert_same_end(whole, extended)
+        assert_same_end(whole, extended, before)
         assert read_settings(extended / "settings.json") == read_settings(whole / "settings.json")
         resume(extended, epochs=2, report=lines.append, quiet=True)
         assert lines[-1] == "The run is complete: epoch 2 of 2. Give more epochs to extend it."

@@ -8,13 +8,14 @@ RUN is a new folder for annotations, logs, curves, states and models of all stag
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
-from gather import gather, gather_val
+from gather import complete_masks, gather, gather_val
 
 from live_seg.engines.openvino.forms import converted, quantized
 from live_seg.engines.table import create
@@ -36,18 +37,30 @@ from live_seg.training.train import train
 SIDE = 512
 """Side of training images, and longest side of the input later."""
 
-SAMPLES = replace(SAMPLING, masks=8)
-
 AUGMENTATION = Augmentation(scale=(0.6, 1.5), mosaic=0.3)
 
-STAGES: tuple[dict[str, Any], ...] = (
-    {"epochs": 4, "layers": "heads", "learning_rate": 2e-3},
-    {"epochs": 2, "layers": "all", "learning_rate": 1.2e-3, "detector_rate": 0.02},
-)
-"""The mask branch alone, and the whole network with a slow detector.
+Stage = dict[str, Any]
 
-The shipped weights are the average of both stages (Wortsman et al., arXiv 2109.01903). Their second stage was
-stopped after 2 of 8 scheduled epochs.
+ROUNDS: tuple[tuple[Stage, ...], ...] = (
+    (
+        {"epochs": 4, "layers": "heads", "learning_rate": 2e-3, "masks": 8, "repeats": 0},
+        {
+            "epochs": 2,
+            "layers": "all",
+            "learning_rate": 1.2e-3,
+            "detector_rate": 0.02,
+            "masks": 8,
+            "repeats": 0,
+        },
+    ),
+    ({"epochs": 5, "layers": "heads", "learning_rate": 2e-3, "masks": 10, "repeats": 2},),
+)
+"""Rounds of stages: the mask branch alone (heads), or the whole network with a slow detector (all).
+
+A stage starts from the model of the stage before it. A round ends with the average of the models of its
+stages and, except for the first round, of its initial weights (Wortsman et al., arXiv 2109.01903). `masks`
+are sampled from each image. Photos with masks of all their objects occur `repeats` more times in each
+epoch. Of the shipped weights, the second stage was stopped after 2 of 8 scheduled epochs.
 """
 
 MIN_SCORE = 0.35
@@ -69,31 +82,49 @@ FACTS = {
 
 
 def learn(data: Path, detector: Path, run: Path) -> Path:
-    """Train all stages on the photos in `data`. Return the average of their models."""
+    """Train all rounds on the photos in `data`. Return the average of the last round."""
     run.mkdir(parents=True)
-    (run / "train.json").write_text(json.dumps(gather(data)), encoding="utf-8")
-    start, models = f"yolox:{detector}", list[Path]()
-    for number, stage in enumerate(STAGES, start=1):
-        settings = Settings(
-            ((data, run / "train.json"),),
-            val=(data / "person/val", data / "person/instances_val.json"),
-            start=start,
-            size=SIDE,
-            heads_first=0,
-            val_every=2,
-            sampling=SAMPLES,
-            augmentation=AUGMENTATION,
-            **stage,
-        )
-        train(settings, run / f"stage{number}", report=print)
-        models.append(run / f"stage{number}" / "model.weights.h5")
-        start = str(models[-1])
-    average = run / "average.weights.h5"
+    every = gather(data)
+    (run / "train.json").write_text(json.dumps(every), encoding="utf-8")
+    (run / "complete.json").write_text(json.dumps(complete_masks(data, every)), encoding="utf-8")
+    start, average = f"yolox:{detector}", list[Path]()
+    for number, stages in enumerate(ROUNDS, start=1):
+        models = average[-1:]
+        for position, stage in enumerate(stages, start=1):
+            folder = run / f"round{number}-stage{position}"
+            train(settings_of(stage, start, data, run), folder, report=print)
+            models.append(folder / "model.weights.h5")
+            start = str(models[-1])
+        average.append(run / f"average{number}.weights.h5")
+        write_average(models, average[-1])
+        start = str(average[-1])
+    return average[-1]
+
+
+def settings_of(stage: Stage, start: str, data: Path, run: Path) -> Settings:
+    """Return the training settings of a stage that starts from the weights `start`."""
+    own = dict(stage)
+    sampling = replace(SAMPLING, masks=own.pop("masks"))
+    repeated = ((data, run / "complete.json"),) * own.pop("repeats")
+    return Settings(
+        ((data, run / "train.json"), *repeated),
+        val=(data / "person/val", data / "person/instances_val.json"),
+        start=start,
+        size=SIDE,
+        heads_first=0,
+        val_every=2,
+        sampling=sampling,
+        augmentation=AUGMENTATION,
+        **own,
+    )
+
+
+def write_average(models: Sequence[Path], target: Path) -> None:
+    """Write the mean of the weights of `models` and its card."""
     networks = [read_network(model, SMALL) for model in models]
     for weights in zip(*(network.weights for network in networks), strict=True):
         weights[0].assign(sum(weights) / len(weights))
-    networks[0].save_weights(average)
-    return average
+    save(networks[0], COCO_CLASSES, target, FACTS, MIN_SCORE)
 
 
 def ground_truths(data: Path, run: Path) -> dict[str, GroundTruth]:

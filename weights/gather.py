@@ -49,6 +49,14 @@ def gather(data: Path) -> Entry:
     return {"images": kept, "annotations": annotations, "categories": boxes["categories"]}
 
 
+def complete_masks(data: Path, training: Entry) -> Entry:
+    """Return the part of `training` whose photos have masks of all their objects."""
+    complete = {photo["id"] for photo in _read(data / "coco80/instances_train.json")["images"]}
+    photos = [photo for photo in training["images"] if photo["id"] in complete]
+    annotations = [entry for entry in training["annotations"] if entry["image_id"] in complete]
+    return {**training, "images": photos, "annotations": annotations}
+
+
 def gather_val(data: Path) -> Entry:
     """Return the 80-class validation set with file names relative to `data`."""
     val = _read(data / "coco80/instances_val.json")
