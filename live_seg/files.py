@@ -18,6 +18,7 @@ from live_seg.errors import SinkError, SourceError, TakenError
 from live_seg.image_headers import declared_size
 from live_seg.memory import available_memory
 from live_seg.types import Image
+from live_seg.urls import redacted
 
 ALPHA_SUFFIXES = (".png", ".webp")
 """Suffixes of the image formats whose alpha channel all viewers support."""
@@ -58,7 +59,9 @@ def reading(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise SourceError(f"Cannot read {path}: {error.strerror}. Check its name and permissions.") from error
+        raise SourceError(
+            f"Cannot read {redacted(path)}: {error.strerror}. Check its name and permissions."
+        ) from error
 
 
 def sha256_of(path: Path) -> str:

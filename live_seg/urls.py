@@ -1,9 +1,33 @@
-"""URLs in messages."""
+"""URLs in messages, without the parts that may be secret."""
+
+import re
+
+URL = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]+):/+", re.IGNORECASE)
+"""Start of a URL: a path object joins its slashes to one. "C:/" is the drive of a Windows path."""
+
+URL_IN_TEXT = re.compile(URL.pattern + r"[^\s'\"]*[^\s'\",.:;)\]]", re.IGNORECASE)
 
 
-def redacted(url: str) -> str:
-    """Replace the parts of a URL that may be secret, which are user, password and query, by ***."""
-    scheme, _, rest = url.partition("://")
-    _, at, rest = rest.rpartition("@")  # the last one: an unescaped password may contain @, / or ?
-    host, query, _ = rest.partition("?")
-    return f"{scheme}://{at and '***@'}{host}{query and '?***'}"
+def redacted(url: object) -> str:
+    """Return a URL with *** in place of user and password, query, fragment, and the key of an RTMP path.
+
+    Anything else, such as a file name, is returned unchanged.
+    """
+    text = str(url)
+    start = URL.match(text)
+    if start is None:
+        return text
+    before, at, rest = text[start.end() :].rpartition("@")  # the last one: a password may contain @
+    if re.search(r"[?#\s]", before):  # a password with such a character, or a query with @
+        return f"{start[0]}***"
+    shown = re.split(r"[?#\s]", rest, maxsplit=1)[0]
+    hidden = rest[len(shown) : len(shown) + 1] + "***" if len(shown) < len(rest) else ""
+    if start["scheme"].lower().startswith("rtmp"):
+        folder, slash, key = shown.rstrip("/").rpartition("/")
+        shown = f"{folder}/***" if slash and key else shown
+    return f"{start[0]}{at and '***@'}{shown}{hidden}"
+
+
+def without_secrets(text: str) -> str:
+    """Return `text` with every URL in it `redacted`. Passwords with spaces or quotes stay."""
+    return URL_IN_TEXT.sub(lambda found: redacted(found[0]), text)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from live_seg.maskrcnn.model import MaskRCNN
@@ -20,6 +21,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 # As live_seg.engines.openvino does, here before a test module imports OpenVINO itself: its telemetry sends
 # events from processes of their own, which takes seconds for each conversion.
 cast(dict[str, Any], sys.modules).setdefault("openvino_telemetry", None)
+
+
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture(autouse=True)

@@ -157,6 +157,24 @@ def test_zeros_in_a_converted_network_are_noticed(
     assert store.find(resolve(saved), "float32") is None
 
 
+@pytest.mark.parametrize("damage", ["missing", "nested", "one file"])
+def test_a_converted_network_without_valid_digests_is_not_used(
+    saved: Path, tiny_converted: Path, damage: str
+) -> None:
+    def copy(folder: Path) -> None:
+        shutil.copytree(tiny_converted, folder, dirs_exist_ok=True)
+
+    kept = store.keep(resolve(saved), "float32", copy)
+    about = json.loads((kept / store.SOURCE).read_text(encoding="utf-8"))
+    if damage == "one file":
+        del about["sha256"]["trunk.bin"]
+    else:
+        del about["sha256"]
+    text = "[" * 10**6 if damage == "nested" else json.dumps(about)
+    (kept / store.SOURCE).write_text(text, encoding="utf-8")
+    assert store.find(resolve(saved), "float32") is None
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_weights_that_are_not_finite(saved: Path, tiny: "MaskRCNN", value: float) -> None:
     with h5py.File(saved, "r+") as file:

@@ -187,6 +187,7 @@ def test_the_command_names_its_output(lines: Path, tmp_path: Path) -> None:
     assert (again.exit_code, "exists already" in again.stderr) == (3, True)
     assert invoke("convert", source, "--to", "mot", "-o", tmp_path / "b.txt", "--quiet").output == ""
     assert invoke("convert", source, "--to", "yolo").exit_code == 2
+    assert not [path for path in tmp_path.iterdir() if "partial" in path.name]
 
 
 @pytest.mark.parametrize(
@@ -200,3 +201,51 @@ def test_other_files_are_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(UsageError, match="There is no format"):
         convert(tmp_path / "a.jsonl", "yolo", tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]
+
+
+def changed(lines: Path, where: str, value: Any) -> bytes:
+    """Return the lines with another value at `where` in the second one, and in its first instance."""
+    first, second, *others = lines.read_bytes().splitlines(keepends=True)
+    line = json.loads(second)
+    *path, last = where.split(".")
+    target = line
+    for name in path:
+        target = target[name][0] if name == "instances" else target[name]
+    target[last] = value
+    return b"".join([first, json.dumps(line).encode() + b"\n", *others])
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "reason"),
+    [
+        ("index", -1, ">= 0"),
+        ("index", "1", "got `str`"),
+        ("index", 10**16, "<= 9007199254740992"),
+        ("seconds", float("nan"), "malformed"),
+        ("size", [80, 10**9], "<= 1048576"),
+        ("size", [2**20, 2**20], "a frame of 1048576 x 1048576 pixels"),
+        ("instances", [[]], r"at `\$.instances\[0\]`"),
+        ("instances.class", 5, r"got `int` - at `\$.instances\[0\].class`"),
+        ("instances.box", [0, 0, 1], "length 4"),
+        ("instances.track_id", "1", "got `str`"),
+        ("instances.mask", None, "got `null`"),
+        ("instances.mask.size", [60, 81], "a mask of another size"),
+        ("instances.mask.counts", "ooooooooo1", "cannot be decoded"),
+        ("instances.mask.counts", "0", "do not cover the image"),
+        ("instances.mask.counts", "\u1234", "cannot be decoded"),
+    ],
+)
+def test_damaged_lines_are_refused(lines: Path, tmp_path: Path, where: str, value: Any, reason: str) -> None:
+    (tmp_path / "a.jsonl").write_bytes(changed(lines, where, value))
+    with pytest.raises(SourceError, match=rf"Line 2 of .*a\.jsonl is not what --json writes: .*{reason}"):
+        convert(tmp_path / "a.jsonl", "mots", tmp_path / "out")
+
+
+NO_JSON = {"bytes": b"\xff", "lists": b"[" * 10**5, "objects": b'{"a":' * 10**5, "more": b"{}\x00"}
+
+
+@pytest.mark.parametrize("line", NO_JSON.values(), ids=NO_JSON)
+def test_what_is_no_json_is_refused(tmp_path: Path, line: bytes) -> None:
+    (tmp_path / "a.jsonl").write_bytes(line)
+    with pytest.raises(SourceError, match="Line 1 of"):
+        convert(tmp_path / "a.jsonl", "coco", tmp_path / "out")

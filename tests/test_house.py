@@ -24,7 +24,7 @@ MODULES = {
 
 FLOORS = (
     {"channel", "choices", "errors", "locks", "images", "processes", "timing", "masks", "types"},
-    {"image_headers", "memory", "recent", "urls"},
+    {"image_headers", "memory", "recent", "run_lengths", "urls"},
     {"maskrcnn", "exports", "ffmpeg", "files"},
     {"engines"},
     {"segmenter", "propagation", "tracking", "sources", "sinks"},

@@ -126,8 +126,9 @@ def test_names_that_are_not_utf8(tmp_path: Path) -> None:
     image.write_bytes(encoded(".png", 30, 20))
     clip(tmp_path / "a.mp4", seconds=0.2).rename(video)
     assert read_image(image).shape == (20, 30, 3)
-    with open_source(folder) as source:
-        assert len(list(source)) == 1
+    for spec in (folder, folder / "*.png", image):
+        with open_source(spec) as source:
+            assert len(list(source)) == 1
     with open_source(video) as source:
         assert len(list(source)) == 6
     video.write_bytes(b"no video")

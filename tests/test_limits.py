@@ -49,6 +49,8 @@ def test_timeouts(timeout: float) -> None:
         ("video", "a.mp4", "-o", "b.mp4", "--batch", "65"),
         ("video", "a.mp4", "-o", "b.mp4", "--timeout", "86401"),
         ("webcam", "--timeout", "1e300"),
+        ("webcam", "--record-on", "person", "--pre", "61"),
+        ("optimize", "--calibrate", "a.mp4", "--frames", "513"),
     ],
     ids=" ".join,
 )

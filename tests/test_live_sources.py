@@ -31,7 +31,6 @@ from live_seg.sources.live import RETRY_DELAYS
 from live_seg.sources.opening import open_source
 from live_seg.sources.streams import DECODER_THREADS, Stream, has_length
 from live_seg.types import Frame
-from live_seg.urls import redacted
 from tests.clips import clip
 from tests.live import (
     FRAMES,
@@ -771,12 +770,6 @@ def test_secrets_of_a_readable_stream_are_hidden(tmp_path: Path, caplog: pytest.
     assert "***@127.0.0.1" in source.name
     assert "ends after" in caplog.text
     assert SECRET not in source.name + caplog.text + str(caught.value)
-
-
-def test_redacted() -> None:
-    assert redacted("rtsp://user:pass@host/path") == "rtsp://***@host/path"
-    assert redacted("rtsp://host:554/path") == "rtsp://host:554/path"
-    assert redacted("http://host/path?key=1") == "http://host/path?***"
 
 
 # Native messages.

@@ -169,7 +169,7 @@ class TestTargets:
         ("address", "name"),
         [
             ("rtmp://host/live/abcd-1234", "rtmp://host/live/***"),
-            ("rtmp://host/live/cam", "rtmp://host/live/cam"),
+            ("rtmp://host/live/cam", "rtmp://host/live/***"),
             ("rtsp://me:secret@host/cam", "rtsp://***@host/cam"),
             ("srt://host:9000?passphrase=secret", "srt://host:9000?***"),
         ],

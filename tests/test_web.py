@@ -9,7 +9,9 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
@@ -28,8 +30,10 @@ from live_seg.ui.controls import KEYS, Controls
 from live_seg.ui.metrics import Metrics
 from live_seg.ui.web import server
 from live_seg.ui.web.address import parse_address
+from live_seg.ui.web.feed import Feed
 from live_seg.ui.web.page import PAGE, WebPage
-from live_seg.ui.web.server import Feed
+from tests.clips import decode_frames, names
+from tests.stand_ins import ROOT
 
 METRICS = Metrics(29.97, 12.34, 0.083, instances=2, dropped=7, recorded=75.0)
 ANY_PORT = "127.0.0.1:0"
@@ -423,6 +427,113 @@ class TestClosing:
         with ask(page.url) as response:
             assert response.status == 200
         assert caplog.messages == ["A request to the web page failed."]
+
+
+class TestLimits:
+    def test_a_request_has_a_deadline_however_slowly_it_is_sent(
+        self, page: WebPage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(server, "REQUEST_TIMEOUT", 0.2)
+        with connected(page) as slow, contextlib.suppress(ConnectionError):
+            while True:
+                slow.sendall(b"a")
+                time.sleep(0.01)
+
+    def test_streams_have_none(self, page: WebPage, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(server, "REQUEST_TIMEOUT", 0.05)
+        with ask(page.url, "states") as response:
+            for index in range(30):
+                show(page, index)
+                next_state(response)
+                time.sleep(0.01)
+
+    def test_half_sent_requests_give_way(self, page: WebPage) -> None:
+        """Far more clients than connections: each browser is still answered at once."""
+        show(page, 50)
+        with contextlib.ExitStack() as stack, ask(page.url, "images") as stream:
+            for _ in range(200):
+                stack.enter_context(connected(page)).sendall(b"GET /images HTTP/1.0\r\nHo")
+            with ask(page.url) as response:
+                assert response.status == 200
+            assert press(page.url, "m") == 204
+            next_jpeg(stream)
+            show(page, 90)
+            np.testing.assert_allclose(next_jpeg(stream), 90, atol=2)
+
+    def test_too_many_streams_are_refused(self, page: WebPage) -> None:
+        show(page, 0)
+        with contextlib.ExitStack() as stack:
+            answers = [stack.enter_context(ask(page.url, "states")) for _ in range(server.MAX_STREAMS + 3)]
+            assert [answer.status for answer in answers] == [200] * server.MAX_STREAMS + [503] * 3
+            with ask(page.url) as response:
+                assert response.status == 200
+            assert press(page.url, "m") == 204
+        for level in range(100):  # the server notices that they left when it sends
+            show(page, level)
+            with ask(page.url, "states") as response:
+                if response.status == 200:
+                    return
+        pytest.fail("the streams were not given back")
+
+    @pytest.mark.slow
+    @pytest.mark.skipif(sys.platform == "win32", reason="no limit of file descriptors")
+    @pytest.mark.parametrize("end", ["HTTP/1.0\r\nHost: a", "HTTP/1.0\r\n\r\n"], ids=["half", "unread"])
+    def test_a_recording_goes_on(self, tmp_path: Path, end: str) -> None:
+        """With 64 file descriptors, 200 clients that send half a request, or do not read the answer."""
+        program = [sys.executable, "-c", RECORDING, str(tmp_path)]
+        with subprocess.Popen(
+            program, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as recording:
+            assert recording.stdin is not None
+            assert recording.stdout is not None
+            url = recording.stdout.readline().strip()
+            place = urlsplit(url)
+            with contextlib.ExitStack() as stack:
+                for _ in range(200):
+                    client = socket.create_connection((place.hostname, place.port), timeout=20)
+                    stack.enter_context(client).sendall(f"GET {place.path}images {end}".encode())
+                for _ in range(10):
+                    with ask(url) as response:
+                        assert response.status == 200
+                recording.stdin.close()
+                assert recording.wait(60) == 0
+        counts = [len(decode_frames(tmp_path / name)) for name in names(tmp_path)]
+        assert counts == [20] * len(counts)
+        assert counts
+
+
+RECORDING = """
+import itertools, resource, sys, threading
+from pathlib import Path
+
+import numpy as np
+
+from live_seg.sinks.video_writer import VideoWriter
+from live_seg.types import Frame, Instances
+from live_seg.ui.web.page import WebPage
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+image = np.random.default_rng(0).integers(0, 255, (240, 320, 3), np.uint8)
+with WebPage("seen", address="127.0.0.2:0") as page:
+    print(page.url, flush=True)
+    attack = threading.Thread(target=sys.stdin.read)
+    attack.start()
+    for part in itertools.count():
+        with VideoWriter(Path(sys.argv[1], f"{part}.mp4"), 30) as video:
+            for index in range(20):
+                frame = Frame(index, index / 30, image)
+                video.write(frame, image, Instances.empty())
+                page.write(frame, image, Instances.empty())
+        if not attack.is_alive():
+            break
+"""
+
+
+@contextlib.contextmanager
+def connected(page: WebPage) -> Iterator[socket.socket]:
+    """Connect to the page without sending anything."""
+    with socket.create_connection(("127.0.0.1", urlsplit(page.url).port or 0), timeout=20) as connection:
+        yield connection
 
 
 class Browser:

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
 from live_seg.choices import EngineName
 from live_seg.cli.expand import with_options
+from live_seg.cli.messages import clean
 from live_seg.cli.options import ModelOptions
 from live_seg.cli.outputs import model_files
 from live_seg.cli.panels import INPUT, MODEL, OUTPUT, option
 from live_seg.errors import UsageError, nearest
+from live_seg.urls import redacted
 
 if TYPE_CHECKING:
     from live_seg.benchmark.measurement import Measurement
@@ -108,7 +110,9 @@ def _open(video: str | None) -> "Source":
     source = open_source(video, wait=False)
     if source.live:
         source.close()
-        raise UsageError(f"The same frames are read several times: give a file or folder, not {video}.")
+        raise UsageError(
+            f"The same frames are read several times: give a file or folder, not {redacted(video)}."
+        )
     return source
 
 
@@ -144,6 +148,6 @@ def _print_report(title: str, measurements: "Sequence[Measurement]", outputs: Se
     parts = [title, *map(table, measurements)]
     if len(measurements) > 1:
         parts.append(comparison(measurements))
-    print("\n\n".join(parts))
+    print(clean("\n\n".join(parts)))
     for path in outputs:
-        print(f"-> {path}")
+        print(clean(f"-> {path}"))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from live_seg.cli.many import ManyFilesBar, size_of
+from live_seg.cli.messages import clean
 from live_seg.cli.outputs import check_jobs
 from live_seg.cli.signals import keeping_handlers
 from live_seg.cli.unused import refuse
@@ -216,4 +217,4 @@ def _names(job: "Job") -> str:
 
 def _say(text: str, *, quiet: bool) -> None:
     if not quiet:
-        print(f"live-seg: {text}", file=sys.stderr)
+        print(clean(f"live-seg: {text}"), file=sys.stderr)

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from live_seg.choices import ExportFormat
+from live_seg.cli.messages import clean
 from live_seg.cli.options import Overwrite, Quiet
 from live_seg.cli.outputs import check_outputs, refuse_standard_output
 from live_seg.cli.panels import OUTPUT, option
@@ -29,4 +30,4 @@ def convert(
     check_outputs([target], [source])
     frames = convert_file(source, to, target, overwrite=overwrite)
     if not quiet:
-        print(f"{frames} frames -> {target}")
+        print(clean(f"{frames} frames -> {target}"))

@@ -6,11 +6,14 @@ from typing import Annotated
 import typer
 
 from live_seg.cli.options import Options
+from live_seg.cli.panels import refuse_url
 from live_seg.cli.process import process
 
 
 def demo(
-    output: Annotated[Path, typer.Option("-o", "--output", help="The video to write.")] = Path("demo.mp4"),
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="The video to write.", callback=refuse_url)
+    ] = Path("demo.mp4"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Suppress progress and summary.")] = False,
 ) -> None:

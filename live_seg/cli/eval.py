@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 from live_seg.cli.expand import with_options
+from live_seg.cli.messages import clean
 from live_seg.cli.options import ModelOptions
 from live_seg.cli.panels import INPUT, OUTPUT, option
 
@@ -40,4 +41,4 @@ def evaluate_model(
     if results is not None:
         save(evaluation.detections, results)
     if not options.quiet:
-        print("\n".join([evaluation.report(), *(f"-> {path}" for path in outputs)]))
+        print(clean("\n".join([evaluation.report(), *(f"-> {path}" for path in outputs)])))

@@ -54,7 +54,7 @@ def sending_events(target: str | None, source: str, about: list[str]) -> Iterato
     if target is None:
         yield Events(None)
         return
-    notifier = Notifier(event_target(target), redacted(source) if "://" in source else source)
+    notifier = Notifier(event_target(target), redacted(source))
     try:
         yield Events(notifier)
     except SourceError as error:

@@ -29,7 +29,9 @@ class LiveOptions(StreamOptions):
     record_on: Annotated[
         str | None, option(OUTPUT, "Record only while one of these classes is visible: person,dog.")
     ] = None
-    pre: Annotated[float, option(ADVANCED, "Seconds recorded from before the class appeared.", min=0)] = 3.0
+    pre: Annotated[
+        float, option(ADVANCED, "Seconds recorded from before the class appeared.", min=0, max=60)
+    ] = 3.0
     post: Annotated[float, option(ADVANCED, "Seconds recorded after the class was last seen.", min=0)] = 5.0
     zone: Annotated[
         str | None,
@@ -43,10 +45,18 @@ class LiveOptions(StreamOptions):
         float, option(ADVANCED, "Share of an instance's mask that must be in the zone.", min=0, max=1)
     ] = 0.5
     on_event: Annotated[
-        str | None, option(OUTPUT, "Send events as JSON to this URL (HTTP POST) or command (standard input).")
+        str | None,
+        option(
+            OUTPUT,
+            "Send events as JSON to this URL (HTTP POST) or command (standard input).",
+            callback=None,
+        ),
     ] = None
     stream: Annotated[
-        str | None, option(OUTPUT, "Stream to this server: rtmp://, rtsp://, srt://, or http:// for WHIP.")
+        str | None,
+        option(
+            OUTPUT, "Stream to this server: rtmp://, rtsp://, srt://, or http:// for WHIP.", callback=None
+        ),
     ] = None
     virtual_camera: Annotated[
         str | None, option(OUTPUT, "Write to this device of v4l2loopback: /dev/video10.")

@@ -1,11 +1,9 @@
 """The command line: maps arguments to calls and errors to exit codes. Only `live_seg.cli` prints."""
 
-import contextlib
 import functools
-import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -17,6 +15,7 @@ from live_seg.cli.demo import demo
 from live_seg.cli.doctor import doctor
 from live_seg.cli.eval import evaluate_model
 from live_seg.cli.image import image
+from live_seg.cli.messages import Group, clean, messages_on_stderr
 from live_seg.cli.native_messages import separate_stderr, suppress_native_logs
 from live_seg.cli.optimize import optimize
 from live_seg.cli.panels import PanelCommand
@@ -35,6 +34,7 @@ EXIT_CODES = {UsageError: 2, SourceError: 3, SinkError: 3, WeightsError: 4}
 
 app = typer.Typer(
     name="live-seg",
+    cls=Group,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
@@ -85,38 +85,25 @@ def root(
     """Instance segmentation of webcams, videos and images with Mask R-CNN."""
 
 
-@contextlib.contextmanager
-def _messages_on_stderr(*, quiet: bool) -> Iterator[None]:
-    """Print what the library logs on stderr; with `quiet`, warnings only."""
-    logging.basicConfig(level=logging.WARNING, format="live-seg: %(message)s", stream=sys.stderr)
-    logger = logging.getLogger("live_seg")
-    previous = logger.level
-    logger.setLevel(logging.WARNING if quiet else logging.INFO)
-    try:
-        yield
-    finally:
-        logger.setLevel(previous)
-
-
 def _reporting_errors(command: Callable[..., None]) -> Callable[..., None]:
     """Wrap `command` so that an exception becomes a message on stderr and an exit code."""
 
     @functools.wraps(command)
     def wrapper(**arguments: Any) -> None:
         try:
-            with _messages_on_stderr(quiet=arguments.get("quiet", False)):
+            with messages_on_stderr(quiet=arguments.get("quiet", False)):
                 command(**arguments)
         except KeyboardInterrupt as interrupt:
             raise typer.Exit(exit_code(interrupt)) from None
         except LiveSegError as error:
-            print(f"live-seg: {error}", file=sys.stderr)
+            print(f"live-seg: {clean(error)}", file=sys.stderr)
             raise typer.Exit(_exit_code(error)) from None
         except BrokenPipeError:
             raise  # typer exits silently: the reader of stdout has closed it
         except Exception as error:
             if os.environ.get("LIVE_SEG_DEBUG"):
                 raise
-            print(f"live-seg: {_unexpected(error)}", file=sys.stderr)
+            print(f"live-seg: {clean(_unexpected(error))}", file=sys.stderr)
             print("Set LIVE_SEG_DEBUG=1 to see the traceback.", file=sys.stderr)
             raise typer.Exit(1) from None
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from live_seg.cli.messages import clean
 from live_seg.cli.process import Shared
 from live_seg.errors import LiveSegError, SinkError, SourceError
 
@@ -71,7 +72,7 @@ def process_many(
                 return functools.partial(count, number)
 
             def say(text: str, source: str = job.source) -> None:
-                bar.write(f"{source}: {text}")
+                bar.write(clean(f"{source}: {text}"))
 
             if file.state == "complete":
                 shared_bar.skip(number)
@@ -91,7 +92,7 @@ def _process(progress: "Progress", number: int, job: "Job", one: Callable[[bool]
         one(progress.owns(number))
     except (SourceError, SinkError) as error:
         progress.end(number, (), "failed", str(error))
-        print(f"live-seg: {error}", file=sys.stderr)
+        print(f"live-seg: {clean(error)}", file=sys.stderr)
     except BaseException:
         progress.end(number, job.outputs, "interrupted")
         raise

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from live_seg.cli.messages import clean
 from live_seg.cli.native_messages import hidden_native_messages
 from live_seg.cli.options import InputSize, LayoutChoice, ModelName, Quiet
 from live_seg.cli.panels import INPUT, option
@@ -22,7 +23,7 @@ def optimize(
         str,
         option(INPUT, "A video, folder or image like those to be segmented.", metavar="VIDEO"),
     ],
-    frames: Annotated[int, option(INPUT, "Maximum number of frames to calibrate with.", min=1)] = 64,
+    frames: Annotated[int, option(INPUT, "Maximum number of frames to calibrate with.", min=1, max=512)] = 64,
     model: ModelName = "small",
     size: InputSize = None,
     quiet: Quiet = False,
@@ -42,7 +43,7 @@ def optimize(
 
         folder = quantized(path, images, layout=layout, size=size)
     if not quiet:
-        print(f"{path.name} in int8 -> {folder}; live-seg now uses it for --engine auto.")
+        print(clean(f"{path.name} in int8 -> {folder}; live-seg now uses it for --engine auto."))
 
 
 @contextlib.contextmanager

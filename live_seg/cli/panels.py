@@ -1,19 +1,35 @@
 """The panels that group a command's options in its help text."""
 
+import re
 from collections.abc import Iterable
 from inspect import Parameter
+from pathlib import Path
 from typing import Any, get_args
 
 import typer
 from typer.core import TyperCommand
 
+from live_seg.urls import redacted
+
 INPUT, MODEL, OUTPUT, LIVE, ADVANCED = PANELS = ("Input", "Model", "Output", "Live", "Advanced")
 """In the order of the help text."""
 
+STREAM = re.compile(r"(https?|rtmps?|rtsps?|srt|tcp|udp):/", re.IGNORECASE)
+"""Start of the URL of a stream; a path object joins its slashes to one."""
+
 
 def option(panel: str, help_text: str, *names: str, **settings: Any) -> Any:
-    """Return a typer option that the help text lists in `panel`."""
+    """Return a typer option that the help text lists in `panel`. Those of OUTPUT refuse streams."""
+    if panel == OUTPUT:
+        settings.setdefault("callback", refuse_url)
     return typer.Option(*names, help=help_text, rich_help_panel=panel, **settings)
+
+
+def refuse_url(value: Any) -> Any:
+    """Return the value of an option. Raises BadParameter for the URL of a stream, which may hold secrets."""
+    if isinstance(value, str | Path) and STREAM.match(str(value)):
+        raise typer.BadParameter(f"{redacted(value)} is a URL. Give a file or folder.")
+    return value
 
 
 class PanelCommand(TyperCommand):

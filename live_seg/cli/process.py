@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from live_seg.cli.messages import clean
 from live_seg.cli.options import Options
 from live_seg.errors import SourceError
 
@@ -118,4 +119,4 @@ def final_summary(
         if not quiet and (sys.exc_info()[0] is None or interrupted):
             paths = f" -> {', '.join(map(str, outputs))}" if outputs and tally.frames else ""
             text = "; ".join([tally.summary(), *(about if tally.frames else ())])
-            say(f"{'Interrupted: ' if interrupted else ''}{text}{paths}")
+            say(clean(f"{'Interrupted: ' if interrupted else ''}{text}{paths}"))

@@ -3,8 +3,11 @@
 import errno
 import io
 import os
+import re
 import sys
 from pathlib import Path
+
+from live_seg.cli.messages import CONTROLS, escaped
 
 STDIN, STDOUT, STDERR = range(3)
 
@@ -12,13 +15,17 @@ READER_GONE = (errno.EPIPE, errno.EIO)
 """Errors of a pipe without reader, and of a terminal that was closed."""
 
 
+CONTROL = re.compile(rf"(?!\x1b\[[\d;]*m)[{CONTROLS}]")
+"""Control characters, but for colours. Names of files may contain them."""
+
+
 class Stream(io.TextIOWrapper):
-    """A text stream that discards what is written once its reader has left."""
+    """A text stream that escapes control characters, and discards its input once its reader has left."""
 
     def write(self, text: str, /) -> int:
         """Write `text` and return its length."""
         try:
-            return super().write(text)
+            return super().write(CONTROL.sub(lambda found: escaped(found[0]), text))
         except OSError as error:
             self._discard(error)
             return len(text)

@@ -190,7 +190,7 @@ def _screen(show: Show | None, web_address: str, source: str, controls: "Control
     from live_seg.ui.window import Window
     from live_seg.urls import redacted
 
-    title = f"live-seg {redacted(source) if '://' in source else source}"
+    title = f"live-seg {redacted(source)}"
     if show != "web":
         try:
             return Window(title, controls)

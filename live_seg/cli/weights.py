@@ -4,6 +4,8 @@ from typing import Annotated
 
 import typer
 
+from live_seg.cli.messages import clean
+
 WeightsName = Annotated[str, typer.Argument(help="A name that `weights list` shows.")]
 
 
@@ -22,11 +24,11 @@ def download_weights(name: WeightsName) -> None:
     """Download weights into the cache folder, or resume an incomplete download."""
     from live_seg.models.download import download
 
-    print(download(name))
+    print(clean(download(name)))
 
 
 def verify_weights(name: WeightsName) -> None:
     """Check the size and hash of downloaded or bundled weights."""
     from live_seg.models.registry import verify
 
-    print(f"{verify(name)} is valid.")
+    print(clean(f"{verify(name)} is valid."))

@@ -1,16 +1,18 @@
 """Read JSON Lines as `sinks.json_lines.JsonLines` writes them: see docs/json-lines.schema.json."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, NotRequired, TypedDict
 
+import msgspec
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from live_seg.errors import SourceError
-from live_seg.files import reading
+from live_seg.files import LARGEST_IMAGE, reading
+from live_seg.run_lengths import check_cover, unpacked
 
 
 class Found(NamedTuple):
@@ -57,42 +59,65 @@ class Record(NamedTuple):
     instances: list[Found]
 
 
+_Whole = Annotated[int, Meta(ge=-(2**53), le=2**53)]
+_Side = Annotated[int, Meta(ge=1, le=2**20)]
+
+
+class _Mask(TypedDict):
+    size: tuple[_Side, _Side]
+    counts: str
+
+
+_Instance = TypedDict(
+    "_Instance",
+    {
+        "box": tuple[float, float, float, float],
+        "score": float,
+        "class": str,
+        "track_id": NotRequired[_Whole | None],  # missing in files of version 0.2
+        "mask": _Mask,
+    },
+)
+
+
+class _Line(TypedDict):
+    """A line, see docs/json-lines.schema.json."""
+
+    index: Annotated[int, Meta(ge=0, le=2**53)]
+    seconds: float
+    size: tuple[_Side, _Side]
+    instances: list[_Instance]
+
+
 def read_records(path: Path) -> Iterator[Record]:
     """Yield the frames of the JSON Lines file `path`. Raises SourceError, which names the invalid line."""
-    with reading(path), path.open(encoding="utf-8") as lines:
+    with reading(path), path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             if line.strip():
                 try:
-                    yield _record(json.loads(line))
-                except (ValueError, KeyError, TypeError, AttributeError) as error:
+                    yield _record(msgspec.json.decode(line, type=_Line))
+                except (ValueError, RecursionError) as error:
                     raise SourceError(
-                        f"Line {number} of {path} is not what --json writes: {error!r}. Expected one JSON "
+                        f"Line {number} of {path} is not what --json writes: {error}. Expected one JSON "
                         "object with index, seconds, size and instances."
                     ) from error
 
 
-def _record(line: dict[str, Any]) -> Record:
-    width, height = map(int, line["size"])
-    return Record(
-        int(line["index"]),
-        float(line["seconds"]),
-        (width, height),
-        [_found(one) for one in line["instances"]],
-    )
+def _record(line: _Line) -> Record:
+    width, height = line["size"]
+    if width * height > LARGEST_IMAGE:
+        raise ValueError(f"a frame of {width} x {height} pixels")
+    found = [_found(one, (height, width)) for one in line["instances"]]
+    return Record(line["index"], line["seconds"], (width, height), found)
 
 
-def _found(one: dict[str, Any]) -> Found:
-    left, top, right, bottom = map(float, one["box"])
-    height, width = map(int, one["mask"]["size"])
-    rle = {"size": [height, width], "counts": str(one["mask"]["counts"])}
-    track_id = one.get("track_id")  # missing in files of version 0.2
-    return Found(
-        (left, top, right, bottom),
-        float(one["score"]),
-        str(one["class"]),
-        None if track_id is None else int(track_id),
-        rle,
-    )
+def _found(one: _Instance, size: tuple[int, int]) -> Found:
+    mask = one["mask"]
+    if mask["size"] != size:
+        raise ValueError("a mask of another size than its frame")
+    check_cover(unpacked(mask["counts"]), size)
+    rle = {"size": list(size), "counts": mask["counts"]}
+    return Found(one["box"], one["score"], one["class"], one.get("track_id"), rle)
 
 
 def categories(records: list[Record]) -> dict[str, int]:

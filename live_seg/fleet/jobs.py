@@ -1,6 +1,7 @@
 """Inputs and outputs of a run over many files."""
 
 import glob
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 from live_seg.errors import SourceError, UsageError
 from live_seg.files import check_folder, check_target, expand_user
 from live_seg.sources.image_files import READABLE_SUFFIXES
+from live_seg.urls import redacted
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ def expand(specs: Sequence[str]) -> list[str]:
             continue
         found = sorted(name for name in glob.glob(str(path), recursive=True) if Path(name).is_file())  # noqa: PTH207 - may be absolute
         if not found:
-            raise SourceError(f"No file matches {spec}.")
+            raise SourceError(f"No file matches {redacted(spec)}.")
         expanded += found
     return expanded
 
@@ -63,7 +65,8 @@ def jobs_for(sources: Sequence[str], output: Path | None, json: Path | None, *, 
     for source in sources:
         stem = stem_of(source)
         if other := taken.get(stem.casefold()):
-            raise UsageError(f"{other} and {source} would be written to the same file. Rename one of them.")
+            both = f"{redacted(other)} and {redacted(source)}"
+            raise UsageError(f"{both} would be written to the same file. Rename one of them.")
         taken[stem.casefold()] = source
         video = output / f"{stem}{suffix}" if output else None
         jobs.append(Job(source, video, json / f"{stem}.jsonl" if json else None))
@@ -72,8 +75,9 @@ def jobs_for(sources: Sequence[str], output: Path | None, json: Path | None, *, 
 
 def stem_of(source: str) -> str:
     """Return the name of a path or URL, without folders, query and suffix."""
-    path = source.partition("?")[0] if "://" in source else source
-    return Path(path.rstrip("/")).stem or "video"
+    path = re.split("[?#]", source)[0] if "://" in source else source
+    stem = Path(redacted(path).rstrip("/")).stem
+    return stem if stem and "***" not in stem else "video"
 
 
 def check_targets(jobs: Sequence[Job], *, overwrite: bool) -> None:

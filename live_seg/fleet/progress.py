@@ -11,6 +11,7 @@ from typing import Any, Literal
 from live_seg.errors import SinkError
 from live_seg.files import replacing
 from live_seg.fleet.jobs import Job
+from live_seg.urls import redacted
 
 logger = logging.getLogger(__name__)
 
@@ -121,11 +122,11 @@ class Progress:
 def _continued(job: Job, key: str | None, earlier: FileState | None) -> FileState:
     """Return the earlier state of `job` if it has ended and its outputs are unchanged, else a new one."""
     if earlier is None or any(_stamp(Path(path)) != stamp for path, stamp in earlier.outputs.items()):
-        return FileState(job.source, key, {})
+        return FileState(redacted(job.source), key, {})
     whole = list(earlier.outputs) == [str(path) for path in job.outputs]
     if earlier.state == "interrupted" or (earlier.state == "complete" and whole):
         return earlier
-    return FileState(job.source, key, {})
+    return FileState(redacted(job.source), key, {})
 
 
 def _stamp(path: Path) -> list[int] | None:

@@ -28,7 +28,7 @@ FORMATS = {
 """ffmpeg's options by scheme; http and https are WHIP."""
 
 SHORTEST_SECRET = 4
-"""Characters; shorter last parts of an RTMP path are names, not keys."""
+"""Characters; replacing shorter keys of an RTMP path would garble ffmpeg's messages."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,6 @@ def streaming_server(url: str, encoding: Encoding) -> StreamTarget:
     key = parts.path.rpartition("/")[2]
     if scheme.startswith("rtmp") and len(key) >= SHORTEST_SECRET:  # the key of a channel
         secrets.append(key)
-        name = name.replace(f"/{key}", "/***")
     codec = encoding.chosen()
     tune: tuple[str, ...] = ("-tune", "zerolatency") if codec.name in ("x264", "x265") else ()
     if FORMATS[scheme][1] == "whip" and codec.name == "x264":  # other profiles are refused by some servers

@@ -7,6 +7,9 @@ from live_seg.errors import UsageError
 from live_seg.sinks.zone import Zone
 from live_seg.types import Instances
 
+LONGEST_PRE = 60.0
+"""Seconds before a detection that are kept in memory: at 720p and 30 fps, up to 1 GB."""
+
 
 @dataclass(frozen=True)
 class Trigger:
@@ -14,15 +17,18 @@ class Trigger:
 
     class_ids: frozenset[int]
     pre: float = 3.0
-    """Seconds recorded from before the detection."""
+    """Seconds recorded from before the detection, at most LONGEST_PRE."""
     post: float = 5.0
     """Seconds recorded after the last detection."""
     zone: Zone | None = None
     """Where an instance counts; None for the whole picture."""
 
     def __post_init__(self) -> None:
-        if not (0 <= self.pre < math.inf and 0 <= self.post < math.inf):
-            raise UsageError(f"The seconds pre and post must be 0 or more. Got {self.pre} and {self.post}.")
+        if not (0 <= self.pre <= LONGEST_PRE and 0 <= self.post < math.inf):
+            raise UsageError(
+                f"The seconds pre and post must be 0 or more, and pre at most {LONGEST_PRE:g}. "
+                f"Got {self.pre} and {self.post}."
+            )
 
     def matches(self, instances: Instances, size: tuple[int, int]) -> bool:
         """Return whether any of `instances`, of a frame of `size` (height, width), fulfills the condition."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from live_seg.errors import SourceError
 from live_seg.files import expand_user, read_image, reading
 from live_seg.types import Frame, Source
+from live_seg.urls import redacted
 
 logger = logging.getLogger(__name__)
 
@@ -27,9 +28,10 @@ def open_images(specs: Sequence[str | Path]) -> "ImageFiles":
     for spec in specs:
         found = find_images(expand_user(spec))
         if not found:
-            raise SourceError(f"{spec} is not an image, folder or glob. For a video: live-seg video {spec}")
+            name = redacted(spec)
+            raise SourceError(f"{name} is not an image, folder or glob. For a video: live-seg video {name}")
         paths.extend(found)
-    return ImageFiles(", ".join(map(str, specs)), paths)
+    return ImageFiles(", ".join(map(redacted, specs)), paths)
 
 
 class ImageFiles(Source):
@@ -94,7 +96,9 @@ def find_images(path: Path) -> list[Path]:
     # macOS writes metadata as "._name.jpg" beside name.jpg on other file systems.
     images = [p for p in found if p.suffix.lower() in READABLE_SUFFIXES and not p.name.startswith(".")]
     if not images:
-        raise SourceError(f"{path} holds no images. Expected files ending in {', '.join(READABLE_SUFFIXES)}.")
+        raise SourceError(
+            f"{redacted(path)} holds no images. Expected files ending in {', '.join(READABLE_SUFFIXES)}."
+        )
     return sorted(images, key=_natural)
 
 

@@ -17,6 +17,7 @@ from live_seg.sources.live import DEFAULT_TIMEOUT
 from live_seg.sources.sequences import FrameSequence
 from live_seg.sources.streams import Stream
 from live_seg.types import Frame, Image, Source
+from live_seg.urls import redacted
 
 
 def open_source(
@@ -54,7 +55,7 @@ def open_source(
         video = open_video(path, start)
         return Excerpt(video, start, end) if start != 0 or end != math.inf else video
     if start != 0 or end != math.inf:
-        raise UsageError(f"Only a video file can be read in part. Got {spec}.")
+        raise UsageError(f"Only a video file can be read in part. Got {redacted(spec)}.")
     if path is not None:
         return ImageFiles(str(path), images, image_fps)
     if isinstance(spec, str) and "://" in spec:

@@ -34,15 +34,17 @@ def find(spec: ModelSpec, precision: Precision) -> Path | None:
     """
     source = _source(spec)
     for folder in (_cached(spec.weights, precision, source), _beside(spec.weights, precision)):
-        with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             stored = json.loads((folder / SOURCE).read_text(encoding="utf-8"))
-            if stored["source"] == source and _is_intact(folder, stored.get("sha256", {})):
+            if stored["source"] == source and _is_intact(folder, stored["sha256"]):
                 return folder
     return None
 
 
 def _is_intact(folder: Path, digests: dict[str, str]) -> bool:
     """Return whether all files have the digests that were stored with them; log the first that does not."""
+    if {file.name for file in folder.iterdir()} != {SOURCE, *digests}:
+        return False
     for name, digest in digests.items():
         if sha256_of(folder / name) != digest:
             logger.warning("%s is damaged and will not be used.", folder / name)

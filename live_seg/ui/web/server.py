@@ -5,29 +5,38 @@ Feed --newest item--> Channel per connection --> one handler thread per connecti
 
 import contextlib
 import logging
+import math
 import socket
 import sys
-from collections.abc import Callable, Generator
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from queue import SimpleQueue
 from socketserver import BaseServer, TCPServer, ThreadingMixIn
-from threading import Lock, Thread
-from typing import Any, Generic, TypeVar
+from threading import Condition, Thread
+from typing import Any
 
-from live_seg.channel import Channel
 from live_seg.ui.web.address import refusal, root_path, same_origin
+from live_seg.ui.web.feed import Feed
 
 logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 POLL_INTERVAL = 0.1
 """Seconds between checks of the accepting thread whether the server is closing."""
 
 IDLE_TIMEOUT = 10.0
-"""Seconds after which a connection is closed if the browser neither reads nor sends anything."""
+"""Seconds that a browser may take to read an image or state before its connection is closed."""
+
+REQUEST_TIMEOUT = 5.0
+"""Seconds from connecting until a request must be answered, or an image or state stream begin."""
+
+MAX_CONNECTIONS = 20
+"""Connections at once. They share the process' file descriptors with the recording."""
+
+MAX_STREAMS = 16
+"""Image and state streams at once: each open page has two."""
 
 SEND_BUFFER = 256 * 1024
 """Send buffer of a connection in bytes, about three 720p frames. A larger one would add latency."""
@@ -45,46 +54,6 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 """Headers of every response: no caching, and no access by other sites."""
-
-
-class Feed(Generic[T]):
-    """Broadcast of the newest item to any number of watchers. A slow watcher never blocks `put`."""
-
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._watchers: set[Channel[T]] = set()
-        self._newest: list[T] = []
-        self._closed = False
-
-    def put(self, item: T) -> None:
-        """Send `item` to all watchers; it replaces an item that a watcher has not taken yet."""
-        with self._lock:
-            self._newest = [item]
-            for watcher in self._watchers:
-                watcher.put(item)
-
-    def watch(self) -> Generator[T]:
-        """Yield the newest item, if any, then later ones. Skip items while the caller is busy."""
-        channel: Channel[T] = Channel(1, drop_oldest=True)
-        with self._lock:
-            if self._closed:
-                return
-            self._watchers.add(channel)
-            for item in self._newest:
-                channel.put(item)
-        try:
-            while items := channel.take():
-                yield from items
-        finally:
-            with self._lock:
-                self._watchers.discard(channel)
-
-    def close(self) -> None:
-        """End the iteration of all watchers."""
-        with self._lock:
-            self._closed = True
-            for watcher in self._watchers:
-                watcher.abandon()
 
 
 @dataclass(frozen=True)
@@ -113,17 +82,19 @@ class Site:
 class Server(ThreadingMixIn, TCPServer):
     """Serve `site` at (host, port) until `close`. Port 0 selects any free port.
 
-    One thread accepts connections, and each connection has a thread of its own. Raises OSError when the
-    address is not available.
+    One thread accepts connections, and each connection has a thread of its own. Connections above
+    MAX_CONNECTIONS replace the oldest one whose request is not answered yet. Raises OSError when the address
+    is not available.
     """
 
     allow_reuse_address = True
+    request_queue_size = 128
     daemon_threads = False
 
     def __init__(self, site: Site, host: str, port: int) -> None:
         self.site = site
-        self._connections: set[Any] = set()
-        self._lock = Lock()
+        self._connections: dict[Any, float] = {}  # with the deadline of the request; infinite for a stream
+        self._changed = Condition()
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         super().__init__((host, port), _Handler)
         self._thread = Thread(target=self.serve_forever, args=(POLL_INTERVAL,), name="web page")
@@ -144,23 +115,51 @@ class Server(ThreadingMixIn, TCPServer):
         self._thread.join()
         self.site.images.close()
         self.site.states.close()
-        with self._lock:
+        with self._changed:
             for connection in self._connections:
-                with contextlib.suppress(OSError):  # disconnected already
-                    connection.shutdown(socket.SHUT_RDWR)
+                _disconnect(connection)
         self.server_close()
 
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """Register the connection and serve it in a thread."""
-        with self._lock:
-            self._connections.add(request)
-        super().process_request(request, client_address)
+    def get_request(self) -> Any:
+        """Accept a connection. Pause if that fails, because all file descriptors may be in use."""
+        try:
+            return super().get_request()
+        except OSError:
+            time.sleep(POLL_INTERVAL)
+            raise
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:  # noqa: ARG002
+        """Register a connection. Return False if there are too many, even without the oldest request."""
+        with self._changed:
+            if len(self._connections) >= MAX_CONNECTIONS:
+                _disconnect(min(self._connections, key=self._connections.__getitem__))
+                self._changed.wait_for(lambda: len(self._connections) < MAX_CONNECTIONS, POLL_INTERVAL)
+            accepted = len(self._connections) < MAX_CONNECTIONS
+            if accepted:
+                self._connections[request] = time.monotonic() + REQUEST_TIMEOUT
+            return accepted
+
+    def service_actions(self) -> None:
+        """Disconnect where a request was not answered in time. Called every POLL_INTERVAL."""
+        with self._changed:
+            for connection, deadline in self._connections.items():
+                if deadline < time.monotonic():
+                    _disconnect(connection)
+
+    def begin_stream(self, request: Any) -> bool:
+        """Remove the deadline of a connection. Return False if MAX_STREAMS have none already."""
+        with self._changed:
+            free = sum(map(math.isinf, self._connections.values())) < MAX_STREAMS
+            if free:
+                self._connections[request] = math.inf
+            return free
 
     def shutdown_request(self, request: Any) -> None:
         """Close a connection and unregister it."""
-        with self._lock:
-            self._connections.discard(request)
         super().shutdown_request(request)
+        with self._changed:
+            self._connections.pop(request, None)
+            self._changed.notify_all()
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
         """Log an error of one connection. A disconnect is not an error."""
@@ -176,7 +175,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def __init__(self, request: Any, client_address: Any, server: BaseServer) -> None:
         assert isinstance(server, Server)
-        self._site = server.site
+        self._site, self._server = server.site, server
         super().__init__(request, client_address, server)
 
     def do_GET(self) -> None:
@@ -225,8 +224,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(self._site.html.encode())
 
     def _stream_images(self) -> None:
+        if not self._begin_stream("multipart/x-mixed-replace; boundary=frame"):
+            return
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
-        self._begin("multipart/x-mixed-replace; boundary=frame")
         self.wfile.write(b"--frame\r\n")
         with contextlib.closing(self._site.images.watch()) as images:
             for encode in images:
@@ -236,10 +236,20 @@ class _Handler(BaseHTTPRequestHandler):
                 self.wfile.write(head.encode() + jpeg + b"\r\n--frame\r\n")
 
     def _stream_states(self) -> None:
-        self._begin("text/event-stream")
+        if not self._begin_stream("text/event-stream"):
+            return
         with contextlib.closing(self._site.states.watch()) as states:
             for state in states:
                 self.wfile.write(f"data: {state}\n\n".encode())
+
+    def _begin_stream(self, kind: str) -> bool:
+        """Begin a response without end. Return False after refusing it."""
+        free = self._server.begin_stream(self.connection)
+        if free:
+            self._begin(kind)
+        else:
+            self.send_error(HTTPStatus.SERVICE_UNAVAILABLE, "Too many browsers are connected")
+        return free
 
     def _begin(self, kind: str) -> None:
         self.send_response(HTTPStatus.OK)
@@ -258,3 +268,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         """Suppress the request log, which would contain the token."""
+
+
+def _disconnect(connection: socket.socket) -> None:
+    """Wake the thread that serves a connection."""
+    with contextlib.suppress(OSError):  # disconnected already
+        connection.shutdown(socket.SHUT_RDWR)
