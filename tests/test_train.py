@@ -204,6 +204,7 @@ class TestResume:
         assert lines == ["The run is complete: epoch 1 of 1. Give more epochs to extend it."]
         with pytest.raises(UsageError, match=r"lasts to epoch 1: give more epochs to extend it\. Got 0"):
             resume(extended, epochs=0)
+        before = read_state(extended / "state.npz")
         resume(extended, epochs=2, report=lines.append, quiet=True)
         assert lines[1] == "Resuming after epoch 1 of 2."
         assert lines[-1].startswith("epoch 2/2: loss ")
