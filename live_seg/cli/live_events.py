@@ -13,10 +13,14 @@ if TYPE_CHECKING:
 
 
 class Events:
-    """Sends the events of one source to a notifier, or nowhere without one."""
+    """Sends the events of one source to a notifier, or nowhere without one.
 
-    def __init__(self, notifier: "Notifier | None") -> None:
+    `name` replaces the notifier's name of the source.
+    """
+
+    def __init__(self, notifier: "Notifier | None", name: str | None = None) -> None:
         self.notifier = notifier
+        self.named: dict[str, str] = {} if name is None else {"source": name}
 
     def watch(self, source: "Source") -> None:
         """Report when `source` is lost and when it is back."""
@@ -29,16 +33,17 @@ class Events:
         if self.notifier is None:
             return
         if reason is None:
-            self.notifier.send("source-back")
+            self.notifier.send("source-back", **self.named)
         else:
-            self.notifier.send("source-lost", reason=reason)
+            self.notifier.send("source-lost", **self.named, reason=reason)
 
     def file(
         self, name: Literal["recording-started", "recording-finished"], path: Path, error: str | None
     ) -> None:
         """Report the start or end of a recording."""
         if self.notifier is not None:
-            self.notifier.send(name, file=str(path), **({} if error is None else {"error": error}))
+            failed = {} if error is None else {"error": error}
+            self.notifier.send(name, **self.named, file=str(path), **failed)
 
 
 @contextlib.contextmanager

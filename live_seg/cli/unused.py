@@ -1,5 +1,6 @@
 """Refuse options that would do nothing."""
 
+from collections.abc import Sequence
 from dataclasses import fields
 
 from live_seg.cli.live_options import LiveOptions
@@ -51,14 +52,14 @@ def refuse_unused_of_video(
         refuse(options, ("delay",), f"{source} is a file, which is read ahead anyway. Leave it out.")
 
 
-def refuse_unused_of_webcam(options: LiveOptions, source: str) -> None:
-    """Raise UsageError for options of a live session that do nothing with `source`."""
+def refuse_unused_of_webcam(options: LiveOptions, sources: Sequence[str]) -> None:
+    """Raise UsageError for options of a live session that do nothing with any of `sources`."""
     refuse_unused(options)
     _refuse_unused_hiding(options)
-    if not is_camera(source):
+    if not any(map(is_camera, sources)):
         names = ("camera_size", "camera_fps", "camera_backend")
         refuse(options, names, "the source is no camera of this machine. Give --source NUMBER.")
-    elif not options.reconnect:
+    if all(map(is_camera, sources)) and not options.reconnect:
         raise UsageError("--no-reconnect would do nothing: only streams reconnect. Leave it out.")
     if not (options.record or options.record_on):
         refuse(options, ("segment",), "nothing is recorded. Give --record FILE or --record-on CLASS, too.")

@@ -15,6 +15,7 @@ from live_seg.cli.live_options import LiveOptions
 from live_seg.cli.outputs import check_outputs, inputs_of
 from live_seg.cli.panels import ADVANCED, INPUT, LIVE, option
 from live_seg.cli.process import final_summary
+from live_seg.cli.several import check_several, for_source, labels_of, several
 from live_seg.cli.unused import refuse_unused_of_webcam
 from live_seg.errors import SinkError, SourceError, UsageError
 
@@ -33,7 +34,14 @@ Show = Literal["window", "web", "none"]
 @with_options
 def webcam(
     options: LiveOptions,
-    source: Annotated[str, option(INPUT, "Camera number or URL.")] = "0",
+    source: Annotated[
+        list[str] | None,
+        option(
+            INPUT,
+            "Camera number, URL or file. Give it several times for a mosaic of several sources.",
+            show_default="0",
+        ),
+    ] = None,
     show: Annotated[
         Show | None,
         option(
@@ -56,8 +64,19 @@ def webcam(
     the exit code is 3.
     """
     _check(options, show)
-    refuse_unused_of_webcam(options, source)
+    sources = source or ["0"]
+    refuse_unused_of_webcam(options, sources)
     options = options.with_safe_threshold()
+    if len(sources) > 1:
+        check_several(options)
+        several(options, sources, show, seconds, web_address)
+    else:
+        only = for_source(options, labels_of(sources)[0])
+        _single(only, sources[0], show, seconds, web_address)
+
+
+def _single(options: LiveOptions, source: str, show: Show | None, seconds: float, web_address: str) -> None:
+    """Segment one source live."""
     from live_seg.pipeline.run import run
     from live_seg.pipeline.stats import Tally
     from live_seg.ui.session import Session
@@ -67,12 +86,12 @@ def webcam(
     with summary, contextlib.ExitStack() as stack:
         events = stack.enter_context(sending_events(options.on_event, source, about))
         hiding = hiding_of(options)
-        controls = _controls(options, shown)
+        controls = initial_controls(options, shown)
         options.check_json()
         if records := shown or options.record or options.record_on:
             options.check_recording()
         targets = options.stream_targets()
-        screen = stack.enter_context(_screen(show, web_address, source, controls)) if shown else None
+        screen = stack.enter_context(open_screen(show, web_address, source, controls)) if shown else None
         if (opened := _opened(source, options, screen, seconds)) is None:
             return
         events.watch(stack.enter_context(opened))
@@ -87,7 +106,7 @@ def webcam(
         session = stack.enter_context(Session(draw, controls, tally, screen=screen, recorder=recorder))
         sinks = list["Sink"]()
         stack.callback(lambda: written.extend(path for sink in sinks for path in sink.outputs))
-        sinks += map(stack.enter_context, _sinks(options, segment.class_names, events))
+        sinks += map(stack.enter_context, side_sinks(options, segment.class_names, events))
         sinks += [stack.enter_context(streaming(target, opened.fps, about)) for target in targets]
         results = run(opened, segment, tally=tally, idle=session.idle, **options.run_arguments)
         stack.enter_context(contextlib.closing(results))
@@ -123,14 +142,14 @@ def _check(options: LiveOptions, show: Show | None) -> None:
         )
 
 
-def _sinks(options: LiveOptions, class_names: "Sequence[str]", events: Events) -> "Iterator[Sink]":
+def side_sinks(options: LiveOptions, class_names: "Sequence[str]", events: Events) -> "Iterator[Sink]":
     """Yield the sinks beside window and recording."""
     from live_seg.sinks.watcher import Watcher
 
     if options.json is not None:
         yield options.json_sink(class_names)
     if events.notifier is not None:
-        yield Watcher(events.notifier, class_names, options.parsed_zone())
+        yield Watcher(events.notifier, class_names, options.parsed_zone(), events.named)
 
 
 @contextlib.contextmanager
@@ -170,7 +189,7 @@ def _opened(source: str, options: LiveOptions, screen: "Screen | None", seconds:
         raise SourceError(f"{error} It was limited by --seconds {seconds:g}.") from error
 
 
-def _controls(options: LiveOptions, shown: bool) -> "Controls":
+def initial_controls(options: LiveOptions, shown: bool) -> "Controls":
     """Return the initial state of the session's switches."""
     from live_seg.ui.controls import Controls
 
@@ -182,7 +201,7 @@ def _controls(options: LiveOptions, shown: bool) -> "Controls":
     return controls
 
 
-def _screen(show: Show | None, web_address: str, source: str, controls: "Controls") -> "Screen":
+def open_screen(show: Show | None, web_address: str, source: str, controls: "Controls") -> "Screen":
     """Open the window or web page of a session.
 
     Without --show it is a window if one can be opened, else a web page. Raises SinkError.

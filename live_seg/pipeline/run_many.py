@@ -48,9 +48,13 @@ def joined(
     *,
     track: bool = True,
     smooth: float | None = None,
+    retries: bool = True,
     on_open: Callable[[int, Source], None] | None = None,
 ) -> tuple[list[Member], WakeUps]:
-    """Return a member for each source, and what wakes the loop that reads them. `on_open` is told of each."""
+    """Return a member for each source, and what wakes the loop that reads them. `on_open` is told of each.
+
+    With `retries`, a stream that is not available is waited for.
+    """
     from live_seg.propagation.propagator import Propagator
 
     wake = WakeUps()
@@ -60,7 +64,7 @@ def joined(
             partial(_open, spec, opening),
             _name(spec),
             wake,
-            retries=isinstance(spec, str) and "://" in spec,
+            retries=retries and isinstance(spec, str) and "://" in spec,
             on_open=None if on_open is None else partial(on_open, position),
         )
         members.append(Member(lane, Propagator(), Identifier(track=track, smooth=smooth)))

@@ -27,10 +27,18 @@ class Watcher(Sink):
     With `zone`, only instances inside it count. Events have the class, the track id, and the seconds of the
     frame; `seen` also has score and box, x1 y1 x2 y2 in pixels, and `gone` the duration in seconds. The
     tracks in view are gone when the session ends. `class_names` is indexed by class id.
+    `source` are details that all events have.
     """
 
-    def __init__(self, notifier: Notifier, class_names: Sequence[str], zone: Zone | None = None) -> None:
+    def __init__(
+        self,
+        notifier: Notifier,
+        class_names: Sequence[str],
+        zone: Zone | None = None,
+        source: dict[str, str] | None = None,
+    ) -> None:
         self._notifier, self._class_names, self._zone = notifier, class_names, zone
+        self._source = source or {}
         self._tracks: dict[int, _Track] = {}
 
     def write(self, frame: Frame, image: Image, instances: Instances) -> bool:  # noqa: ARG002
@@ -56,7 +64,11 @@ class Watcher(Sink):
         if (track := self._tracks.get(track_id)) is not None:
             track.last = seconds
             return
-        details = {"class": self._class_names[instances.class_ids[position]], "track_id": track_id}
+        details = {
+            **self._source,
+            "class": self._class_names[instances.class_ids[position]],
+            "track_id": track_id,
+        }
         self._tracks[track_id] = _Track(details, seconds, seconds)
         score = round(float(instances.scores[position]), 4)
         box = [round(edge, 2) for edge in instances.boxes[position].tolist()]

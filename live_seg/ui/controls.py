@@ -12,6 +12,8 @@ STEP = 0.05
 
 ESCAPE = "\x1b"
 
+DIGITS = tuple("123456789")
+
 
 @dataclass
 class Controls:
@@ -35,9 +37,13 @@ class Controls:
     snapshot: bool = False
     """True while a requested snapshot has not been taken yet."""
     ended: bool = False
+    enlarged: int = 0
+    """Number of the only source to show, from 1; 0 shows all."""
 
     def press(self, key: str) -> None:
         """Apply the action of `key`, one character of KEYS in either case. Ignore other keys."""
+        if key in DIGITS:
+            self.enlarged = 0 if self.enlarged == int(key) else int(key)
         if binding := _BY_CHARACTER.get(key.lower()):
             binding.apply(self)
 
@@ -90,6 +96,7 @@ KEYS = (
     Key("l", "l", "labels on, off", _toggle("labels")),
     Key("+=", "+", "raise the score threshold", _move_threshold(STEP)),
     Key("-_", "-", "lower the score threshold", _move_threshold(-STEP)),
+    Key("".join(DIGITS), "1 to 9", "of several sources show one, all", lambda _: None),
     Key("h", "h", "metrics on, off", _toggle("hud")),
     Key("?", "?", "help on, off", _toggle("help")),
 )
