@@ -1,5 +1,6 @@
 """Fixtures of all tests: default signal handling, no thread left running, a cache folder of their own."""
 
+import contextlib
 import os
 import signal
 import sys
@@ -10,6 +11,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from hypothesis import settings
+
+with contextlib.suppress(ModuleNotFoundError):
+    # Loaded after TensorFlow, pylibsrtp ends the process with a segmentation fault.
+    import pylibsrtp  # noqa: F401
 
 if TYPE_CHECKING:
     from live_seg.maskrcnn.model import MaskRCNN

@@ -52,7 +52,7 @@ def serve(
     if (certificate is None) != (key is None):
         raise UsageError("--cert and --key belong together: give both or neither.")
     context = None if certificate is None or key is None else _context(certificate, key)
-    with _needing_packages():
+    with _needing_packages():  # before the model: loaded after TensorFlow, aiortc's pylibsrtp crashes
         from live_seg.ui.serve.app import Service
         from live_seg.ui.serve.ice import ice_server
 
