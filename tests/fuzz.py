@@ -246,7 +246,7 @@ def json_lines(data: st.DataObject) -> None:
     path = write("a.jsonl", text_of(LINE) + b"\n" + content)
     for to in FORMATS:
         with contextlib.suppress(SourceError):
-            convert(path, to, FOLDER / "a.out")
+            convert(path, to, FOLDER / "a.out", overwrite=True)
 
 
 def image(data: st.DataObject) -> None:

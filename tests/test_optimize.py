@@ -183,7 +183,7 @@ def test_calibration_frames_are_evenly_spaced(
 ) -> None:
     source = Endless()
     source.frames = frames
-    monkeypatch.setattr(opening, "open_source", lambda _: source)
+    monkeypatch.setattr(opening, "open_source", lambda *_, **__: source)
     assert [int(image[0, 0, 0]) for image in _evenly_spaced("0", 4)] == chosen
 
 

@@ -474,7 +474,7 @@ def test_a_model_is_a_name_or_a_file(fake: Server, tmp_path: Path) -> None:
     assert download.find("fake", quiet=True).read_bytes() == CONTENT
     assert fake.ranges == [None]
     with pytest.raises(WeightsError, match="no model and no file"):
-        download.find(str(tmp_path))
+        download.find(str(tmp_path / "nothing"))
 
 
 def test_the_cache_folder_is_the_users_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:

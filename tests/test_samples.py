@@ -49,10 +49,13 @@ def sample(monkeypatch: pytest.MonkeyPatch) -> Any:
     return run
 
 
+MEASURED = ("fleet", "flicker", "gpu", "hiding", "many", "propagation")
+
+
 def test_every_program_is_tested() -> None:
     samples, benchmarks = ({path.name for path in folder.glob("*.py")} for folder in FOLDERS)
     assert samples == {"process_video.py", "record_clip.py", "webcam_demo.py"}
-    assert benchmarks == {"measure_flicker.py", "measure_gpu.py", "measure_propagation.py", "soak.py"}
+    assert benchmarks == {"soak.py", *(f"measure_{name}.py" for name in MEASURED)}
 
 
 class TestProcessVideo:

@@ -181,7 +181,7 @@ class TestSwitches:
         )
         changed = [int((image != grey(index)).any(axis=2).sum()) for index, image in screen.shown]
         assert [pixels > 0 for pixels in changed] == [True, False, False, True, True, False]
-        assert changed[3] > changed[0]
+        assert changed[3] != changed[0]
         for index, image in enumerate(decode_frames(tmp_path / "a.mp4")):
             assert np.abs(image.astype(int) - grey(index)).max() < 6
 

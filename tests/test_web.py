@@ -158,7 +158,7 @@ class TestThePage:
                     found.append((state["data-key"], state.get("data-switch")))
 
         Buttons().feed(PAGE.read_text(encoding="utf-8"))
-        assert len(found) == len(KEYS)
+        assert len(found) == len(KEYS) - 1  # those of several sources have no button
         for key, switch in found:
             controls = Controls(0.5)
             controls.press(str(key))

@@ -110,7 +110,7 @@ def parse_format(listing: str) -> VideoFormat | None:
     pixels, details, width, height, across, down = found.groups()
     fields = [field.strip() for field in (details or "").split(",")]
     colours = next((field for field in fields if _is_colours(field)), "unknown").split("/")
-    matrix, primaries, transfer = colours if len(colours) == 3 else colours * 3
+    matrix, primaries, transfer = colours if len(colours) == 3 else colours[:1] * 3
     aspect = Fraction(int(across), int(down)) if across and int(across) and int(down) else Fraction(1)
     full = "pc" in fields or pixels.startswith("yuvj")
     return VideoFormat(pixels, full, matrix, primaries, transfer, (int(width), int(height)), aspect)
