@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-WORKERS ?= 0
+WORKERS ?= 2
 PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal
 
 .PHONY: demo test test-all test-jax lint docs clean
@@ -10,7 +10,7 @@ PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal
 demo: $(READY)
 	$(BIN)/live-seg demo -o demo.mp4 --overwrite
 
-# `make test WORKERS=2` distributes the tests to two processes; each loads TensorFlow.
+# The tests are distributed to two processes, each of which loads TensorFlow. WORKERS=0: to none.
 test: $(READY)
 	$(PYTEST)
 
