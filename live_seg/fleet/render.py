@@ -140,7 +140,9 @@ class Render:
                 drawn = draw(frame, instances, names=results.class_names) if self.style.video else frame.image
                 yield frame, drawn, instances
         if len(reading.times) != len(results.times):
-            raise SourceError(f"{self.source} has changed since its frames were segmented. Start anew.")
+            raise SourceError(
+                f"{self.source} has changed since its frames were segmented. Run it with --no-resume."
+            )
 
     def _undrawn(self, results: Results) -> Iterator[tuple[Frame, Image, Instances]]:
         """Yield frames without a picture, which JSON Lines do not need."""

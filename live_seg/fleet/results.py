@@ -74,7 +74,9 @@ class Results:
                 columns = dict(file)
             return cls._of(columns)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise LiveSegError(f"The results of a chunk are damaged: {error}. Start anew.") from error
+            raise LiveSegError(
+                f"The results of a chunk are damaged: {error}. Run the command with --no-resume."
+            ) from error
 
     @classmethod
     def _of(cls, columns: dict[str, NDArray[Any]]) -> "Results":

@@ -51,7 +51,7 @@ def joined(
     retries: bool = True,
     on_open: Callable[[int, Source], None] | None = None,
 ) -> tuple[list[Member], WakeUps]:
-    """Return a member for each source, and what wakes the loop that reads them. `on_open` is told of each.
+    """Return a member for each source, and what wakes the loop that reads them. Call `on_open` with each.
 
     With `retries`, a stream that is not available is waited for.
     """

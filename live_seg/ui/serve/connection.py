@@ -80,7 +80,7 @@ class Connection:
         self._visit: Visit | None = None
         self._receiver: asyncio.Task[None] | None = None
         self._channel: RTCDataChannel | None = None
-        self._told_at = 0.0
+        self._reported_at = 0.0
         self._closing: asyncio.Task[None] | None = None
         self._peer.on("track", self._begin)
         self._peer.on("datachannel", self._listen)
@@ -122,7 +122,7 @@ class Connection:
         if track.kind != "video" or self._receiver is not None:
             return
         self._visit = Visit(
-            self._camera, self._segment, self._choices, show=self._show, tell=self._tell, end=self._end
+            self._camera, self._segment, self._choices, show=self._show, report=self._report, end=self._end
         )
         self._receiver = self._loop.create_task(self._receive(track))
 
@@ -151,10 +151,10 @@ class Connection:
         """Send a drawn image. Called in the thread of the session."""
         self._call(self._drawn.put, _video_frame(image, frame.seconds))
 
-    def _tell(self, text: str) -> None:
+    def _report(self, text: str) -> None:
         now = time.monotonic()
-        if now - self._told_at >= METRICS_INTERVAL:
-            self._told_at = now
+        if now - self._reported_at >= METRICS_INTERVAL:
+            self._reported_at = now
             self._call(self._send, text)
 
     def _send(self, text: str) -> None:

@@ -24,9 +24,9 @@ class BrowserScreen(Screen):
     """Screen that hands images and metrics to functions, which pass them on to the browser."""
 
     def __init__(
-        self, controls: Controls, show: Callable[[Frame, Image], None], tell: Callable[[str], None]
+        self, controls: Controls, show: Callable[[Frame, Image], None], report: Callable[[str], None]
     ) -> None:
-        self._controls, self._show, self._tell = controls, show, tell
+        self._controls, self._show, self._report = controls, show, report
 
     def write(
         self,
@@ -39,7 +39,7 @@ class BrowserScreen(Screen):
         """Hand over `image` and, as JSON, the metrics. Returns False once the visit has ended."""
         self._show(frame, image)
         named = [] if metrics is None else rows(self._controls, metrics)
-        self._tell(json.dumps({"metrics": named, "message": message}))
+        self._report(json.dumps({"metrics": named, "message": message}))
         return not self._controls.ended
 
     def wait(self, seconds: float) -> bool:  # noqa: ARG002
@@ -54,7 +54,7 @@ class BrowserScreen(Screen):
 class Visit:
     """Segment `camera` with `segment` in a thread of its own, until `close` or the end of the camera.
 
-    `show` gets each frame with its drawn image, `tell` its metrics as JSON; `end` is called last. All three
+    `show` gets each frame with its drawn image, `report` its metrics as JSON; `end` is called last. All three
     are called in the thread of the visit. An error ends this visit only and is logged.
     """
 
@@ -65,11 +65,11 @@ class Visit:
         choices: Choices,
         *,
         show: Callable[[Frame, Image], None],
-        tell: Callable[[str], None],
+        report: Callable[[str], None],
         end: Callable[[], None],
     ) -> None:
         self._camera, self._segment, self._choices = camera, segment, choices
-        self._screen = BrowserScreen(choices.controls, show, tell)
+        self._screen = BrowserScreen(choices.controls, show, report)
         self._end = end
         self._thread = Thread(target=self._run, name=f"live_seg {camera.name}")
         self._thread.start()
