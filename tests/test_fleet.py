@@ -229,7 +229,8 @@ def test_a_chunk_that_fails_twice_is_repeated(moving: Path, tmp_path: Path) -> N
     progress, failures = fleet([job], StreamOptions(), tmp_path / "work", Recorded(fail))
     assert not failures
     assert (progress.totals.retried, progress.totals.failed) == (2, 0)
-    assert progress.files[0].state == "complete"
+    file = progress.files[0]
+    assert (file.state, file.frames, file.frames_segmented, file.chunks) == ("complete", 48, 48, 3)
 
 
 class Poisoned(Bright):

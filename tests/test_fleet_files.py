@@ -110,8 +110,47 @@ def test_an_interrupted_file_is_processed_again(
     monkeypatch.setattr(Options, "load", lambda _: Interrupted())
     assert invoke("video", *clips, "-o", out, "--batch", "2").exit_code == 130
     assert [file["state"] for file in state(out)["files"]] == ["interrupted", "waiting"]
+    assert state(out)["state"] == "interrupted"
     assert invoke("video", *clips, "-o", out).exit_code == 0
     assert len(probe(out / "a.mp4").times) == 5
+
+
+def test_the_time_left_is_estimated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("live_seg.fleet.progress.time.monotonic", lambda: now)
+    jobs = [Job(f"{name}.mp4", tmp_path / f"{name}.mp4", None) for name in "abc"]
+    progress = Progress(tmp_path / "progress.json", jobs, [None] * 3)
+
+    def left() -> float | None:
+        progress.write()
+        seconds: float | None = json.loads((tmp_path / "progress.json").read_text())["eta_seconds"]
+        return seconds
+
+    now = 100.0
+    progress.begin(0, 100)
+    assert left() is None
+    now = 110.0
+    progress.segmented(0, 100)  # half of its work, with two more files of the same length
+    assert left() == 50
+    now = 120.0
+    progress.add(0, 100)
+    progress.end(0, (), "complete")
+    assert left() == 40
+    progress.begin(1, 300, segmented=300)  # an earlier run has segmented it: 300 of 600, and c counts as 200
+    assert left() == (300 + 2 * 200) * 20 / 200
+    progress.add(1, 100, earlier=True)
+    assert left() == (200 + 2 * 200) * 20 / 200
+    now = 140.0
+    progress.add(1, 200)
+    progress.end(1, (), "failed", "a reason")
+    assert left() == 400 * 40 / 400
+    progress.begin(2, 200)
+    now = 160.0
+    for _ in range(150):
+        progress.add(2)  # segmented and drawn
+    assert left() == pytest.approx(100 * 60 / 700, abs=0.1)
+    progress.finish()
+    assert left() is None
 
 
 @pytest.mark.usefixtures("loads")

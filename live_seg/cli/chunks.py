@@ -67,6 +67,7 @@ def process_in_chunks(
                 chosen = _settings(jobs[0], settings, workers or 1)
                 Driver(jobs, progress, executor, work.path, chosen, report).run()
         except KeyboardInterrupt:
+            progress.interrupt()
             _say("Interrupted. The same command continues with what is done.", quiet=options.quiet)
             raise
         finally:

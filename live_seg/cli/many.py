@@ -95,6 +95,7 @@ def _process(progress: "Progress", number: int, job: "Job", one: Callable[[bool]
         print(f"live-seg: {clean(error)}", file=sys.stderr)
     except BaseException:
         progress.end(number, job.outputs, "interrupted")
+        progress.interrupt()
         raise
     else:
         progress.end(number, job.outputs, "complete")

@@ -93,11 +93,11 @@ class Driver:
                 self._fail(number, str(error))
                 continue
             self._open.append(file)
-            self._progress.begin(number, file.frames)
-            state.chunks_total = len(file.chunks)
-            self._report.opened(number, file.frames)
             tasks = list(file.detections())
             segmented = file.frames - sum(file.chunks[task.chunk].frames for task in tasks)
+            self._progress.begin(number, file.frames, segmented=segmented)
+            state.chunks_total = len(file.chunks)
+            self._report.opened(number, file.frames)
             self._report.advanced(segmented // 2)
             self._queue += [*filter(None, [file.tracking()]), *tasks]
 
@@ -143,10 +143,11 @@ class Driver:
         half = chunk.frames // 2
         if task.kind == "detect":
             self._report.advanced(half)
+            self._progress.segmented(task.file.number, chunk.frames)
         elif drawn:
             self._report.advanced(drawn - half)
             file.chunks += 1
-            self._progress.add(task.file.number, drawn)
+            self._progress.add(task.file.number, drawn, earlier=task.kind == "track")
 
     def _close_files(self) -> None:
         """Complete the files whose chunks are all drawn; give up those that cannot continue."""

@@ -36,6 +36,8 @@ class FileState:
     state: State = "waiting"
     frames: int = 0
     """Frames done."""
+    frames_segmented: int = 0
+    """Frames of which the instances are known; in chunks, they are drawn later."""
     frames_total: int | None = None
     chunks: int = 0
     """Chunks done."""
@@ -53,6 +55,7 @@ class Totals:
     updated: float = 0.0
     frames: int = 0
     eta_seconds: float | None = None
+    """Estimate of the seconds left; None until something is done."""
     retried: int = 0
     failed: int = 0
     workers: int = 1
@@ -67,6 +70,8 @@ class Progress:
     def __init__(self, path: Path, jobs: Sequence[Job], keys: Sequence[str | None]) -> None:
         self._path = path
         self._written = 0.0
+        self._begun: float | None = None  # time.monotonic() when the first file was begun
+        self._work = 0  # frames segmented, and frames drawn, in this run
         self.totals = Totals()
         earlier = {file.key: file for file in _read(path)}
         self.files = [
@@ -79,18 +84,34 @@ class Progress:
         """Return whether the outputs of file `number` are of an interrupted run, and may be replaced."""
         return self.files[number].state == "interrupted"
 
-    def begin(self, number: int, frames: int | None) -> None:
-        """Record that file `number`, of about `frames` frames, is being processed."""
+    def begin(self, number: int, frames: int | None, *, segmented: int = 0) -> None:
+        """Record that file `number`, of about `frames` frames, is being processed.
+
+        Earlier runs have segmented the first `segmented` of them.
+        """
         file = self.files[number]
-        file.state, file.frames, file.frames_total, file.error = "running", 0, frames, None
+        file.state, file.error = "running", None
+        file.frames, file.frames_segmented, file.frames_total = 0, segmented, frames
+        file.chunks = file.chunks_total = 0
+        self._begun = self._begun or time.monotonic()
         self.write()
 
-    def add(self, number: int, frames: int = 1) -> None:
-        """Record that `frames` more frames of file `number` are done."""
-        self.files[number].frames += frames
-        self.totals.frames += frames
-        if time.monotonic() - self._written >= INTERVAL:
-            self.write()
+    def segmented(self, number: int, frames: int) -> None:
+        """Record that `frames` more frames of file `number` are segmented, but not drawn yet."""
+        self.files[number].frames_segmented += frames
+        self._work += frames
+        self._write_at_times()
+
+    def add(self, number: int, frames: int = 1, *, earlier: bool = False) -> None:
+        """Record that `frames` more frames of file `number` are done: by an `earlier` run, or now."""
+        file = self.files[number]
+        file.frames += frames
+        unknown = max(0, file.frames - file.frames_segmented)
+        file.frames_segmented += unknown
+        if not earlier:
+            self._work += frames + unknown
+            self.totals.frames += frames
+        self._write_at_times()
 
     def end(self, number: int, outputs: Sequence[Path], state: State, error: str | None = None) -> None:
         """Record how file `number` ended, and its `outputs`, if they exist."""
@@ -106,10 +127,19 @@ class Progress:
         self.totals.state = "failed" if any(file.state == "failed" for file in self.files) else "complete"
         self.write()
 
+    def interrupt(self) -> None:
+        """Record that the run was interrupted."""
+        self.totals.state = "interrupted"
+        for file in self.files:
+            if file.state == "running":
+                file.state = "interrupted"
+        self.write()
+
     def write(self) -> None:
         """Write the file. A failure is logged: the run does not depend on it."""
         self._written = time.monotonic()
         self.totals.updated = time.time()
+        self.totals.eta_seconds = self._seconds_left()
         content = {"format": FORMAT, **asdict(self.totals), "files": [asdict(file) for file in self.files]}
         content["earlier"] = [asdict(file) for file in self._others if file.state == "complete"]
         try:
@@ -117,6 +147,26 @@ class Progress:
                 partial.write_text(json.dumps(content, indent=1), encoding="utf-8")
         except SinkError as error:
             logger.warning("%s", error)
+
+    def _write_at_times(self) -> None:
+        if time.monotonic() - self._written >= INTERVAL:
+            self.write()
+
+    def _seconds_left(self) -> float | None:
+        """Return the seconds that the rest takes at the speed of this run so far.
+
+        Files not begun count as the average of the others. Segmenting and drawing count as half each.
+        """
+        if self.totals.state != "running" or self._begun is None or not self._work:
+            return None
+        known = [file.frames_total for file in self.files if file.frames_total]
+        average = sum(known) / max(1, len(known))
+        left = sum(
+            max(0.0, 2 * (file.frames_total or average) - file.frames_segmented - file.frames)
+            for file in self.files
+            if file.state in ("waiting", "running", "interrupted")
+        )
+        return round(left * (time.monotonic() - self._begun) / self._work, 1)
 
 
 def _continued(job: Job, key: str | None, earlier: FileState | None) -> FileState:
