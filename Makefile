@@ -20,7 +20,8 @@ test-all: $(READY)
 # Without fused multiply-add, which rounds differently from TensorFlow where a box ends at the edge of the image.
 test-jax: $(READY)
 	KERAS_BACKEND=jax XLA_FLAGS=--xla_cpu_max_isa=AVX $(BIN)/pytest -k 'not openvino' \
-		tests/test_boxes.py tests/test_ops.py tests/test_model.py tests/test_parity.py
+		tests/test_boxes.py tests/test_ops.py tests/test_model.py tests/test_parity.py \
+		tests/test_parity_torchvision.py
 
 lint: docs
 	$(BIN)/ruff check .

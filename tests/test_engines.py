@@ -22,6 +22,7 @@ from live_seg.engines.engine import Engine, Found, Pixels, Prepared
 from live_seg.engines.keras import KerasEngine
 from live_seg.engines.openvino import cache as store
 from live_seg.engines.openvino import quantize as quantization
+from live_seg.engines.openvino import two_stage
 from live_seg.engines.openvino.boxes import by_level
 from live_seg.engines.openvino.convert import convert
 from live_seg.engines.openvino.engine import OpenVINOEngine
@@ -127,6 +128,15 @@ class TestConversion:
         engines = KerasEngine(tiny), OpenVINOEngine(tiny_converted, tiny.config)
         for count, canvas in ((3, (64, 64)), (1, (32, 64)), (2, (64, 64))):
             assert_both_find_the_same(*engines, batch(count, canvas))
+
+    @pytest.mark.parametrize("most", [1, 7])
+    def test_regions_in_parts(
+        self, tiny: MaskRCNN, tiny_converted: Path, monkeypatch: pytest.MonkeyPatch, most: int
+    ) -> None:
+        monkeypatch.setattr(two_stage, "REGIONS_AT_ONCE", most)
+        assert_both_find_the_same(
+            KerasEngine(tiny), OpenVINOEngine(tiny_converted, tiny.config), batch(2, (64, 64))
+        )
 
     def test_network_with_one_class_per_region(
         self, tiny: MaskRCNN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

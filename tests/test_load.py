@@ -18,7 +18,7 @@ import tensorflow as tf
 from matplotlib import cbook
 
 from live_seg.choices import EngineName
-from live_seg.engines import auto, table
+from live_seg.engines import auto, processor, table
 from live_seg.engines.keras import KerasEngine
 from live_seg.engines.openvino import cache as store
 from live_seg.engines.openvino.engine import OpenVINOEngine
@@ -223,14 +223,14 @@ class TestFastInt8:
         (tmp_path / "cpuinfo").write_text(f"{flags}\nbugs :\n")
         monkeypatch.setattr(platform, "machine", lambda: machine)
         monkeypatch.setattr(cv2, "checkHardwareSupport", lambda number: avx512_vnni and number == 23)
-        monkeypatch.setattr(auto, "Path", lambda path: tmp_path / Path(path).name)
-        assert auto.has_fast_int8() == fast
+        monkeypatch.setattr(processor, "Path", lambda path: tmp_path / Path(path).name)
+        assert processor.has_fast_int8() == fast
 
     def test_a_system_without_cpuinfo(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setattr(platform, "machine", lambda: "AMD64")
         monkeypatch.setattr(cv2, "checkHardwareSupport", lambda _: False)
-        monkeypatch.setattr(auto, "Path", lambda _: tmp_path / "nowhere")
-        assert not auto.has_fast_int8()
+        monkeypatch.setattr(processor, "Path", lambda _: tmp_path / "nowhere")
+        assert not processor.has_fast_int8()
 
 
 class TestTable:

@@ -1,5 +1,7 @@
 """Torchvision's state dict: every tensor accounted for, and the files it is loaded from."""
 
+import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +13,14 @@ import pytest
 import live_seg
 from live_seg.errors import UsageError, WeightsError
 from live_seg.maskrcnn import torchvision
-from live_seg.maskrcnn.config import TORCHVISION, MaskRCNNConfig
+from live_seg.maskrcnn.config import RESNET_BLOCKS, TORCHVISION, MaskRCNNConfig
 from live_seg.maskrcnn.model import MaskRCNN
 from live_seg.models.spec import resolve
+from live_seg.training.batches import Batches, Columns
+from live_seg.training.progress import read_table
+from live_seg.training.settings import Settings
+from live_seg.training.train import resume, train
+from tests.tiny_world import EASY, draw_shapes
 from tests.torch_files import write
 from tests.torchvision_weights import Tensors, tensors
 
@@ -129,6 +136,7 @@ class TestFile:
     def test_config_of_each_layout(self, file: Path) -> None:
         fit, exact = resolve(file), resolve(file, layout="exact")
         assert fit.config == replace(TORCHVISION, num_classes=CLASSES)
+        assert fit.config.proposals == 300
         assert (exact.config.size, exact.config.min_side) == (1333, 800)
         assert (exact.config.proposals, exact.config.min_score) == (1000, 0.05)
         assert fit.class_names == ("background", "class 1", "class 2")
@@ -152,3 +160,32 @@ class TestFile:
         assert len(found)
         assert found.padded
         assert set(found.class_ids.tolist()) <= {1, 2}
+
+
+@pytest.mark.slow
+def test_training_starts_from_a_file_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a ResNet of few blocks, which is soon built."""
+    monkeypatch.setitem(RESNET_BLOCKS, "resnet50", (1, 1, 1, 1))
+    start, run, lines = write(tmp_path / "start.pth", tensors(0, CLASSES)), tmp_path / "run", list[str]()
+    (tmp_path / "start.json").write_text(json.dumps({"class_names": ["background", "disc", "cat"]}))
+    data = draw_shapes(tmp_path / "data", 2)
+    settings = Settings(
+        data=(data,), start=str(start), size=64, batch=2, epochs=2, learning_rate=1e-4, heads_first=0, **EASY
+    )
+    make = Batches.make
+
+    def stop_in_the_second_epoch(batches: Batches, number: int, index: int) -> Columns:
+        if number == 1:
+            raise KeyboardInterrupt
+        return make(batches, number, index)
+
+    monkeypatch.setattr(Batches, "make", stop_in_the_second_epoch)
+    with pytest.raises(KeyboardInterrupt):
+        train(settings, run, report=lines.append, quiet=True)
+    monkeypatch.setattr(Batches, "make", make)
+    resume(run, report=lines.append, quiet=True)
+    assert lines[0].endswith("random: box_head/logits, box_head/deltas, mask_head/logits for block.")
+    assert all(0 < row["loss"] < math.inf for row in read_table(run / "log.csv", 99))
+    segment = live_seg.load(run / "model.weights.h5", engine="keras")
+    assert segment.class_names == ("background", "disc", "block")
+    assert (segment.config.origin, segment.config.size) == ("torchvision", 64)

@@ -31,7 +31,7 @@ def train(
         str | None,
         option(
             MODEL,
-            "Initial weights: small, coco, a weights file, backbone:FILE, or yolox:FILE (ONNX).",
+            "Initial weights: small, coco, coco-v2, a weights file, backbone:FILE, or yolox:FILE (ONNX).",
             "--from",
             show_default="small",
         ),

@@ -1,6 +1,10 @@
 """Properties of convolutions that passes decide by."""
 
-from openvino import Node
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from openvino import Node, Output
 
 
 def is_plain_3x3(node: Node) -> bool:
@@ -28,3 +32,17 @@ def is_one_image(node: Node) -> bool:
 def is_int8(node: Node) -> bool:
     """Return whether the input of the convolution `node` is quantized."""
     return bool(node.input_value(0).get_node().get_type_name() == "FakeQuantize")
+
+
+def constant_of(value: Output) -> NDArray[np.float32] | None:
+    """Return the constant weights in `value`, also those of NNCF: int8 times a scale. None for others."""
+    node: Any = value.get_node()
+    if node.get_type_name() == "Constant":
+        return np.asarray(node.data)
+    if node.get_type_name() == "Multiply":
+        converted, scale = (one.get_node() for one in node.input_values())
+        if converted.get_type_name() == "Convert" and scale.get_type_name() == "Constant":
+            numbers = converted.input_value(0).get_node()
+            if numbers.get_type_name() == "Constant":
+                return np.asarray(numbers.data.astype(np.float32) * scale.data)
+    return None

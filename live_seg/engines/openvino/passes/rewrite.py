@@ -6,7 +6,7 @@ from openvino import Model
 
 from live_seg.engines.openvino.passes import halves, strips, winograd
 
-PASSES = (strips, winograd, halves)
+PASSES = (winograd, strips, halves)
 """At most one pass rewrites an operation: the first that applies."""
 
 
