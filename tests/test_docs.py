@@ -6,12 +6,14 @@ import shlex
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
 from packaging.requirements import Requirement
 
 import live_seg
+from live_seg.cli.commands import loaded
 from live_seg.cli.main import app
 from tests.test_house import FLOORS
 
@@ -43,13 +45,13 @@ COMMANDS = sorted(
 
 def options_of(words: list[str]) -> set[str]:
     """All options of the command that `words` after "live-seg" begin with."""
-    command = typer.main.get_command(app)
+    command: Any = typer.main.get_command(app)
     while commands := getattr(command, "commands", None):
         word = words.pop(0)
         if word.startswith("-"):
             break
         assert word in commands, f"There is no command {word}: {', '.join(commands)}"
-        command = commands[word]
+        command = loaded(commands[word])
     return HELP | {name for option in command.params for name in (*option.opts, *option.secondary_opts)}
 
 
@@ -61,8 +63,12 @@ def test_commands_and_options_exist(page: str, line: str) -> None:
 
 
 def test_options_in_tables_and_text_exist() -> None:
-    command = typer.main.get_command(app)
-    groups = [command, *command.commands.values(), *command.commands["weights"].commands.values()]  # type: ignore[attr-defined]
+    command: Any = typer.main.get_command(app)
+    groups = [
+        command,
+        *map(loaded, command.commands.values()),
+        *command.commands["weights"].commands.values(),
+    ]
     known = {
         name for group in groups for option in group.params for name in (*option.opts, *option.secondary_opts)
     }

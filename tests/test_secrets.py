@@ -19,6 +19,7 @@ import pytest
 import typer.main
 from typer.testing import CliRunner
 
+from live_seg.cli.commands import loaded
 from live_seg.cli.main import app
 from live_seg.cli.messages import clean
 from live_seg.cli.options import Options
@@ -69,7 +70,8 @@ def test_urls_in_text() -> None:
 
 def commands() -> Iterator[tuple[str, ...]]:
     """Every command with a URL in place of each argument and option, of any type."""
-    top = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    group: Any = typer.main.get_command(app)
+    top = {name: loaded(command) for name, command in group.commands.items()}
     weights = {("weights", name): command for name, command in top["weights"].commands.items()}
     for words, command in ({(name,): command for name, command in top.items()} | weights).items():
         yield *words, "{url}", "{url}"

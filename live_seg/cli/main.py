@@ -9,22 +9,11 @@ from typing import Annotated, Any
 import typer
 
 from live_seg import __version__
-from live_seg.cli.bench import bench
-from live_seg.cli.convert import convert
-from live_seg.cli.demo import demo
-from live_seg.cli.doctor import doctor
-from live_seg.cli.eval import evaluate_model
-from live_seg.cli.image import image
-from live_seg.cli.messages import Group, clean, messages_on_stderr
+from live_seg.cli.commands import MARKUP, Group, add_commands
+from live_seg.cli.messages import clean, messages_on_stderr
 from live_seg.cli.native_messages import separate_stderr, suppress_native_logs
-from live_seg.cli.optimize import optimize
-from live_seg.cli.panels import PanelCommand
-from live_seg.cli.serve import serve
 from live_seg.cli.signals import end_at_once, end_in_order, exit_code
 from live_seg.cli.streams import open_closed_streams, tolerate_lost_readers
-from live_seg.cli.train import train
-from live_seg.cli.video import video
-from live_seg.cli.webcam import webcam
 from live_seg.cli.weights import download_weights, list_weights, verify_weights
 from live_seg.errors import LiveSegError, SinkError, SourceError, UsageError, WeightsError
 from live_seg.sources.driver_thread import driver_calls_pending
@@ -37,7 +26,7 @@ app = typer.Typer(
     cls=Group,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",
+    rich_markup_mode=MARKUP,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 weights_app = typer.Typer(help="List, download and verify the known weights.", no_args_is_help=True)
@@ -120,15 +109,7 @@ def _unexpected(error: Exception) -> str:
     return f"unexpected {type(error).__name__}: {error}"
 
 
-for command in (webcam, video, image, serve):
-    app.command(cls=PanelCommand)(_reporting_errors(command))
-app.command()(_reporting_errors(demo))
-app.command(cls=PanelCommand)(_reporting_errors(convert))
-for command in (optimize, train):
-    app.command(cls=PanelCommand)(_reporting_errors(command))
-app.command("eval", cls=PanelCommand)(_reporting_errors(evaluate_model))
-app.command(cls=PanelCommand)(_reporting_errors(bench))
-app.command()(_reporting_errors(doctor))
+add_commands(app, _reporting_errors)
 app.add_typer(weights_app, name="weights")
 weights_app.command("list")(_reporting_errors(list_weights))
 weights_app.command("download")(_reporting_errors(download_weights))

@@ -5,9 +5,6 @@ import logging
 import re
 import sys
 from collections.abc import Iterator
-from typing import Any
-
-from typer.core import TyperGroup
 
 from live_seg.urls import without_secrets
 
@@ -48,27 +45,3 @@ def messages_on_stderr(*, quiet: bool) -> Iterator[None]:
         yield
     finally:
         logger.setLevel(previous)
-
-
-class Group(TyperGroup):
-    """A group of commands whose usage errors are clean."""
-
-    def make_context(self, *arguments: Any, **options: Any) -> Any:
-        """Parse the options before the command."""
-        with _clean_usage_errors():
-            return super().make_context(*arguments, **options)
-
-    def invoke(self, ctx: Any) -> Any:
-        """Parse the command with its options, and run it."""
-        with _clean_usage_errors():
-            return super().invoke(ctx)
-
-
-@contextlib.contextmanager
-def _clean_usage_errors() -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:  # typer has no public name for the class of usage errors
-        if isinstance(message := getattr(error, "message", None), str):
-            error.message = clean(message)  # type: ignore[attr-defined]
-        raise

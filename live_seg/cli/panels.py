@@ -33,12 +33,12 @@ def refuse_url(value: Any) -> Any:
 
 
 class PanelCommand(TyperCommand):
-    """A command whose `--help` option is listed in the last panel."""
+    """A command whose `--help` option is listed in the last panel, if it has panels."""
 
     def get_help_option(self, ctx: Any) -> Any:
         """Return the help option, or None where the command has none."""
         option = super().get_help_option(ctx)
-        if option is not None:
+        if option is not None and any(getattr(one, "rich_help_panel", None) for one in self.params):
             option.rich_help_panel = ADVANCED
         return option
 
