@@ -2,10 +2,13 @@
 
 import asyncio
 import contextlib
+import datetime
 import json
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import numpy as np
@@ -13,18 +16,24 @@ import pytest
 from aiortc import RTCPeerConnection, RTCSessionDescription
 from aiortc.mediastreams import VideoStreamTrack
 from av import VideoFrame
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from live_seg.cli.main import app
+from live_seg.cli.serve import tls_settings
 from live_seg.errors import SinkError, UsageError
 from live_seg.types import Frame, Image, Instances
 from live_seg.ui.controls import Controls
-from live_seg.ui.serve.app import MAX_OFFER_BYTES, Service, serving
+from live_seg.ui.serve.app import MAX_OFFER_BYTES, Service, serving_cameras
 from live_seg.ui.serve.choices import OFFERED, Choices
 from live_seg.ui.serve.ice import ice_server
 from live_seg.ui.serve.places import MAX_WAITING, PATIENCE, Places
+from live_seg.ui.web import gate
 
 NAMES = ("background", "person", "<dog>")
 SECONDS = 30
@@ -220,12 +229,30 @@ async def visiting(url: str, name: str) -> AsyncIterator[Browser]:
             await browser.peer.close()
 
 
-def run(check: Callable[[str], Awaitable[None]], **changes: Any) -> None:
+def run(
+    check: Callable[[str], Awaitable[None]], certificate: ssl.SSLContext | None = None, **changes: Any
+) -> None:
     async def main() -> None:
-        async with asyncio.timeout(SECONDS), serving(service(**changes), "127.0.0.1", 0) as url:
+        serving = serving_cameras(service(**changes), "127.0.0.1", 0, certificate=certificate)
+        async with asyncio.timeout(SECONDS), serving as url:
             await check(url)
 
     asyncio.run(main())
+
+
+def certificate_of_localhost(folder: Path) -> ssl.SSLContext:
+    """Create a certificate and return the settings of a server that uses it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1)
+    builder = builder.not_valid_before(now).not_valid_after(now + datetime.timedelta(days=1))
+    pem = serialization.Encoding.PEM
+    (folder / "cert.pem").write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(pem))
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return tls_settings(folder / "cert.pem", folder / "key.pem")
 
 
 def test_a_visitor_sees_the_camera_with_masks_and_gets_metrics() -> None:
@@ -281,7 +308,7 @@ def test_an_error_of_the_model_ends_the_visit_and_frees_the_place(caplog: pytest
         broken = Service(failing, NAMES, threshold=0.5, minimum=0.25, visitors=1)
         async with (
             asyncio.timeout(SECONDS),
-            serving(broken, "127.0.0.1", 0) as url,
+            serving_cameras(broken, "127.0.0.1", 0) as url,
             visiting(url, "a") as browser,
             visiting(url, "b") as other,
         ):
@@ -371,11 +398,57 @@ class TestAccess:
 
         run(check, token="secret")
 
+    def test_half_sent_requests_give_way(self) -> None:
+        async def check(url: str) -> None:
+            place = urlsplit(url)
+            async with contextlib.AsyncExitStack() as stack:
+                for _ in range(200):
+                    _, half = await asyncio.open_connection(place.hostname, place.port)
+                    stack.callback(half.close)
+                    half.write(b"POST /offer HTTP/1.1\r\nHo")
+                session = await stack.enter_async_context(aiohttp.ClientSession())
+                async with session.get(url) as response:
+                    assert response.status == 200
+
+        run(check)
+
+    def test_an_offer_has_a_deadline(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(gate, "REQUEST_TIMEOUT", 0.1)
+
+        async def check(url: str) -> None:
+            place = urlsplit(url)
+            reader, half = await asyncio.open_connection(place.hostname, place.port)
+            host = f"Host: {place.netloc}\r\nOrigin: {url[:-1]}\r\n"
+            half.write(f"POST /offer HTTP/1.1\r\n{host}Content-Length: 9\r\n\r\n{{".encode())
+            with contextlib.suppress(ConnectionError):
+                assert await reader.read() == b""
+            half.close()
+
+        run(check)
+
+    def test_https(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Clients that never finish the handshake do not stop others, and are disconnected."""
+        monkeypatch.setattr(gate, "REQUEST_TIMEOUT", 1.0)
+
+        async def check(url: str) -> None:
+            assert url.startswith("https://127.0.0.1:")
+            place = urlsplit(url)
+            silent = [await asyncio.open_connection(place.hostname, place.port) for _ in range(5)]
+            async with aiohttp.ClientSession() as session, session.get(url, ssl=False) as response:
+                assert response.status == 200
+                assert "live-seg" in await response.text()
+            for reader, writer in silent:
+                with contextlib.suppress(ConnectionError):
+                    assert await reader.read() == b""
+                writer.close()
+
+        run(check, certificate_of_localhost(tmp_path))
+
     def test_a_taken_address_is_named(self) -> None:
         async def check(url: str) -> None:
             port = int(url.split(":")[2].strip("/"))
             with pytest.raises(SinkError, match=str(port)):
-                async with serving(service(), "127.0.0.1", port):
+                async with serving_cameras(service(), "127.0.0.1", port):
                     pass
 
         run(check)

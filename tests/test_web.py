@@ -1,5 +1,6 @@
 """The web page, tested with real connections on this machine and in a real browser."""
 
+import asyncio
 import base64
 import contextlib
 import http.client
@@ -28,7 +29,7 @@ from live_seg.errors import SinkError, UsageError
 from live_seg.types import Frame, Image, Instances
 from live_seg.ui.controls import KEYS, Controls
 from live_seg.ui.metrics import Metrics
-from live_seg.ui.web import server
+from live_seg.ui.web import background, gate
 from live_seg.ui.web.address import parse_address
 from live_seg.ui.web.feed import Feed
 from live_seg.ui.web.page import PAGE, WebPage
@@ -82,11 +83,6 @@ def next_state(response: http.client.HTTPResponse) -> dict[str, Any]:
     return dict(json.loads(line.removeprefix(b"data: ")))
 
 
-@pytest.fixture(autouse=True)
-def _quick_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "POLL_INTERVAL", 0.01)
-
-
 @pytest.fixture
 def controls() -> Controls:
     return Controls(threshold=0.5, minimum=0.25)
@@ -100,39 +96,47 @@ def page(controls: Controls) -> Iterator[WebPage]:
 
 class TestFeed:
     def test_a_late_watcher_gets_the_newest_item(self) -> None:
-        feed: Feed[int] = Feed()
-        feed.put(1)
-        feed.put(2)
-        watcher = feed.watch()
-        assert next(watcher) == 2
-        feed.put(3)
-        feed.put(4)
-        assert next(watcher) == 4
+        async def check() -> None:
+            feed: Feed[int] = Feed()
+            feed.put(1)
+            feed.put(2)
+            watcher = feed.watch()
+            assert await anext(watcher) == 2
+            feed.put(3)
+            feed.put(4)
+            assert await anext(watcher) == 4
+
+        asyncio.run(check())
 
     def test_a_slow_watcher_blocks_nothing_and_gets_the_newest_item(self) -> None:
-        feed: Feed[int] = Feed()
-        quick, asleep = feed.watch(), feed.watch()
-        feed.put(-1)
-        assert next(quick) == next(asleep) == -1
-        for number in range(1000):
-            feed.put(number)
-            assert next(quick) == number
-        assert next(asleep) == 999
+        async def check() -> None:
+            feed: Feed[int] = Feed()
+            quick, asleep = feed.watch(), feed.watch()
+            feed.put(-1)
+            assert await anext(quick) == await anext(asleep) == -1
+            for number in range(1000):
+                feed.put(number)
+                assert await anext(quick) == number
+            assert await anext(asleep) == 999
+
+        asyncio.run(check())
 
     @pytest.mark.parametrize("waiting", [False, True])
     def test_closing_ends_all_watchers(self, waiting: bool) -> None:
-        feed: Feed[int] = Feed()
         seen: list[int] = []
-        watchers = [threading.Thread(target=lambda: seen.extend(feed.watch())) for _ in range(3)]
-        if waiting:
-            for watcher in watchers:
-                watcher.start()
-        feed.close()
-        if not waiting:
-            for watcher in watchers:
-                watcher.start()
-        for watcher in watchers:
-            watcher.join()
+
+        async def watch(feed: Feed[int]) -> None:
+            seen.extend([item async for item in feed.watch()])
+
+        async def check() -> None:
+            feed: Feed[int] = Feed()
+            watchers = [asyncio.create_task(watch(feed)) for _ in range(3)]
+            if waiting:
+                await asyncio.sleep(0)
+            feed.close()
+            await asyncio.gather(*watchers)
+
+        asyncio.run(check())
         assert seen == []
 
 
@@ -282,7 +286,7 @@ class TestKeys:
             with ask(page.url, path) as response:
                 assert response.status in (404, 405)
         with ask(page.url, method="POST", body="q", Origin=page.url[:-1]) as response:
-            assert response.status == 404
+            assert response.status == 405
         assert show(page, 0)
         assert not controls.ended
 
@@ -328,6 +332,21 @@ class TestAccess:
             assert press(f"{base}/", "q") == 403
             assert page.wait(0)
             assert not controls.masks
+
+    @pytest.mark.parametrize(
+        "text", [b"\x16\x03\x01\0\0", b"GET / HTTP/9\r\n\r\n", b"GET /\0 HTTP/1.1\r\n\r\n"]
+    )
+    def test_malformed_requests_tell_no_version_and_are_not_logged(
+        self, page: WebPage, text: bytes, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with connected(page) as raw:
+            raw.sendall(text)
+            answer = raw.makefile("rb").read()
+        assert b" 400 " in answer.splitlines()[0]
+        assert b"Server: live-seg\r\n" in answer
+        assert b"no-store" in answer
+        assert b"ython" not in answer
+        assert caplog.messages == []
 
     def test_each_page_has_a_new_token(self) -> None:
         with WebPage(address="127.0.0.2:0") as one, WebPage(address="127.0.0.2:0") as other:
@@ -388,7 +407,8 @@ class TestClosing:
             with connection:
                 assert connection.recv(1) == b""
         for response in unread:
-            with response, contextlib.suppress(ConnectionError):  # but no timeout after 20 s
+            # Not a timeout after 20 s.
+            with response, contextlib.suppress(ConnectionError, http.client.IncompleteRead):
                 while response.read(65536):
                     pass
         with pytest.raises(ConnectionRefusedError):
@@ -405,12 +425,12 @@ class TestClosing:
             def start(self) -> None:
                 raise RuntimeError("can't start new thread")
 
-        monkeypatch.setattr(server, "Thread", Unstartable)
+        monkeypatch.setattr(background, "Thread", Unstartable)
         with pytest.raises(RuntimeError, match="start new thread"):
             WebPage(address=ANY_PORT)
 
     def test_a_silent_connection_is_closed(self, monkeypatch: pytest.MonkeyPatch, page: WebPage) -> None:
-        monkeypatch.setattr(server._Handler, "timeout", 0.05)
+        monkeypatch.setattr(gate, "REQUEST_TIMEOUT", 0.05)
         with socket.create_connection(("127.0.0.1", urlsplit(page.url).port or 0), timeout=20) as silent:
             assert silent.recv(1) == b""
 
@@ -420,10 +440,11 @@ class TestClosing:
         def fail(*_: object) -> None:
             raise ZeroDivisionError("no such number")
 
+        show(page, 0)
         with monkeypatch.context() as broken:
-            broken.setattr(server._Handler, "_send_page", fail)
-            with pytest.raises(http.client.RemoteDisconnected):
-                ask(page.url)
+            broken.setattr(cv2, "imencode", fail)
+            with ask(page.url, "images") as response, pytest.raises(http.client.IncompleteRead):
+                response.read()
         with ask(page.url) as response:
             assert response.status == 200
         assert caplog.messages == ["A request to the web page failed."]
@@ -433,14 +454,14 @@ class TestLimits:
     def test_a_request_has_a_deadline_however_slowly_it_is_sent(
         self, page: WebPage, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(server, "REQUEST_TIMEOUT", 0.2)
+        monkeypatch.setattr(gate, "REQUEST_TIMEOUT", 0.2)
         with connected(page) as slow, contextlib.suppress(ConnectionError):
             while True:
                 slow.sendall(b"a")
                 time.sleep(0.01)
 
     def test_streams_have_none(self, page: WebPage, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(server, "REQUEST_TIMEOUT", 0.05)
+        monkeypatch.setattr(gate, "REQUEST_TIMEOUT", 0.05)
         with ask(page.url, "states") as response:
             for index in range(30):
                 show(page, index)
@@ -463,8 +484,8 @@ class TestLimits:
     def test_too_many_streams_are_refused(self, page: WebPage) -> None:
         show(page, 0)
         with contextlib.ExitStack() as stack:
-            answers = [stack.enter_context(ask(page.url, "states")) for _ in range(server.MAX_STREAMS + 3)]
-            assert [answer.status for answer in answers] == [200] * server.MAX_STREAMS + [503] * 3
+            answers = [stack.enter_context(ask(page.url, "states")) for _ in range(gate.MAX_STREAMS + 3)]
+            assert [answer.status for answer in answers] == [200] * gate.MAX_STREAMS + [503] * 3
             with ask(page.url) as response:
                 assert response.status == 200
             assert press(page.url, "m") == 204

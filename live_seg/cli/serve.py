@@ -51,7 +51,7 @@ def serve(
     host, port = parse_address(address)
     if (certificate is None) != (key is None):
         raise UsageError("--cert and --key belong together: give both or neither.")
-    context = None if certificate is None or key is None else _context(certificate, key)
+    context = None if certificate is None or key is None else tls_settings(certificate, key)
     with _needing_packages():  # before the model: loaded after TensorFlow, aiortc's pylibsrtp crashes
         from live_seg.ui.serve.app import Service
         from live_seg.ui.serve.ice import ice_server
@@ -77,15 +77,15 @@ def serve(
 async def _serve(
     service: "Service", host: str, port: int, context: ssl.SSLContext | None, *, quiet: bool
 ) -> None:
-    from live_seg.ui.serve.app import serving
+    from live_seg.ui.serve.app import serving_cameras
 
-    async with serving(service, host, port, certificate=context) as url:
+    async with serving_cameras(service, host, port, certificate=context) as url:
         if not quiet:
             print(f"live-seg: open {url}", file=sys.stderr)
         await asyncio.Event().wait()
 
 
-def _context(certificate: Path, key: Path) -> ssl.SSLContext:
+def tls_settings(certificate: Path, key: Path) -> ssl.SSLContext:
     """Return the TLS settings of the server. Raises UsageError."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:

@@ -5,7 +5,7 @@ import contextlib
 import html
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from ssl import SSLContext
@@ -14,14 +14,14 @@ from typing import Any
 from aiohttp import web
 from aiortc import RTCIceServer
 
-from live_seg.errors import SinkError, UsageError
+from live_seg.errors import UsageError
 from live_seg.types import Segment
 from live_seg.ui.controls import Controls
 from live_seg.ui.serve.choices import OFFERED, Choices
 from live_seg.ui.serve.connection import Connection
 from live_seg.ui.serve.places import Places
-from live_seg.ui.web.address import public_name, refusal, root_path, same_origin
-from live_seg.ui.web.server import HEADERS
+from live_seg.ui.web.address import root_path
+from live_seg.ui.web.server import application, client_of, filled, listen, serving, url_of
 
 PAGE = Path(__file__).with_name("page.html")
 """HTML template with placeholders for effects, classes and settings."""
@@ -31,13 +31,8 @@ MAX_OFFER_BYTES = 64 * 1024
 
 MAX_VISITOR_CHARACTERS = 64
 
-REQUEST_SECONDS = 10.0
-"""Time in which the body of a request must arrive."""
-
-CLOSING_SECONDS = 3.0
-"""Longest wait for running requests at the end."""
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+ANSWER_SECONDS = 20.0
+"""Time for the answer to an offer: STUN and TURN servers that do not respond are given up after 5 s each."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +67,7 @@ class Lobby:
     async def offer(self, request: web.Request) -> web.Response:
         """Answer an offer with {"sdp"}, or 202 and {"position"} while no place is free."""
         sdp, visitor = await _read_offer(request)
+        client_of(request).extend(ANSWER_SECONDS)
         position = self._places.ask(visitor, time.monotonic())
         if position:
             return web.json_response({"position": position}, status=202)
@@ -105,68 +101,37 @@ class Lobby:
 async def _read_offer(request: web.Request) -> tuple[str, str]:
     """Return the offer and the visitor's name. Raises HTTPBadRequest for anything else."""
     try:
-        async with asyncio.timeout(REQUEST_SECONDS):
-            values = json.loads(await request.text())
+        values = json.loads(await request.text())
         sdp, visitor = values["sdp"], values["visitor"]
         if not isinstance(sdp, str) or not isinstance(visitor, str):
             raise TypeError
         if not 0 < len(visitor) <= MAX_VISITOR_CHARACTERS:
             raise ValueError
-    except (ValueError, KeyError, TypeError, TimeoutError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise web.HTTPBadRequest(text="Expected a JSON object with sdp and visitor.") from error
     return sdp, visitor
 
 
-def application(service: Service) -> web.Application:
-    """Return the web application of `service`."""
-    lobby, page = Lobby(service), _page(service)
-
-    async def send_page(_: web.Request) -> web.Response:
-        return web.Response(text=page, content_type="text/html")
-
-    @web.middleware
-    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-        refused = refusal(request.path, request.headers.get("Host"), service.token)
-        if refused:
-            raise web.HTTPForbidden(text=refused)
-        posted = request.method == "POST"
-        if posted and not same_origin(request.headers.get("Origin"), request.headers.get("Host")):
-            raise web.HTTPForbidden(text="Offers are accepted from this page only")
-        return await handler(request)
-
-    async def add_headers(_: web.Request, response: web.StreamResponse) -> None:
-        response.headers.update(HEADERS | {"Permissions-Policy": "camera=(self)", "Server": "live-seg"})
-
-    app = web.Application(middlewares=[guard], client_max_size=MAX_OFFER_BYTES)
-    app.on_response_prepare.append(add_headers)
+def _application(service: Service) -> web.Application:
+    lobby = Lobby(service)
+    app = application(service.token, _page(service), max_bytes=MAX_OFFER_BYTES)
+    app.router.add_post(f"{root_path(service.token)}offer", lobby.offer)
     app.on_shutdown.append(lobby.close)
-    root = root_path(service.token)
-    app.add_routes([web.get(root, send_page), web.post(f"{root}offer", lobby.offer)])
     return app
 
 
 @contextlib.asynccontextmanager
-async def serving(
+async def serving_cameras(
     service: Service, host: str, port: int, *, certificate: SSLContext | None = None
 ) -> AsyncIterator[str]:
     """Serve at (host, port) inside an `async with` block, and yield the URL of the page.
 
     Port 0 selects any free port. Raises SinkError when the address is not available.
     """
-    runner = web.AppRunner(application(service), access_log=None, shutdown_timeout=CLOSING_SECONDS)
-    await runner.setup()
-    try:
-        site = web.TCPSite(runner, host, port, ssl_context=certificate)
-        try:
-            await site.start()
-        except OSError as error:
-            raise SinkError(
-                f"Cannot open a web page at {host}:{port}: {error.strerror or error}. Choose another address."
-            ) from error
-        scheme = "http" if certificate is None else "https"
-        yield f"{scheme}://{public_name(host)}:{runner.addresses[0][1]}{root_path(service.token)}"
-    finally:
-        await runner.cleanup()
+    app, listener = _application(service), listen(host, port)
+    url = url_of(listener, host, service.token, secure=certificate is not None)
+    async with serving(app, listener, certificate):
+        yield url
 
 
 def _page(service: Service) -> str:
@@ -176,14 +141,12 @@ def _page(service: Service) -> str:
         "threshold": service.threshold,
         "minimum": service.minimum,
     }
-    page = PAGE.read_text(encoding="utf-8")
-    for name, text in (
-        ("effects", _options(OFFERED)),
-        ("classes", _options(sorted(service.class_names[1:]))),
-        ("settings", json.dumps(settings).replace("<", "\\u003c")),
-    ):
-        page = page.replace(f"{{{{{name}}}}}", text)
-    return page
+    return filled(
+        PAGE,
+        effects=_options(OFFERED),
+        classes=_options(sorted(service.class_names[1:])),
+        settings=json.dumps(settings).replace("<", "\\u003c"),
+    )
 
 
 def _options(names: Sequence[str]) -> str:

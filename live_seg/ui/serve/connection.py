@@ -94,6 +94,9 @@ class Connection:
                 raise ValueError("it has no video track")
             self._peer.addTrack(self._drawn)
             await self._peer.setLocalDescription(await self._peer.createAnswer())
+        except asyncio.CancelledError:
+            self._begin_closing()
+            raise
         except Exception as error:  # aiortc raises many kinds for a malformed offer
             await self.close()
             raise UsageError(f"Cannot answer the offer of the browser: {error}.") from error

@@ -1,49 +1,42 @@
-"""Broadcast of the newest item between threads."""
+"""Broadcast of the newest item in an event loop."""
 
-from collections.abc import Generator
-from threading import Lock
+import asyncio
+from collections.abc import AsyncIterator
 from typing import Generic, TypeVar
-
-from live_seg.channel import Channel
 
 T = TypeVar("T")
 
 
 class Feed(Generic[T]):
-    """Broadcast of the newest item to any number of watchers. A slow watcher never blocks `put`."""
+    """Broadcast of the newest item to any number of watchers, in one event loop."""
 
     def __init__(self) -> None:
-        self._lock = Lock()
-        self._watchers: set[Channel[T]] = set()
         self._newest: list[T] = []
+        self._count = 0
         self._closed = False
+        self._changed = asyncio.Event()
 
     def put(self, item: T) -> None:
         """Send `item` to all watchers; it replaces an item that a watcher has not taken yet."""
-        with self._lock:
-            self._newest = [item]
-            for watcher in self._watchers:
-                watcher.put(item)
+        self._newest = [item]
+        self._count += 1
+        self._wake()
 
-    def watch(self) -> Generator[T]:
+    async def watch(self) -> AsyncIterator[T]:
         """Yield the newest item, if any, then later ones. Skip items while the caller is busy."""
-        channel: Channel[T] = Channel(1, drop_oldest=True)
-        with self._lock:
-            if self._closed:
-                return
-            self._watchers.add(channel)
-            for item in self._newest:
-                channel.put(item)
-        try:
-            while items := channel.take():
-                yield from items
-        finally:
-            with self._lock:
-                self._watchers.discard(channel)
+        seen = 0
+        while not self._closed:
+            if seen < self._count:
+                seen = self._count
+                yield self._newest[0]
+            else:
+                await self._changed.wait()
 
     def close(self) -> None:
         """End the iteration of all watchers."""
-        with self._lock:
-            self._closed = True
-            for watcher in self._watchers:
-                watcher.abandon()
+        self._closed = True
+        self._wake()
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()

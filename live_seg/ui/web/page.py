@@ -3,25 +3,27 @@
 import contextlib
 import html
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from queue import Empty
-from threading import Lock
+from queue import Empty, SimpleQueue
 
-import cv2
+from aiohttp import web
 
-from live_seg.errors import SinkError
 from live_seg.types import Frame, Image, Instances, Sink
 from live_seg.ui.controls import KEYS, Controls
 from live_seg.ui.hud import clock, rows
 from live_seg.ui.metrics import Metrics
-from live_seg.ui.web.address import DEFAULT_ADDRESS, new_token, parse_address, public_name
-from live_seg.ui.web.server import Server, Site
+from live_seg.ui.web.address import DEFAULT_ADDRESS, new_token, parse_address, root_path
+from live_seg.ui.web.background import BackgroundServer
+from live_seg.ui.web.server import application, filled, listen, url_of
+from live_seg.ui.web.streams import Streams
 
 PAGE = Path(__file__).with_name("page.html")
-"""HTML template with placeholders for the title and the keys."""
+"""HTML template with placeholders for the style, the title and the keys."""
 
-JPEG_QUALITY = 80
-"""JPEG quality, 0 to 100. Keeps drawn outlines sharp at about 100 kB per 720p frame."""
+MAX_KEY_BYTES = 4
+"""Length of the longest character in UTF-8."""
 
 
 class WebPage(Sink):
@@ -30,7 +32,7 @@ class WebPage(Sink):
     `address` is "HOST:PORT"; port 0 selects any free port. On loopback addresses, every user of this machine
     may watch. On other addresses, only users who know the random token in `url` may watch; the token and the
     images are transmitted unencrypted. Browsers get only the newest frame, so a slow one does not delay
-    others. Frames are encoded on request, at most once each, in a thread of the server.
+    others. Frames are encoded on request, at most once each, in the thread of the server.
 
     Raises UsageError for an invalid `address`, SinkError when it is not available.
     """
@@ -40,21 +42,13 @@ class WebPage(Sink):
     ) -> None:
         host, port = parse_address(address)
         self._controls = controls or Controls()
-        self._closed = False
-        self._site = Site(
-            html=_page(title),
-            characters="".join(key.characters for key in KEYS),
-            token=new_token(host),
-        )
-        try:
-            self._server = Server(self._site, host, port)
-        except OSError as error:
-            raise SinkError(
-                f"Cannot open a web page at {address}: {error.strerror or error}. "
-                f"Choose another address, or {address.rpartition(':')[0]}:0 for any free port: --web-address."
-            ) from error
-        self.url = f"http://{public_name(host)}:{self._server.port}{self._site.root}"
+        self._actions: SimpleQueue[Callable[[Controls], None]] = SimpleQueue()
+        self._streams = Streams()
+        token = new_token(host)
+        listener = listen(host, port)
+        self.url = url_of(listener, host, token)
         """URL of the page, including the token."""
+        self._server = BackgroundServer(self._application(title, token), listener)
 
     def write(
         self,
@@ -70,40 +64,44 @@ class WebPage(Sink):
         """
         if self._controls.ended:
             return False
-        self._site.images.put(_LazyJpeg(image))
-        self._site.states.put(_state(self._controls, metrics, message))
+        self._server.call(self._streams.put, image, _state(self._controls, metrics, message))
         return self.wait(0)
 
     def wait(self, seconds: float) -> bool:
         """Handle all waiting keys, or the first one within `seconds`. Return as `write` does."""
         with contextlib.suppress(Empty):
-            self._controls.press(self._site.keys.get(timeout=seconds))
+            self._actions.get(timeout=seconds)(self._controls)
             while True:
-                self._controls.press(self._site.keys.get_nowait())
+                self._actions.get_nowait()(self._controls)
         return not self._controls.ended
 
     def close(self, complete: bool = True) -> None:  # noqa: ARG002
-        """Disconnect all browsers and wait for the threads of the server."""
+        """Disconnect all browsers and wait for the thread of the server."""
         self._controls.ended = True
-        if not self._closed:
-            self._closed = True
-            self._server.close()
+        self._server.close()
 
+    def _application(self, title: str, token: str) -> web.Application:
+        app = application(token, _page(title), max_bytes=MAX_KEY_BYTES)
+        root = root_path(token)
+        app.router.add_get(f"{root}images", self._streams.send_images, allow_head=False)
+        app.router.add_get(f"{root}states", self._streams.send_states, allow_head=False)
+        app.router.add_post(f"{root}key", self._receive_key)
 
-class _LazyJpeg:
-    """Image that is encoded as JPEG on the first call. Thread-safe."""
+        async def end(_: web.Application) -> None:
+            self._streams.close()
 
-    def __init__(self, image: Image) -> None:
-        self._image = image
-        self._lock = Lock()
-        self._jpeg = b""
+        app.on_shutdown.append(end)
+        return app
 
-    def __call__(self) -> bytes:
-        with self._lock:
-            if not self._jpeg:
-                parameters = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
-                self._jpeg = cv2.imencode(".jpg", self._image, parameters)[1].tobytes()
-            return self._jpeg
+    async def _receive_key(self, request: web.Request) -> web.Response:
+        """Receive a key pressed on the page: one character in UTF-8."""
+        key = ""
+        if request.content_length is not None and request.content_length <= MAX_KEY_BYTES:
+            key = (await request.read()).decode(errors="replace")
+        if len(key) != 1 or not any(key in known.characters for known in KEYS):
+            raise web.HTTPBadRequest(text="Unknown key")
+        self._actions.put(partial(Controls.press, key=key))
+        return web.Response(status=204)
 
 
 def _state(controls: Controls, metrics: Metrics | None, message: str) -> str:
@@ -125,5 +123,4 @@ def _page(title: str) -> str:
         f"<dd>{html.escape(key.meaning)}</dd></div>"
         for key in KEYS
     )
-    page = PAGE.read_text(encoding="utf-8")
-    return page.replace("{{title}}", html.escape(title)).replace("{{keys}}", keys)
+    return filled(PAGE, title=html.escape(title), keys=keys)
