@@ -48,6 +48,11 @@ class Channel(Generic[T]):
         for _ in range(size):
             self._slots.put(None)
 
+    @property
+    def waiting(self) -> bool:
+        """True if an item or the end waits for the reader."""
+        return not self._items.empty()
+
     def put(self, item: T) -> bool:
         """Add `item`, waiting for a free slot or dropping the oldest item. Return False once abandoned."""
         if not self.ready():

@@ -112,6 +112,31 @@ def test_requests_that_wait_at_the_end_and_later_ones_raise_an_error() -> None:
     assert "closed" in str(failed[0])
 
 
+def test_a_request_takes_its_images_when_its_turn_comes() -> None:
+    model, newest = Model(), [image_of(2)]
+    with SharedModel(model, batch=4) as shared, ThreadPoolExecutor(1) as pool:
+        pool.submit(shared, [image_of(1)])
+        assert model.begun.wait(20)
+        later, empty = shared.submit(lambda: newest), shared.submit(list)
+        newest[0] = image_of(3)
+        model.go.set()
+        assert later.result(20)[0].scores[0] == 3
+        assert empty.result(20) == []
+
+
+def test_a_request_whose_images_cannot_be_taken_fails_alone() -> None:
+    model = Model()
+    model.go.set()
+
+    def fails() -> list[Image]:
+        raise OSError("no image")
+
+    with SharedModel(model) as shared:
+        with pytest.raises(OSError, match="no image"):
+            shared.submit(fails).result(20)
+        assert shared([image_of(1)])[0].scores[0] == 1
+
+
 def test_requests_are_answered_in_the_order_of_their_arrival() -> None:
     model, futures = Model(), []
     with SharedModel(model, batch=2) as shared, ThreadPoolExecutor(6) as pool:

@@ -1,22 +1,25 @@
 """Several sources with one model: the newest frames of all are segmented together.
 
 source --Frame--> SourceLane --> the caller's loop: correct, advance <--Instances--+
-(one reader thread each)         main thread --newest keyframe--> one worker thread: segment a batch
+(one reader thread each)         main thread --newest keyframe--> SharedModel: segment a batch
 """
 
+import contextlib
 import logging
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from queue import Empty, SimpleQueue
-from threading import Event, Thread
 from types import TracebackType
 from typing import Self
 
 from live_seg.channel import IDLE_INTERVAL, Channel, Idle
 from live_seg.errors import SourceError, UsageError
 from live_seg.pipeline.keyframes import Identify, Propagation
+from live_seg.pipeline.shared import SharedModel
 from live_seg.sources.lane import SourceLane
-from live_seg.types import Frame, Instances, Segment
+from live_seg.types import Frame, Image, Instances, Segment
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +59,7 @@ class Member:
     results: SimpleQueue[tuple[Frame, Instances]] = field(default_factory=SimpleQueue)
 
     def advance(self, frame: Frame) -> Instances:
-        """Use the results so far, offer `frame` to the worker, and return the instances propagated to it."""
+        """Use the results so far, offer `frame` to the model, and return the instances propagated to it."""
         while not self.results.empty():
             past, detected = self.results.get()
             self.propagator.correct(past.index, self.identify(detected, past.seconds))
@@ -71,7 +74,7 @@ class SharedKeyframes:
             for position, frame, instances in results:
                 ...
 
-    One worker thread calls `segment` with up to `batch` images, at most one of each source, and begins with
+    A `SharedModel` calls `segment` with up to `batch` images, at most one of each source; a batch begins with
     the source after the last one, so that none is preferred. `wake` wakes the caller's loop; the members'
     lanes call it. A source that ends, or fails with a SourceError, does not affect the others; the error is
     logged. `idle` works as for Pipeline. Leaving the `with` block stops and joins the threads.
@@ -90,26 +93,27 @@ class SharedKeyframes:
     ) -> None:
         if batch < 1 or not members:
             raise UsageError(f"Expected a batch of at least 1 and a source. Got {batch}, {len(members)}.")
-        self._members, self._segment, self._batch = members, segment, batch
+        self._members, self._batch = members, batch
         self._idle, self._wake = idle, wake
-        self._wanted, self._ending = WakeUps(), Event()
+        self._model = SharedModel(segment, batch)
+        self._waits = False  # a request whose turn has not come
+        self._first = 0  # position at which the next batch begins
         self._failure: BaseException | None = None
-        self._worker = Thread(target=self._run, name="live_seg worker")
+        self._running = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
-        try:
-            self._worker.start()
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self._model)
+            stack.callback(self._close_lanes)
             for member in self._members:
                 member.lane.start()
-        except BaseException:
-            self._stop()
-            raise
+            self._running = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stop()
+        self._running.close()
 
     def __iter__(self) -> Iterator[tuple[int, Frame, Instances]]:
         """Yield (position of the source, frame, instances propagated to it) until all sources have ended.
@@ -132,10 +136,11 @@ class SharedKeyframes:
                 if frame is not None:
                     taken = True
                     instances = member.advance(frame)
-                    self._wanted()
+                    self._request()
                     yield position, frame, instances
             if self._failure is not None:
                 raise self._failure
+            self._request()
             if not taken and left:
                 self._wake.wait()
                 if self._idle is not None and not self._idle():
@@ -143,44 +148,40 @@ class SharedKeyframes:
         if first_error is not None:
             raise first_error
 
-    def _run(self) -> None:
-        """Segment batches until the end. Runs in the worker thread."""
-        next_position = 0
-        try:
-            while not self._ending.is_set():
-                taken = self._newest(next_position)
-                if not taken:
-                    self._wanted.wait()
-                    continue
-                next_position = (taken[-1][0] + 1) % len(self._members)
-                self._segment_batch([(self._members[position], frame) for position, frame in taken])
-        except BaseException as error:
-            self._failure = error
-            self._wake()
+    def _request(self) -> None:
+        """Ask for the results of the newest frames, unless such a request waits for its turn."""
+        if self._waits or not any(member.keyframe.waiting for member in self._members):
+            return
+        self._waits = True
+        taken: list[tuple[Member, Frame]] = []
+        self._model.submit(partial(self._take, taken)).add_done_callback(partial(self._answered, taken))
 
-    def _newest(self, first: int) -> list[tuple[int, Frame]]:
-        """Return up to a batch of (position, newest frame), starting at the position `first`."""
+    def _take(self, taken: list[tuple[Member, Frame]]) -> list[Image]:
+        """Move the newest frames to `taken` and return their images. Runs in the model's thread."""
+        self._waits = False  # first, so that a frame that arrives from now on makes a new request
         count = len(self._members)
-        taken: list[tuple[int, Frame]] = []
-        for position in [(first + step) % count for step in range(count)]:
-            if len(taken) < self._batch:
-                taken += [(position, frame) for frame in self._members[position].keyframe.take(wait=False)]
-        return taken
+        for position in [(self._first + step) % count for step in range(count)]:
+            member = self._members[position]
+            newest = member.keyframe.take(wait=False) if len(taken) < self._batch else []
+            if newest:
+                taken.append((member, newest[0]))
+                self._first = (position + 1) % count
+        return [frame.image for _, frame in taken]
 
-    def _segment_batch(self, batch: list[tuple[Member, Frame]]) -> None:
-        found = self._segment([frame.image for _, frame in batch])
-        if len(found) != len(batch):
-            raise ValueError(f"segment returned {len(found)} results for {len(batch)} images.")
-        for (member, frame), instances in zip(batch, found, strict=True):
-            member.results.put((frame, instances))
-            member.segmented += 1
+    def _answered(self, taken: list[tuple[Member, Frame]], answer: Future[list[Instances]]) -> None:
+        """Pass the results on to the members. Runs in the model's thread."""
+        if answer.cancelled():
+            return
+        if (error := answer.exception()) is not None:
+            self._failure = error
+        else:
+            for (member, frame), instances in zip(taken, answer.result(), strict=True):
+                member.results.put((frame, instances))
+                member.segmented += 1
+        self._wake()
 
-    def _stop(self) -> None:
-        self._ending.set()
-        self._wanted()
+    def _close_lanes(self) -> None:
         for member in self._members:
             member.lane.abandon()
         for member in self._members:
             member.lane.close()
-        if self._worker.ident is not None:
-            self._worker.join()

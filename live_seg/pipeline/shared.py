@@ -1,8 +1,10 @@
 """One model shared by several threads, whose images are segmented in common batches."""
 
 import contextlib
+from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
+from functools import partial
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Self
@@ -10,10 +12,14 @@ from typing import Self
 from live_seg.errors import LiveSegError
 from live_seg.types import Image, Instances, Segment
 
+Take = Callable[[], Sequence[Image]]
+"""Return the images of a request, called when its turn comes, in the worker thread."""
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(eq=False)
 class _Request:
-    images: list[Image]
+    take: Take
+    images: Sequence[Image] = ()
     results: Future[list[Instances]] = field(default_factory=Future)
 
 
@@ -23,7 +29,8 @@ class SharedModel:
     An instance is itself a `Segment`. Requests are answered in the order of their arrival, so that callers
     with one image each get equal shares. If a batch fails, each of its requests is repeated alone, and only
     the request that fails gets the error. A `with` block starts the worker thread; leaving it ends it, and
-    requests that still wait raise LiveSegError. `segment` may get images of different sizes.
+    requests that still wait raise LiveSegError, or are cancelled. `segment` may get images of different
+    sizes.
     """
 
     def __init__(self, segment: Segment, batch: int = 4) -> None:
@@ -47,14 +54,22 @@ class SharedModel:
 
         Raises any error of the model, and LiveSegError after the end of the `with` block.
         """
-        request = _Request(images)
+        try:
+            return self.submit(partial(list, images)).result()
+        except CancelledError:
+            raise LiveSegError("The model was closed while images were waiting for it.") from None
+
+    def submit(self, take: Take) -> Future[list[Instances]]:
+        """Request results without waiting. They are cancelled at the end of the `with` block.
+
+        `take` returns the images, possibly none, when the turn of the request comes: those that are the
+        newest by then. It is called in the worker thread, as are callbacks of the future.
+        """
+        request = _Request(take)
         self._requests.put(request)
         if self._closed:
             self._cancel_all()
-        try:
-            return request.results.result()
-        except CancelledError:
-            raise LiveSegError("The model was closed while images were waiting for it.") from None
+        return request.results
 
     def _work(self) -> None:
         while not self._closed and (taken := self._take()):
@@ -73,13 +88,18 @@ class SharedModel:
                 request = self._requests.get(block=not taken)
                 if request is None:
                     break
+                try:
+                    request.images = request.take()
+                except BaseException as error:
+                    request.results.set_exception(error)
+                    continue
                 taken.append(request)
                 images += len(request.images)
         return taken
 
     def _answer(self, taken: list[_Request]) -> None:
-        results = self._segment([image for request in taken for image in request.images])
-        expected = sum(len(request.images) for request in taken)
+        images = [image for request in taken for image in request.images]
+        results, expected = self._segment(images) if images else [], len(images)
         if len(results) != expected:
             raise ValueError(f"segment returned {len(results)} results for {expected} images.")
         for request in taken:
