@@ -8,7 +8,6 @@ median from the time at which a frame is due until it is returned with propagate
 """
 
 import argparse
-import contextlib
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -43,8 +42,7 @@ def measure(clips: Sequence[str], segment: live_seg.Segmenter, seconds: float) -
     members, wake = joined([repeated(clip) for clip in clips], live_seg.open_source)
     shown: Counter[int] = Counter()
     latency, began, before = Latency(), 0.0, [0] * len(clips)
-    running = SharedKeyframes(members, segment, wake, batch=8)
-    with running, contextlib.closing(iter(running)) as results:
+    with SharedKeyframes(members, segment, wake, batch=8) as results:
         for position, frame, _ in results:
             now = time.monotonic()
             if not began:
@@ -65,9 +63,10 @@ def row(
     segmented = [member.segmented - old for member, old in zip(members, before, strict=True)]
     share = f"{min(segmented)} to {max(segmented)}"
     memory = psutil.Process().memory_info().rss / 1e6
+    each, median = shown.total() / seconds / len(members), 1000 * latency.percentile(50)
     return (
-        f"{len(members):7} | {sum(segmented) / seconds:7.1f} | {share:10} | "
-        f"{shown.total() / seconds / len(members):10.1f} | {1000 * latency.percentile(50):7.0f} | {memory:6.0f}"
+        f"{len(members):7} | {sum(segmented) / seconds:7.1f} | {share:10} | {each:10.1f} | {median:7.0f} | "
+        f"{memory:6.0f}"
     )
 
 
