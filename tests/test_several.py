@@ -71,6 +71,49 @@ def test_digits_enlarge_and_shrink() -> None:
     assert shown == [2, 3, 0]
 
 
+@pytest.mark.parametrize(
+    ("place", "number"),
+    [
+        ((0, 0), 1),
+        ((0.4, 0.1), 2),
+        ((0.99, 0.49), 3),
+        ((0.3, 0.5), 4),
+        ((0.99, 0.99), 0),  # no sixth source
+        ((1, 0), 0),
+        ((-0.1, 0), 0),
+    ],
+)
+def test_a_click_enlarges_a_tile(place: tuple[float, float], number: int) -> None:
+    controls = Controls(sources=5)
+    controls.click(*place)
+    assert controls.enlarged == number
+    controls.click(*place)
+    assert controls.enlarged == 0
+
+
+def test_a_click_on_the_enlarged_source_shows_all() -> None:
+    controls = Controls(sources=4, enlarged=1)
+    controls.click(0.9, 0.9)
+    assert controls.enlarged == 0
+
+
+def test_a_click_means_the_tile_that_is_shown_there() -> None:
+    mosaic = Mosaic([str(number) for number in range(5)], (400, 200))
+    for number in range(5):
+        mosaic.place(number, np.full((100, 100, 3), 100 + 10 * number, np.uint8))
+    picture = mosaic.picture()
+    for x, y in [(66, 20), (200, 20), (333, 20), (66, 120), (200, 120)]:
+        controls = Controls(sources=5)
+        controls.click(x / 400, y / 200)
+        assert picture[y, x, 0] == 90 + 10 * controls.enlarged
+
+
+def test_a_click_on_a_single_source_does_nothing() -> None:
+    controls = Controls()
+    controls.click(0.5, 0.5)
+    assert controls == Controls()
+
+
 @pytest.fixture
 def out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder, with two clips in the folder above; the model is a stand-in."""

@@ -32,7 +32,7 @@ from live_seg.ui.metrics import Metrics
 from live_seg.ui.web import background, gate
 from live_seg.ui.web.address import parse_address
 from live_seg.ui.web.feed import Feed
-from live_seg.ui.web.page import PAGE, WebPage
+from live_seg.ui.web.page import PAGE, ZONE_SCRIPT, WebPage
 from tests.clips import decode_frames, names
 from tests.stand_ins import ROOT
 
@@ -60,8 +60,13 @@ def ask(
 
 def press(url: str, key: str, **headers: str) -> int:
     """Press a key as the page does. Return the HTTP status."""
+    return post(url, "key", key, **headers)
+
+
+def post(url: str, path: str, body: str, **headers: str) -> int:
+    """Send a request as the page does. Return the HTTP status."""
     headers = {"Origin": url[: url.index("/", 7)]} | headers
-    with ask(url, "key", method="POST", body=key, **headers) as response:
+    with ask(url, path, method="POST", body=body, **headers) as response:
         return response.status
 
 
@@ -154,15 +159,20 @@ class TestThePage:
 
     def test_its_buttons_are_existing_keys_and_switches(self) -> None:
         found: list[tuple[str | None, str | None]] = []
+        zones = set[str | None]()
 
         class Buttons(HTMLParser):
             def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
                 state = dict(attrs)
-                if tag == "button":
+                if tag == "button" and "data-zone" in state:
+                    zones.add(state["data-zone"])
+                elif tag == "button":
                     found.append((state["data-key"], state.get("data-switch")))
 
         Buttons().feed(PAGE.read_text(encoding="utf-8"))
         assert len(found) == len(KEYS) - 1  # those of several sources have no button
+        script = ZONE_SCRIPT.read_text(encoding="utf-8")
+        assert zones == set(re.findall(r"^  (\w+): ", script.partition("ZONE_BUTTONS = {")[2], re.MULTILINE))
         for key, switch in found:
             controls = Controls(0.5)
             controls.press(str(key))
@@ -170,12 +180,12 @@ class TestThePage:
             assert switch is None or getattr(controls, switch) != getattr(Controls(), switch)
 
     def test_its_script_uses_existing_paths_and_fields(self, page: WebPage) -> None:
-        script = PAGE.read_text(encoding="utf-8")
+        script = PAGE.read_text(encoding="utf-8") + ZONE_SCRIPT.read_text(encoding="utf-8")
         paths = re.findall(r'(?:EventSource|fetch)\("(\w+)"', script) + re.findall(r'"(\w+)\?"', script)
-        assert sorted(paths) == ["images", "key", "states"]
+        assert sorted(set(paths)) == ["click", "images", "key", "states", "zone"]
         for path in paths:
             with ask(page.url, path) as response:
-                assert response.status == (405 if path == "key" else 200)
+                assert response.status == (200 if path in ("images", "states") else 405)
         show(page, 0)
         with ask(page.url, "states") as response:
             fields = re.findall(r"function show\(\{ (.*) \}\)", script)[0].split(", ")
@@ -293,6 +303,64 @@ class TestKeys:
     def test_are_accepted_through_a_tunnel(self, page: WebPage) -> None:
         """`ssh -L 9000:localhost:8460` uses another port in the browser."""
         assert press(page.url, "m", Host="localhost:9000", Origin="http://localhost:9000") == 204
+
+
+class TestPointer:
+    def test_a_zone_is_set_and_removed(self, page: WebPage, controls: Controls) -> None:
+        controls.zone = ()
+        assert post(page.url, "zone", "[[0, 0.5], [1, 0.5], [1, 1]]") == 204
+        assert show(page, 0)
+        assert list(controls.zone) == [(0.0, 0.5), (1.0, 0.5), (1.0, 1.0)]
+        assert show(page, 0)
+        with ask(page.url, "states") as response:
+            assert next_state(response)["controls"]["zone"] == [[0, 0.5], [1, 0.5], [1, 1]]
+        assert post(page.url, "zone", "[]") == 204
+        assert show(page, 0)
+        assert controls.zone == ()
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            "",
+            "7",
+            "{}x",
+            "[[0, 0]]",
+            "[[0, 0], [1, 1]]",
+            "[[0, 0], [1, 1], [0, 2]]",
+            "[[0, 0], [1, 1], [0, NaN]]",
+            "[[0, 0], [1, 1], [0]]",
+            "[[0, 0], [1, 1], 3]",
+            '[["a", 0], [1, 1], [0, 1]]',
+            json.dumps([[0, 0]] * 51),
+            "[" * 4000,
+        ],
+    )
+    def test_other_zones_are_refused(self, page: WebPage, controls: Controls, body: str) -> None:
+        controls.zone = ()
+        assert post(page.url, "zone", body) == 400
+        assert show(page, 0)
+        assert controls.zone == ()
+
+    def test_a_long_body_is_refused(self, page: WebPage) -> None:
+        assert post(page.url, "zone", json.dumps([[0.123456, 0.123456]] * 500)) == 413
+
+    def test_a_session_that_needs_no_zone_takes_none(self, page: WebPage, controls: Controls) -> None:
+        assert post(page.url, "zone", "[[0, 0], [1, 0], [1, 1]]") == 400
+        assert show(page, 0)
+        assert controls.zone is None
+
+    def test_a_click_enlarges_a_source(self, page: WebPage, controls: Controls) -> None:
+        controls.sources = 2
+        assert post(page.url, "click", "[[0.75, 0.5]]") == 204
+        assert show(page, 0)
+        assert controls.enlarged == 2
+        for body in ("[]", "[[2, 0]]", "[[0, 0], [1, 1]]"):
+            assert post(page.url, "click", body) == 400
+
+    @pytest.mark.parametrize("path", ["click", "zone"])
+    def test_other_sites_are_refused(self, page: WebPage, controls: Controls, path: str) -> None:
+        controls.zone = ()
+        assert post(page.url, path, "[]", Origin="http://evil.example") == 403
 
 
 class TestAccess:
@@ -592,6 +660,16 @@ class Browser:
         (identity,) = element.values()
         self._ask(f"{self._address}/element/{identity}/click", "POST")
 
+    def point(self, *places: tuple[float, float]) -> None:
+        """Click at places (x, y) of the window in pixels."""
+        actions: list[dict[str, Any]] = []
+        for x, y in places:
+            actions.append({"type": "pointerMove", "x": round(x), "y": round(y)})
+            actions += [{"type": kind, "button": 0} for kind in ("pointerDown", "pointerUp")]
+        self._ask(
+            f"{self._address}/actions", "POST", actions=[{"type": "pointer", "id": "p", "actions": actions}]
+        )
+
     def screenshot(self) -> Image:
         taken = base64.b64decode(self._ask(f"{self._address}/screenshot", "GET"))
         image = cv2.imdecode(np.frombuffer(taken, np.uint8), cv2.IMREAD_COLOR)
@@ -667,6 +745,50 @@ def test_in_a_real_browser(tmp_path: Path, controls: Controls) -> None:
             controls.ended = True
             session.join()
     assert controls.ended
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(60)
+def test_a_zone_is_drawn_in_a_real_browser(tmp_path: Path) -> None:
+    controls = Controls(0.5, zone=())
+    with browser(tmp_path / "profile") as chromium, WebPage("live-seg", controls, ANY_PORT) as page:
+        session = Session(page, controls)
+        session.start()
+        try:
+            chromium.open(page.url)
+            until(lambda: chromium.run("return document.getElementById('message')?.textContent") == "hello")
+            left, top, scale = chromium.run(
+                "const m = document.getElementById('overlay').getScreenCTM(); return [m.e, m.f, m.a]"
+            )
+
+            def at(x: float, y: float) -> tuple[float, float]:
+                return left + x * 640 * scale, top + y * 360 * scale
+
+            chromium.click("[data-zone=draw]")
+            chromium.point(at(0.1, 0.1), at(0.9, 0.1), at(0.9, 0.8), at(0.1, 0.1))
+            until(lambda: controls.zone)
+            assert np.array(controls.zone) == pytest.approx(
+                np.array([(0.1, 0.1), (0.9, 0.1), (0.9, 0.8)]), abs=0.01
+            )
+            chromium.click("[data-zone=remove]")
+            until(lambda: controls.zone == ())
+            chromium.click("[data-zone=draw]")
+            up, down, right, enter = "\ue013", "\ue015", "\ue014", "\ue007"
+            for key in (*(10 * up), enter, *(10 * right), " ", *(10 * down), " ", "\ue003", enter, "q"):
+                chromium.press(key)
+            chromium.click("[data-zone=finish]")
+            until(lambda: controls.zone)
+            assert np.array(controls.zone) == pytest.approx(
+                np.array([(0.5, 0.4), (0.6, 0.4), (0.6, 0.5)]), abs=0.001
+            )
+            assert not controls.paused
+            chromium.click("[data-zone=draw]")
+            chromium.press("\ue00c")
+            assert chromium.run("return document.getElementById('hint').hidden")
+            assert not controls.ended
+        finally:
+            controls.ended = True
+            session.join()
 
 
 def shades(chromium: Browser) -> int:

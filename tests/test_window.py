@@ -7,7 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +46,13 @@ class Desktop:
         monkeypatch.setattr(cv2, "waitKey", self.wait)
         monkeypatch.setattr(cv2, "destroyWindow", self.open.remove)
         monkeypatch.setattr(cv2, "getWindowProperty", self.visible)
+        monkeypatch.setattr(cv2, "setMouseCallback", self.listen)
 
     def resize(self, _title: str, width: int, height: int) -> None:
         self.size = (width, height)
+
+    def listen(self, _title: str, handle: Callable[..., None]) -> None:
+        self.handle = handle
 
     def visible(self, title: str, _property: int) -> float:
         if not self.open:
@@ -140,6 +144,16 @@ class TestOnAFakedDesktop:
         with Window() as sink:
             desktop.next_keys = [27]
             assert not sink.wait(0)
+
+    def test_a_click_enlarges_a_source(self, desktop: Desktop) -> None:
+        controls = Controls(sources=4)
+        window = Window("seen", controls)
+        window.write(frame(0), frame(0).image, Instances.empty())
+        desktop.handle(cv2.EVENT_MOUSEMOVE, 30, 20, 0, None)
+        assert controls.enlarged == 0
+        desktop.handle(cv2.EVENT_LBUTTONUP, 30, 20, 0, None)
+        assert controls.enlarged == 4
+        window.close()
 
     @pytest.mark.parametrize("paused", [False, True])
     def test_a_closed_window_quits_and_is_not_opened_again(self, desktop: Desktop, paused: bool) -> None:
@@ -240,7 +254,7 @@ from live_seg.ui.metrics import Metrics
 from live_seg.types import Frame, Instances
 from live_seg.ui.window import Window
 
-controls, printed, shown = Controls(threshold=0.5, minimum=0.3), None, 0
+controls, printed, shown = Controls(threshold=0.5, minimum=0.3, sources=4), None, 0
 y, x = np.mgrid[:360, :640].astype(np.uint8)
 with Window("live-seg under test", controls) as window:
     for index in itertools.count():
@@ -306,8 +320,16 @@ class Shown:
 
     def press(self, key: str) -> dict[str, Any]:
         """Press a key, given its X11 name, and return the controls that changed."""
+        return self.changed_by("key", key)
+
+    def click(self, x: int, y: int) -> dict[str, Any]:
+        """Click at a place of the window and return the controls that changed."""
+        return self.changed_by("mousemove", "--window", self.window, str(x), str(y), "click", "1")
+
+    def changed_by(self, *arguments: str) -> dict[str, Any]:
+        """Call xdotool and return the controls that changed."""
         before = self.start
-        self.xdotool("key", key)
+        self.xdotool(*arguments)
         self.start = self.printed()
         return {name: value for name, value in self.start.items() if value != before[name]}
 
@@ -407,6 +429,13 @@ class TestOnAScreen:
         last, code, errors = shown.end()
         assert last["ended"]
         assert (code, errors) == (0, "")
+
+    def test_a_click_enlarges_a_source(self, shown: Shown) -> None:
+        assert shown.click(600, 340) == {"enlarged": 4}
+        assert shown.click(10, 10) == {"enlarged": 0}
+        shown.xdotool("windowmove", "--sync", shown.window, "0", "0")
+        shown.xdotool("windowsize", "--sync", shown.window, "600", "800")
+        assert shown.click(590, 300) == {"enlarged": 2}
 
     @pytest.mark.parametrize("paused", [False, True])
     def test_the_close_button_ends_the_program(self, shown: Shown, paused: bool) -> None:

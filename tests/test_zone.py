@@ -7,6 +7,8 @@ from live_seg.errors import UsageError
 from live_seg.sinks.trigger import Trigger
 from live_seg.sinks.zone import Zone
 from live_seg.types import Instances
+from live_seg.ui.controls import Controls
+from live_seg.ui.zone import ChosenZone
 
 SIZE = (100, 200)
 LOWER = "0,0.5,1,0.5,1,1,0,1"
@@ -69,3 +71,16 @@ def test_a_trigger_waits_for_its_class_in_the_zone() -> None:
     assert not trigger.matches(boxes(below, above), SIZE)
     assert trigger.matches(boxes(above, below), SIZE)
     assert not trigger.matches(Instances.empty(), SIZE)
+
+
+def test_a_chosen_zone_follows_the_controls() -> None:
+    controls = Controls(zone=())
+    zone = ChosenZone(controls, 0.5)
+    trigger = Trigger(frozenset({1}), zone=zone)
+    above = boxes((0.0, 0.0, 50.0, 40.0))
+    assert trigger.matches(above, SIZE)
+    assert zone.contains(Instances.empty(), SIZE).shape == (0,)
+    controls.zone = Zone.parse(LOWER).corners
+    assert not trigger.matches(above, SIZE)
+    controls.zone = ()
+    assert trigger.matches(above, SIZE)

@@ -12,7 +12,7 @@ from live_seg.cli.panels import ADVANCED, INPUT, OUTPUT, option
 if TYPE_CHECKING:
     from live_seg.sinks.recorder import OnFile, Recorder
     from live_seg.sinks.stream_targets import StreamTarget
-    from live_seg.sinks.zone import Zone
+    from live_seg.sinks.zone import Region, Zone
     from live_seg.types import Source
 
 
@@ -105,8 +105,17 @@ class LiveOptions(StreamOptions):
         targets = [streaming_server(self.stream, self.encoding())] if self.stream else []
         return targets + ([virtual_camera(self.virtual_camera)] if self.virtual_camera else [])
 
-    def recorder(self, fps: float, class_names: Sequence[str], on_file: "OnFile | None" = None) -> "Recorder":
-        """Return the recorder for frames at `fps` per second. Raises UsageError and SinkError."""
+    def recorder(
+        self,
+        fps: float,
+        class_names: Sequence[str],
+        on_file: "OnFile | None" = None,
+        zone: "Region | None" = None,
+    ) -> "Recorder":
+        """Return the recorder for frames at `fps` per second. Raises UsageError and SinkError.
+
+        `zone` limits where instances start a recording.
+        """
         from live_seg.models.classes import choose
         from live_seg.sinks.recorder import Recorder, parse_duration
         from live_seg.sinks.trigger import Trigger
@@ -114,7 +123,7 @@ class LiveOptions(StreamOptions):
         trigger = None
         if self.record_on:
             class_ids = choose(self.record_on.split(","), class_names)
-            trigger = Trigger(frozenset(class_ids), self.pre, self.post, self.parsed_zone())
+            trigger = Trigger(frozenset(class_ids), self.pre, self.post, zone)
         length = parse_duration(self.segment) if self.segment else math.inf
         template = self.record or "live-seg_{time}.mp4"
         encoding = self.encoding()

@@ -19,6 +19,7 @@ from live_seg.urls import redacted
 if TYPE_CHECKING:
     from live_seg.cli.webcam import Show
     from live_seg.pipeline.many import Member, WakeUps
+    from live_seg.sinks.zone import Region
     from live_seg.types import Frame
     from live_seg.ui.several import Outputs
 
@@ -67,6 +68,7 @@ def several(
     from live_seg.pipeline.many import SharedKeyframes
     from live_seg.pipeline.stats import Tally
     from live_seg.ui.several import SeveralSession
+    from live_seg.ui.zone import ChosenZone
 
     labels, shown = labels_of(sources), show != "none"
     controls = initial_controls(options, shown)
@@ -87,7 +89,8 @@ def several(
         about.append(f"{options.model} with {segment.engine.device}")
         together = [stack.enter_context(streaming(target, MOSAIC_FPS, about)) for target in targets]
         each = [Events(events.notifier, label) for label in labels]
-        files = _Files(options, labels, each, segment.class_names, stack)
+        zone = ChosenZone(controls, options.zone_share)
+        files = _Files(options, labels, each, segment.class_names, zone, stack)
         stack.callback(lambda: written.extend(files.complete()))
         members, wake = joined_sources(options, sources, each)
         outputs = functools.partial(files.outputs, members)
@@ -129,6 +132,7 @@ class _Files:
     labels: Sequence[str]
     events: Sequence[Events]
     class_names: Sequence[str]
+    zone: "Region"
     stack: contextlib.ExitStack
     opened: "list[Outputs]" = field(default_factory=list)
 
@@ -140,9 +144,11 @@ class _Files:
         options, events = for_source(self.options, self.labels[position]), self.events[position]
         source = members[position].lane.source
         fps = MOSAIC_FPS if source is None else source.fps
-        found = side_sinks(options, self.class_names, events)
+        found = side_sinks(options, self.class_names, events, self.zone)
         sinks = [self.stack.enter_context(sink) for sink in found]
-        recorder = options.recorder(fps, self.class_names, events.file) if options.record else None
+        recorder = None
+        if options.record:
+            recorder = options.recorder(fps, self.class_names, events.file, self.zone)
         if recorder is not None and source is not None:
             recorder.keep(inputs_of(source, options))
         draw = functools.partial(options.draw_function(), names=self.class_names)

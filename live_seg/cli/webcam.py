@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from live_seg.sinks.stream_targets import StreamTarget
+    from live_seg.sinks.zone import Region
     from live_seg.types import Frame, Sink, Source
     from live_seg.ui.controls import Controls
     from live_seg.ui.session import Screen
@@ -80,6 +81,7 @@ def _single(options: LiveOptions, source: str, show: Show | None, seconds: float
     from live_seg.pipeline.run import run
     from live_seg.pipeline.stats import Tally
     from live_seg.ui.session import Session
+    from live_seg.ui.zone import ChosenZone
 
     tally, written, about, shown = Tally(), list[Path](), list[str](), show != "none"
     summary = final_summary(tally, written, about, quiet=options.quiet, say=options.say)
@@ -98,15 +100,17 @@ def _single(options: LiveOptions, source: str, show: Show | None, seconds: float
         check_outputs([options.json], inputs := inputs_of(opened, options))
         segment = replace(options, conf=controls.minimum).load()
         about.append(f"{options.model} with {segment.engine.device}")
-        recorder = options.recorder(opened.fps, segment.class_names, events.file) if records else None
+        zone = ChosenZone(controls, options.zone_share)
+        names = segment.class_names
+        recorder = options.recorder(opened.fps, names, events.file, zone) if records else None
         if recorder is not None:
             recorder.keep(inputs)
             stack.callback(lambda found: written.extend(found.written), recorder)
-        draw = functools.partial(hiding.draw, names=segment.class_names)
+        draw = functools.partial(hiding.draw, names=names)
         session = stack.enter_context(Session(draw, controls, tally, screen=screen, recorder=recorder))
         sinks = list["Sink"]()
         stack.callback(lambda: written.extend(path for sink in sinks for path in sink.outputs))
-        sinks += map(stack.enter_context, side_sinks(options, segment.class_names, events))
+        sinks += map(stack.enter_context, side_sinks(options, names, events, zone))
         sinks += [stack.enter_context(streaming(target, opened.fps, about)) for target in targets]
         results = run(opened, segment, tally=tally, idle=session.idle, **options.run_arguments)
         stack.enter_context(contextlib.closing(results))
@@ -142,14 +146,16 @@ def _check(options: LiveOptions, show: Show | None) -> None:
         )
 
 
-def side_sinks(options: LiveOptions, class_names: "Sequence[str]", events: Events) -> "Iterator[Sink]":
-    """Yield the sinks beside window and recording."""
+def side_sinks(
+    options: LiveOptions, class_names: "Sequence[str]", events: Events, zone: "Region"
+) -> "Iterator[Sink]":
+    """Yield the sinks beside window and recording. Instances in `zone` cause events."""
     from live_seg.sinks.watcher import Watcher
 
     if options.json is not None:
         yield options.json_sink(class_names)
     if events.notifier is not None:
-        yield Watcher(events.notifier, class_names, options.parsed_zone(), events.named)
+        yield Watcher(events.notifier, class_names, zone, events.named)
 
 
 @contextlib.contextmanager
@@ -198,6 +204,9 @@ def initial_controls(options: LiveOptions, shown: bool) -> "Controls":
     controls = Controls(threshold, minimum=threshold / 2 if shown else threshold)
     controls.labels, controls.boxes = options.labels, options.boxes
     controls.recording = options.record is not None and options.record_on is None
+    if options.record_on or options.on_event:
+        zone = options.parsed_zone()
+        controls.zone = () if zone is None else zone.corners
     return controls
 
 

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from live_seg.errors import UsageError
-from live_seg.sinks.zone import Zone
+from live_seg.sinks.zone import Region
 from live_seg.types import Instances
 
 LONGEST_PRE = 60.0
@@ -20,7 +20,7 @@ class Trigger:
     """Seconds recorded from before the detection, at most LONGEST_PRE."""
     post: float = 5.0
     """Seconds recorded after the last detection."""
-    zone: Zone | None = None
+    zone: Region | None = None
     """Where an instance counts; None for the whole picture."""
 
     def __post_init__(self) -> None:

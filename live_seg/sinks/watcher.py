@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from live_seg.sinks.notifier import Notifier
-from live_seg.sinks.zone import Zone
+from live_seg.sinks.zone import Region
 from live_seg.types import Frame, Image, Instances, Sink
 
 GONE_SECONDS = 2.0
@@ -34,7 +34,7 @@ class Watcher(Sink):
         self,
         notifier: Notifier,
         class_names: Sequence[str],
-        zone: Zone | None = None,
+        zone: Region | None = None,
         source: dict[str, str] | None = None,
     ) -> None:
         self._notifier, self._class_names, self._zone = notifier, class_names, zone

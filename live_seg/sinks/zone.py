@@ -1,6 +1,7 @@
 """A zone of the picture in which instances count."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,14 @@ from live_seg.types import Instances
 
 MASK_THRESHOLD = 0.5
 """Probability from which a cell of a mask belongs to the instance."""
+
+
+class Region(Protocol):
+    """A part of the picture in which instances count. It may change while it is used."""
+
+    def contains(self, instances: Instances, size: tuple[int, int]) -> NDArray[np.bool_]:
+        """Return, as bool (N,), which instances of a frame of `size` (height, width) are inside."""
+        ...
 
 
 @dataclass(frozen=True)

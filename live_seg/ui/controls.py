@@ -1,5 +1,6 @@
 """State that the user changes during a session, and the keys that change it."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,6 +14,15 @@ STEP = 0.05
 ESCAPE = "\x1b"
 
 DIGITS = tuple("123456789")
+
+Corners = tuple[tuple[float, float], ...]
+"""Corners (x, y) of a polygon in shares of the picture's width and height, 0 to 1."""
+
+
+def grid(count: int) -> tuple[int, int]:
+    """Return the numbers (columns, rows) of tiles in the picture of `count` sources."""
+    columns = math.ceil(math.sqrt(count))
+    return columns, math.ceil(count / columns)
 
 
 @dataclass
@@ -39,6 +49,10 @@ class Controls:
     ended: bool = False
     enlarged: int = 0
     """Number of the only source to show, from 1; 0 shows all."""
+    sources: int = 1
+    """Number of sources in the picture."""
+    zone: Corners | None = None
+    """Zone in which instances count, empty for the whole picture. None: users cannot choose one."""
 
     def press(self, key: str) -> None:
         """Apply the action of `key`, one character of KEYS in either case. Ignore other keys."""
@@ -46,6 +60,15 @@ class Controls:
             self.enlarged = 0 if self.enlarged == int(key) else int(key)
         if binding := _BY_CHARACTER.get(key.lower()):
             binding.apply(self)
+
+    def click(self, x: float, y: float) -> None:
+        """Show only the source at (x, y), in shares of the picture, or all again. Ignore other places."""
+        if self.sources == 1:
+            return
+        columns, rows = grid(self.sources)
+        tile = int(y * rows) * columns + int(x * columns) + 1
+        inside = 0 <= x < 1 and 0 <= y < 1 and tile <= self.sources
+        self.enlarged = tile if inside and not self.enlarged else 0
 
     def take_snapshot(self) -> bool:
         """Return whether a snapshot was requested since the last call."""

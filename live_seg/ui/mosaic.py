@@ -1,12 +1,12 @@
 """One picture of several sources."""
 
-import math
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
 
 from live_seg.types import Image
+from live_seg.ui.controls import grid
 from live_seg.ui.hud import PANEL_BRIGHTNESS, WHITE
 
 GROUND = 24
@@ -21,8 +21,7 @@ class Mosaic:
 
     def __init__(self, names: Sequence[str], size: tuple[int, int] = (1280, 720)) -> None:
         self._names = names
-        self._columns = math.ceil(math.sqrt(len(names)))
-        self._rows = math.ceil(len(names) / self._columns)
+        self._columns, self._rows = grid(len(names))
         self._canvas = np.full((size[1], size[0], 3), GROUND, np.uint8)
         self._newest: list[Image | None] = [None] * len(names)
         for position in range(len(names)):

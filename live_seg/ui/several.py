@@ -75,6 +75,7 @@ class SeveralSession:
         self._members, self._outputs, self._controls, self._total = members, outputs, controls, total
         self._screen, self._together = screen, together
         self._mosaic = Mosaic([member.lane.name.rpartition("/")[2] for member in members])
+        controls.sources = len(members)
         self._parts: dict[int, _Part] = {}
         self._message = Message()
         self._shown_rate, self._network_rate = Rate(), Rate()

@@ -32,7 +32,7 @@ CONNECT_TIMEOUT = 5.0
 
 
 class Window(Sink):
-    """Window that shows drawn frames and passes its keys to `controls`. The close button ends them, too.
+    """Window that shows drawn frames and passes keys and clicks to `controls`. Its close button ends them.
 
     Create and use it on the main thread only; macOS does not allow windows elsewhere. The window system keeps
     only the last key pressed between two calls of `write` or `wait`: call one of them at least 20 times a
@@ -45,6 +45,7 @@ class Window(Sink):
         self._title = title
         self._controls = controls or Controls()
         self._open = self._waiting = False
+        self._size = (1, 1)  # width and height of the image shown
         if sys.platform == "linux":
             _check_display()
         try:
@@ -76,6 +77,7 @@ class Window(Sink):
         if not self._open or self._waiting:
             self._open_window(image)
             self._waiting = False
+        self._size = image.shape[1], image.shape[0]
         cv2.imshow(self._title, image)
         return self._handle_events(milliseconds=1)
 
@@ -106,6 +108,7 @@ class Window(Sink):
         shrink = min(1.0, MAX_INITIAL_SIZE[0] / width, MAX_INITIAL_SIZE[1] / height)
         cv2.namedWindow(self._title, WINDOW_FLAGS)
         cv2.resizeWindow(self._title, max(round(width * shrink), 1), max(round(height * shrink), 1))
+        cv2.setMouseCallback(self._title, self._handle_mouse)
         self._open = True
 
     def _handle_events(self, milliseconds: int) -> bool:
@@ -116,6 +119,11 @@ class Window(Sink):
         if not self._visible():
             self._controls.ended = True
         return not self._controls.ended
+
+    def _handle_mouse(self, event: int, x: int, y: int, *_: object) -> None:
+        """Handle a click at (x, y) in pixels of the image."""
+        if event == cv2.EVENT_LBUTTONUP and not self._waiting:
+            self._controls.click(x / self._size[0], y / self._size[1])
 
     def _visible(self) -> bool:
         try:
