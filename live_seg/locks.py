@@ -1,4 +1,8 @@
-"""Files that belong to one process while it writes them."""
+"""Files that belong to one process while it writes them.
+
+The lock is on the file itself and ends with it. Those of filelock, used for folders and downloads, need a
+second file.
+"""
 
 import contextlib
 import os

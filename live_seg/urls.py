@@ -18,11 +18,12 @@ def redacted(url: object) -> str:
     if start is None:
         return text
     before, at, rest = text[start.end() :].rpartition("@")  # the last one: a password may contain @
-    if re.search(r"[?#\s]", before):  # a password with such a character, or a query with @
+    is_rtmp = start["scheme"].lower().startswith("rtmp")
+    if re.search(r"[?#\s/]" if is_rtmp else r"[?#\s]", before):  # in a password; or a query or key with @
         return f"{start[0]}***"
     shown = re.split(r"[?#\s]", rest, maxsplit=1)[0]
     hidden = rest[len(shown) : len(shown) + 1] + "***" if len(shown) < len(rest) else ""
-    if start["scheme"].lower().startswith("rtmp"):
+    if is_rtmp:
         folder, slash, key = shown.rstrip("/").rpartition("/")
         shown = f"{folder}/***" if slash and key else shown
     return f"{start[0]}{at and '***@'}{shown}{hidden}"

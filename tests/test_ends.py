@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from live_seg.cli.signals import AGAIN
 from tests.clips import clip, decode_frames, names, no_process_left_behind, probe
 from tests.stand_ins import ROOT
 from tests.test_cli import LOADING, SLOW, STAND_IN, program
@@ -55,6 +56,58 @@ def started(
 ENDINGS = pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 )
+
+COMPLETING = """
+    import time
+    from live_seg.sources import cameras
+    from live_seg.sinks import video_writer
+    from tests.live import FakeCapture
+    whole = video_writer.remux
+    def remux(*arguments, **options):
+        print("running", flush=True)
+        time.sleep(0.4)
+        whole(*arguments, **options)
+    video_writer.remux = remux
+    cameras.open_capture = lambda *_: FakeCapture(10**6)
+    load = lambda options: StandIn()
+"""
+
+
+class TestWhileCompleting:
+    """A signal that comes when the run has ended, and its outputs are completed."""
+
+    @ENDINGS
+    def test_of_a_video(self, tmp_path: Path, out: Path, number: signal.Signals, code: int) -> None:
+        source = clip(tmp_path / "in.mp4", rate="10", seconds=1, audio=1)
+        with started(COMPLETING, "video", source, "-o", out / "a.mp4") as process:
+            process.send_signal(number)
+            stdout, stderr = process.communicate()
+        assert (process.returncode, names(out)) == (code, ["a.mp4"])
+        assert stderr == AGAIN
+        assert stdout.startswith("10 frames in ")
+        assert len(decode_frames(out / "a.mp4")) == 10
+
+    @pytest.mark.parametrize("sources", [("0",), ("0", "1")])
+    def test_of_a_recording(self, out: Path, sources: tuple[str, ...]) -> None:
+        words = [word for source in sources for word in ("--source", source)]
+        options = ("--show", "none", "--seconds", "0.3", "--record", out / "{source}.mp4")
+        with started(COMPLETING, "webcam", *words, *options) as process:
+            process.send_signal(signal.SIGTERM)
+            _, stderr = process.communicate()
+        assert (process.returncode, names(out)) == (143, [f"{source}.mp4" for source in sources])
+        assert stderr == AGAIN
+
+    def test_a_second_one_keeps_the_partial_file(self, tmp_path: Path, out: Path) -> None:
+        source = clip(tmp_path / "in.mp4", rate="10", seconds=1, audio=1)
+        with started(COMPLETING, "video", source, "-o", out / "a.mp4") as process:
+            process.send_signal(signal.SIGTERM)
+            assert process.stderr is not None
+            assert process.stderr.readline() == "\n"
+            process.send_signal(signal.SIGTERM)
+            _, stderr = process.communicate()
+        assert (process.returncode, names(out)) == (143, ["a.partial.mp4"])
+        assert "a.partial.mp4" in stderr
+        assert len(decode_frames(out / "a.partial.mp4")) == 10
 
 
 class TestSignals:

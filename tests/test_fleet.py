@@ -348,6 +348,7 @@ def test_short_videos_have_a_chunk_for_each_worker() -> None:
         (("-o", "a.avi"), 3, "Cannot write video as a.avi"),
         (("-o", "a.mp4", "--show"), 2, "--show needs a run without --workers"),
         (("-o", "a.mp4", "--policy", "latest"), 2, "--policy would do nothing"),
+        (("-o", "a.mp4", "--effect", "blur"), 2, "--effect blur needs a run without --workers"),
     ],
 )
 def test_options_that_chunks_do_not_have(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import psutil
 import pytest
 
 from live_seg.cli.options import StreamOptions
@@ -18,7 +19,7 @@ from live_seg.errors import UsageError
 from live_seg.fleet import remote
 from live_seg.fleet.executor import Work
 from live_seg.fleet.remote import RayWorkers
-from tests.clips import clip
+from tests.clips import clip, names
 from tests.stand_ins import ROOT
 from tests.test_fleet import Bright, Recorded, fleet, jobs_in
 
@@ -174,3 +175,50 @@ def test_a_driver_that_is_killed_continues(moving: Path, tmp_path: Path) -> None
     chunks = json.loads((tmp_path / "work" / "progress.json").read_text())["files"][0]["chunks_total"]
     assert again.stdout.splitlines().count("Detect") == chunks - done
     assert len((tmp_path / "out" / "a.jsonl").read_text().splitlines()) == 72
+
+
+COMMAND = """
+import time
+from types import SimpleNamespace
+from live_seg.cli.options import StreamOptions
+from live_seg.cli.start import main
+from tests.test_fleet import Bright
+
+class Slow(Bright):
+    def __call__(self, images):
+        time.sleep(0.05 * len(images))
+        return super().__call__(images)
+
+if __name__ == "__main__":
+    StreamOptions.with_network_threshold = lambda _: SimpleNamespace(load=Slow)
+    main()
+"""
+
+
+@POSIX
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_command_that_is_interrupted_ends_its_workers_and_continues(
+    tmp_path: Path, number: int, code: int
+) -> None:
+    pytest.importorskip("ray", reason="needs live-seg[ray]")
+    source = clip(tmp_path / "in.mp4", rate="5", seconds=36, audio=1)
+    outputs = ("-o", "out.mp4", "--json", "out.jsonl")
+    command = [sys.executable, "-c", COMMAND, "video", str(source), *outputs, "--workers", "2"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, cwd=tmp_path, env=environment) as driver:
+        deadline = time.monotonic() + 120
+        while not list(tmp_path.glob("*.work/*/*.detected")) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        started = psutil.Process(driver.pid).children(recursive=True)
+        assert len(started) > 2  # with the processes of Ray itself
+        driver.send_signal(number)
+        assert driver.wait(timeout=60) == code
+    _, alive = psutil.wait_procs(started, timeout=30)
+    assert not alive
+    assert names(tmp_path) == ["in.mp4", "out.mp4.work"]
+    assert json.loads((tmp_path / "out.mp4.work" / "progress.json").read_text())["state"] == "interrupted"
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True)
+    assert names(tmp_path) == ["in.mp4", "out.jsonl", "out.mp4"]
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 180

@@ -16,11 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from live_seg import files
+from live_seg.cli.options import Options
 from live_seg.errors import SourceError
 from live_seg.files import read_image
 from live_seg.image_headers import declared_size
 from live_seg.sources.opening import open_source
 from tests.clips import clip
+from tests.stand_ins import StandIn
+from tests.test_cli import invoke
 
 SUFFIXES = (".png", ".jpg", ".webp", ".tif", ".bmp", ".ppm", ".pgm", ".pbm", ".jp2")
 
@@ -134,3 +137,15 @@ def test_names_that_are_not_utf8(tmp_path: Path) -> None:
     video.write_bytes(b"no video")
     with pytest.raises(SourceError, match="not a video"):
         open_source(video)
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names are Unicode there")
+def test_a_pattern_of_names_that_are_not_utf8(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Options, "load", lambda _: StandIn())
+    for name in (b"a", b"\xff\xe9"):
+        (tmp_path / os.fsdecode(name + b".jpg")).write_bytes(encoded(".jpg", 30, 20))
+    out = tmp_path / "out"
+    result = invoke("image", tmp_path / "*.jpg", "-o", out, "--json", tmp_path / "a.jsonl")
+    assert result.exit_code == 0
+    assert {os.fsencode(path.name) for path in out.iterdir()} == {b"a.png", b"\xff\xe9.png"}
+    assert len((tmp_path / "a.jsonl").read_text().splitlines()) == 2

@@ -52,6 +52,7 @@ URLS = (f"http://user:{SECRET}@127.0.0.1:9/a.mp4?token={SECRET}#{SECRET}", f"rtm
         ("rtmp://host/live/key", "rtmp://host/live/***"),
         ("rtmps://u:p@host:1/key/", "rtmps://***@host:1/***"),
         ("RTMP://host/live/key playpath=x", "RTMP://host/live/*** ***"),
+        ("rtmp://host/live/k@y", "rtmp://***"),
         ("rtmp://host", "rtmp://host"),
         ("C:/user@home/a#1.mp4", "C:/user@home/a#1.mp4"),
         ("/user@home/a?b.mp4", "/user@home/a?b.mp4"),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from live_seg.cli.messages import clean
 from live_seg.cli.options import Options
+from live_seg.cli.signals import completing
 from live_seg.errors import SourceError
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def process(
     about, completed = list[str](), list[Path]()
     say = shared.say if shared else options.say
     with (
+        completing() as begin_completing,
         final_summary(tally, completed, about, quiet=options.quiet, say=say),
         contextlib.ExitStack() as stack,
     ):
@@ -74,6 +76,7 @@ def process(
         filled = fill(results) if fill else results
         begin = shared.begin if shared else functools.partial(_bar, stack, quiet=options.quiet)
         count = begin(source.frames)
+        stack.callback(begin_completing)  # the first to be called at the end
         for _ in show(filled, functools.partial(draw, names=segment.class_names), entered, tally):
             count()
     if source.skipped:

@@ -4,7 +4,8 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from types import FrameType
 
 from live_seg.cli.streams import STDERR
@@ -13,6 +14,18 @@ ENDING = ("SIGINT", "SIGTERM", "SIGHUP")
 """Ctrl-C; the signal of `kill`, `timeout`, systemd and `docker stop`; a closed terminal."""
 
 AGAIN = "\nlive-seg: completing the output. Once more stops at once and keeps the partial file.\n"
+
+
+@dataclass
+class _State:
+    received: list[int] = field(default_factory=list)
+    """The ending signals since `end_in_order`."""
+    announced: bool = False
+    """True once AGAIN was printed."""
+    completing: bool = False
+
+
+_state = _State()
 
 
 class Ended(KeyboardInterrupt):
@@ -24,27 +37,51 @@ class Ended(KeyboardInterrupt):
 
 
 def exit_code(interrupt: KeyboardInterrupt) -> int:
-    """Return the exit code that shells use for a program ended by a signal: 128 + its number."""
-    return 128 + (interrupt.number if isinstance(interrupt, Ended) else signal.SIGINT)
+    """Return the exit code that shells use for a program ended by a signal: 128 + its number.
+
+    Ray replaces Ended by a KeyboardInterrupt of its own: then the signal is the first one received.
+    """
+    if isinstance(interrupt, Ended):
+        return 128 + interrupt.number
+    return 128 + (_state.received[0] if _state.received else signal.SIGINT)
 
 
 def end_in_order() -> None:
-    """Raise Ended in the main thread for each ending signal, except the second one.
+    """Raise Ended in the main thread for each ending signal, except one while the output is completed.
 
-    The second signal only prints a message, because it usually comes while the output is completed. A signal
-    that is ignored, as SIGHUP under nohup, stays ignored.
+    That is the second one, or the first one if `completing`: it only prints a message. A signal that is
+    ignored, as SIGHUP under nohup, stays ignored.
     """
-    received = 0
+    _reset()
 
     def handle(number: int, _: FrameType | None) -> None:
-        nonlocal received
-        received += 1
-        if received != 2:
+        _state.received.append(number)
+        first = len(_state.received) == 1 and not _state.completing
+        if first or _state.announced:
             raise Ended(number)
+        _state.announced = True
         with contextlib.suppress(OSError, ValueError):  # descriptor 2 may be hidden: see native_messages
             os.write(sys.stderr.fileno() if sys.stderr else STDERR, AGAIN.encode())
 
     _set_handlers(handle)
+
+
+@contextlib.contextmanager
+def completing() -> Iterator[Callable[[], None]]:
+    """Yield a function to call when the outputs begin to be completed.
+
+    From then on, the first ending signal raises Ended only at the end of the `with` block.
+    """
+
+    def begin() -> None:
+        _state.completing = True
+
+    try:
+        yield begin
+    finally:
+        _state.completing = False
+    if _state.received:
+        raise Ended(_state.received[0])
 
 
 @contextlib.contextmanager
@@ -61,7 +98,13 @@ def keeping_handlers() -> Iterator[None]:
 
 def end_at_once() -> None:
     """Let each ending signal end the process without a traceback: no output is being written."""
+    _reset()
     _set_handlers(signal.SIG_DFL)
+
+
+def _reset() -> None:
+    _state.received.clear()
+    _state.announced = _state.completing = False
 
 
 def _set_handlers(handler: "signal._HANDLER") -> None:

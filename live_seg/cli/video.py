@@ -128,8 +128,10 @@ def video(
     if workers or ray or on_store:
         from live_seg.cli.chunks import process_in_chunks
 
-        if unavailable := [*single, *(["--fail-secure"] if options.fail_secure else [])]:
-            raise UsageError(f"{unavailable[0]} needs a run without --workers and --ray.")
+        if options.hides:  # tracks are propagated across the cuts between chunks
+            single.append(f"--effect {options.effect}")
+        if single:
+            raise UsageError(f"{single[0]} needs a run without --workers, --ray and object stores.")
         process_in_chunks(sources, output, settings, workers=workers, ray=ray, no_resume=no_resume)
     elif not several:
         if no_resume:

@@ -16,6 +16,7 @@ from live_seg.cli.outputs import check_outputs, inputs_of
 from live_seg.cli.panels import ADVANCED, INPUT, LIVE, option
 from live_seg.cli.process import final_summary
 from live_seg.cli.several import check_several, for_source, labels_of, several
+from live_seg.cli.signals import completing
 from live_seg.cli.unused import refuse_unused_of_webcam
 from live_seg.errors import SinkError, SourceError, UsageError
 
@@ -85,7 +86,7 @@ def _single(options: LiveOptions, source: str, show: Show | None, seconds: float
 
     tally, written, about, shown = Tally(), list[Path](), list[str](), show != "none"
     summary = final_summary(tally, written, about, quiet=options.quiet, say=options.say)
-    with summary, contextlib.ExitStack() as stack:
+    with completing() as begin_completing, summary, contextlib.ExitStack() as stack:
         events = stack.enter_context(sending_events(options.on_event, source, about))
         hiding = hiding_of(options)
         controls = initial_controls(options, shown)
@@ -114,6 +115,7 @@ def _single(options: LiveOptions, source: str, show: Show | None, seconds: float
         sinks += [stack.enter_context(streaming(target, opened.fps, about)) for target in targets]
         results = run(opened, segment, tally=tally, idle=session.idle, **options.run_arguments)
         stack.enter_context(contextlib.closing(results))
+        stack.callback(begin_completing)  # the first to be called at the end
         filled = hiding.fill(results, select=controls.select)
         _count(session.show(filled, sinks, limit=seconds, source=opened), quiet=options.quiet)
         if session.starved:

@@ -105,6 +105,7 @@ class Driver:
         """Start work on the free workers, in the order of files and chunks; what comes last, first."""
         self._queue.sort(key=lambda task: (task.file.number, ORDER[task.kind], task.chunk))
         alive = set(self._executor.alive())
+        self._progress.totals.workers = len(alive)
         for worker in self._executor.free():
             suitable = (task for task in self._queue if worker not in task.avoid or alive <= task.avoid)
             task = next(suitable, None)

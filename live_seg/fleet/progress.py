@@ -59,6 +59,7 @@ class Totals:
     retried: int = 0
     failed: int = 0
     workers: int = 1
+    """Workers that work or wait for work."""
 
 
 class Progress:
