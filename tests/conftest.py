@@ -1,6 +1,5 @@
 """Fixtures of all tests: default signal handling, no thread left running, a cache folder of their own."""
 
-import contextlib
 import os
 import signal
 import sys
@@ -11,10 +10,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from hypothesis import settings
-
-with contextlib.suppress(ModuleNotFoundError):
-    # Loaded after TensorFlow, pylibsrtp ends the process with a segmentation fault.
-    import pylibsrtp  # noqa: F401
 
 if TYPE_CHECKING:
     from live_seg.maskrcnn.model import MaskRCNN

@@ -8,7 +8,6 @@ lacks are missing. Other packages see the real system; they could not work other
 """
 
 import builtins
-import contextlib
 import importlib
 import os
 import pkgutil
@@ -20,10 +19,6 @@ import sys
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
-
-with contextlib.suppress(ModuleNotFoundError):
-    # Loaded after TensorFlow, pylibsrtp ends the process with a segmentation fault.
-    import pylibsrtp  # noqa: F401
 
 POSIX_MODULES = {"fcntl", "grp", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty"}
 """Modules of the standard library that Windows lacks."""

@@ -189,6 +189,23 @@ def test_any_image_and_any_message(height: int, width: int, message: str, helped
     assert (canvas != 200).any()
 
 
+@pytest.mark.parametrize("size", [(360, 640), (480, 640), (720, 1280)])
+def test_help_is_written_as_large_as_the_metrics(
+    size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It shrinks only in images that are smaller than a camera's."""
+    scales: list[float] = []
+    monkeypatch.setattr(cv2, "putText", lambda *call: scales.append(call[4]))
+    controls = Controls()
+    drawn(controls, size=size)
+    [scale] = set(scales)
+    controls.help = True
+    drawn(controls, size=size)
+    assert set(scales) == {scale}
+    assert len(scales) > 2 * len(KEYS)
+    assert cv2.getTextSize("H", hud.FONT, scale, 1)[0][1] >= 10
+
+
 @pytest.mark.parametrize("size", [(240, 320), (180, 640), (960, 200)])
 def test_help_fits_small_images(size: tuple[int, int]) -> None:
     controls = Controls(hud=False)

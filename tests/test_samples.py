@@ -1,6 +1,7 @@
 """The sample and benchmark programs, with a stand-in for the model."""
 
 import itertools
+import json
 import re
 import runpy
 import sys
@@ -207,6 +208,99 @@ class TestMeasuring:
         assert edges == pytest.approx(1.0)  # two of four edges, by 2 pixels
         assert (changes, lasting) == (0, 1)
         assert after.split()[0] == "smoothed"
+
+    def test_fleet(self, sample: Any, capsys: pytest.CaptureFixture[str]) -> None:
+        given = ("--files", "2", "--hours", "0.05", "--track-ms", "5", "--workers", "1", "3")
+        sample("measure_fleet.py", *given)
+        title, *rows = capsys.readouterr().out.splitlines()
+        assert title == "0.05 h in 2 files, 0 instances, 100 fps"
+        row = re.compile(r" +(\d) workers: efficiency (\d\.\d+), driver \d+\.\d ms per chunk")
+        found = map(row.fullmatch, rows)
+        one, three = ((match[1], float(match[2])) for match in found if match)
+        assert (one[0], three[0]) == ("1", "3")
+        assert 0.5 < three[1] < one[1] <= 1  # 15 s of detection and 12 s of rendering a chunk
+
+    def test_many(
+        self, sample: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        sizes: list[int] = []
+
+        def load(_: str, size: int) -> StandIn:
+            sizes.append(size)
+            return StandIn()
+
+        monkeypatch.setitem(vars(live_seg), "load", load)
+        source = clip(tmp_path / "in.mp4", rate="30", seconds=2)
+        sample("measure_many.py", source, "--seconds", "0.2", "--size", "64", "--sources", "1,2")
+        *_, one, two = capsys.readouterr().out.splitlines()
+        for count, row in (("1", one), ("2", two)):
+            columns = [column.strip() for column in row.split("|")]
+            assert columns[0] == count
+            network, shown, latency, memory = (float(columns[place]) for place in (1, 3, 4, 5))
+            assert min(network, shown, memory) > 0
+            assert latency > -1
+            least, most = map(int, columns[2].split(".."))
+            assert 0 < least <= most
+        assert sizes == [64]
+
+
+class TestMeasuringOfHiding:
+    """A person fills the left half of every image; the stand-in finds one there unless it misses."""
+
+    @pytest.fixture
+    def misses(self, monkeypatch: pytest.MonkeyPatch) -> set[int]:
+        """The images in which the model finds nothing, by number; the reference model finds every person."""
+        missed: set[int] = set()
+
+        def load(_: str, *, min_score: float, **others: object) -> Any:
+            asked: list[object] = []
+
+            def segment(images: list[Image]) -> list[Instances]:
+                asked.extend(images)
+                found = [left_half(image) for image in images]
+                return [one[:0] for one in found] if len(asked) - 1 in missed and min_score < 0.5 else found
+
+            assert others["classes"] == ["person"]
+            return segment
+
+        monkeypatch.setitem(vars(live_seg), "load", load)
+        return missed
+
+    def test_photos(
+        self, sample: Any, misses: set[int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (tmp_path / "photos").mkdir()
+        persons = []
+        for number in (1, 2):
+            cv2.imwrite(str(tmp_path / "photos" / f"{number}.png"), np.zeros((60, 80, 3), np.uint8))
+            corners = [0, 0, 50, 0, 50, 60, 0, 60]  # the stand-in finds 40 of its 50 columns
+            box = {"bbox": [0, 0, 50, 60], "area": 3000, "iscrowd": 0, "segmentation": [corners]}
+            persons.append({"id": number, "image_id": number, "category_id": 1, **box})
+        images = [{"id": n, "file_name": f"{n}.png", "width": 80, "height": 60} for n in (1, 2)]
+        truth = {"images": images, "annotations": persons, "categories": [{"id": 1, "name": "person"}]}
+        (tmp_path / "truth.json").write_text(json.dumps(truth))
+        misses.add(1)
+        given = ("photos", tmp_path / "photos", tmp_path / "truth.json", "--conf", "0.95", "0.4")
+        sample("measure_hiding.py", *given)
+        title, _, *rows = capsys.readouterr().out.splitlines()
+        assert title == "2 persons. Shares in %:"
+        shares = {tuple(row.split()[:2]): [float(word) for word in row.split()[2:]] for row in rows}
+        assert shares["0.95", "box"] == shares["0.95", "mask"] == [100, 100, 0]
+        assert shares["0.4", "mask"] == pytest.approx([60, 100, 0], abs=3)  # all of one, a fifth of the other
+
+    def test_videos(
+        self, sample: Any, misses: set[int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        misses.add(10)
+        source = clip(tmp_path / "in.mp4", rate="20", seconds=1, pattern="color=gray")
+        sample("measure_hiding.py", "videos", source)
+        title, counted, *rows = capsys.readouterr().out.splitlines()
+        assert title == str(source)
+        assert counted == "  5 of 5 frames show persons; visible in:"
+        assert [row.split()[0] for row in rows] == ["mask", "hull", "box"]
+        for row in rows:
+            seen = re.findall(r"(none|one pass|two passes): +(\d+)", row)
+            assert seen == [("none", "1"), ("one pass", "0"), ("two passes", "0")]
 
 
 class TestNotebook:

@@ -181,7 +181,11 @@ class TestSwitches:
         )
         changed = [int((image != grey(index)).any(axis=2).sum()) for index, image in screen.shown]
         assert [pixels > 0 for pixels in changed] == [True, False, False, True, True, False]
-        assert changed[3] != changed[0]
+        only_help, (metrics, _) = Controls(hud=False), screen.extras[3]
+        only_help.help = True
+        expected = grey(3)
+        draw_hud(expected, only_help, metrics)
+        np.testing.assert_array_equal(screen.shown[3][1], expected)
         for index, image in enumerate(decode_frames(tmp_path / "a.mp4")):
             assert np.abs(image.astype(int) - grey(index)).max() < 6
 

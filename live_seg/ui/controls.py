@@ -119,7 +119,7 @@ KEYS = (
     Key("l", "l", "labels on, off", _toggle("labels")),
     Key("+=", "+", "raise the score threshold", _move_threshold(STEP)),
     Key("-_", "-", "lower the score threshold", _move_threshold(-STEP)),
-    Key("".join(DIGITS), "1 to 9", "of several sources show one, all", lambda _: None),
+    Key("".join(DIGITS), "1 to 9", "show one of several sources, or all", lambda _: None),
     Key("h", "h", "metrics on, off", _toggle("hud")),
     Key("?", "?", "help on, off", _toggle("help")),
 )
