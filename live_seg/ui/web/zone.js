@@ -1,8 +1,7 @@
 const CLOSE = 16;  // pixels from the first corner within which a click closes the polygon
 const MOST = 50;
-const HINT = "Set the corners by click or tap, the first one again to finish. "
-  + "Keys: arrows move, Enter sets a corner, Backspace undoes, Escape cancels.";
 const overlay = $("overlay");
+const zoneButtons = [...document.querySelectorAll("[data-zone]")];
 let draft = null;  // corners so far while a zone is drawn, in shares of the picture
 let cursor = [0.5, 0.5];  // place of the next corner
 let zone = null;
@@ -33,11 +32,10 @@ function drawOverlay() {
   $("cursor").setAttribute("d", drawing ? `M${x - arm},${y}h${2 * arm}M${x},${y - arm}v${2 * arm}` : "");
   $("zones").hidden = zone === null;
   const shown = drawing ? ["finish", "undo", "cancel"] : zone?.length ? ["draw", "remove"] : ["draw"];
-  for (const button of $("zones").children) button.hidden = !shown.includes(button.dataset.zone);
+  for (const button of zoneButtons) button.hidden = !shown.includes(button.dataset.zone);
   zoneButton("finish").disabled = !drawing || draft.length < 3;
   zoneButton("undo").disabled = !draft?.length;
   $("hint").hidden = !drawing;
-  setText($("hint"), drawing ? HINT : "");
   $("option").hidden = !zone?.length;
   setText($("option"), zone?.length ? "--zone " + zone.flat().map((share) => +share.toFixed(3)).join(",") : "");
 }
@@ -46,7 +44,7 @@ function drawOverlay() {
 const scale = () => 1 / (overlay.getScreenCTM()?.a || 1);
 
 function zoneButton(name) {
-  return document.querySelector(`[data-zone=${name}]`);
+  return zoneButtons.find((button) => button.dataset.zone === name);
 }
 
 function dot([x, y], radius) {
@@ -143,7 +141,7 @@ overlay.addEventListener("pointermove", (event) => {
   cursor = limited(placeOf(event));
   drawOverlay();
 });
-for (const button of $("zones").children) {
+for (const button of zoneButtons) {
   button.addEventListener("click", () => ZONE_BUTTONS[button.dataset.zone]());
 }
 new ResizeObserver(drawOverlay).observe(overlay);
