@@ -5,6 +5,7 @@ import contextlib
 import datetime
 import json
 import ssl
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from live_seg.cli.serve import tls_settings
 from live_seg.errors import SinkError, UsageError
 from live_seg.types import Frame, Image, Instances
 from live_seg.ui.controls import Controls
+from live_seg.ui.serve import connection
 from live_seg.ui.serve.app import MAX_OFFER_BYTES, Service, serving_cameras
 from live_seg.ui.serve.choices import OFFERED, Choices
 from live_seg.ui.serve.ice import ice_server
@@ -319,6 +321,63 @@ def test_an_error_of_the_model_ends_the_visit_and_frees_the_place(caplog: pytest
 
     asyncio.run(main())
     assert "no such image" in caplog.text
+
+
+def used() -> tuple[int, int, int]:
+    """Return the numbers of threads, but for those of asyncio's pool, of open files and of tasks."""
+    threads = [thread for thread in threading.enumerate() if not thread.name.startswith("asyncio_")]
+    return len(threads), len(list(Path("/proc/self/fd").iterdir())), len(asyncio.all_tasks())
+
+
+async def visit_and_leave(url: str, name: str) -> None:
+    async with visiting(url, name) as browser:
+        while await browser.connect() != 200:  # others are leaving
+            await asyncio.sleep(0.05)
+        await browser.messages.get()
+        await browser.first(lambda _: True)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts open files as Linux lists them")
+def test_sessions_leave_no_thread_file_or_task() -> None:
+    """20 visits, 5 at a time, after 5 that load what the process keeps."""
+
+    async def check(url: str) -> None:
+        async def turn(number: int) -> None:
+            await asyncio.gather(*(visit_and_leave(url, f"{number} {place}") for place in range(5)))
+            while any("visitor" in thread.name for thread in threading.enumerate()):
+                await asyncio.sleep(0.05)
+
+        await turn(0)
+        await asyncio.sleep(1)
+        before = used()
+        for number in range(1, 5):
+            await turn(number)
+        while any(left > at_first for left, at_first in zip(used(), before, strict=True)):
+            await asyncio.sleep(0.05)
+
+    run(check, visitors=5)
+
+
+def test_a_visitor_who_never_connects_loses_the_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "CONNECT_SECONDS", 0.2)
+
+    async def check(url: str) -> None:
+        async with visiting(url, "a") as absent:
+            absent.peer.addTrack(Camera())
+            await absent.peer.setLocalDescription(await absent.peer.createOffer())
+            offer = {"sdp": absent.peer.localDescription.sdp, "visitor": "a"}
+            headers = {"Origin": url.rstrip("/")}
+            async with (
+                aiohttp.ClientSession() as session,
+                session.post(f"{url}offer", json=offer, headers=headers) as response,
+            ):
+                assert response.status == 200
+            async with visiting(url, "b") as browser:
+                while await browser.connect() != 200:
+                    await asyncio.sleep(0.05)
+
+    run(check, visitors=1)
 
 
 class TestAccess:

@@ -30,6 +30,9 @@ MAX_SIDE = 1280
 CLOCK = Fraction(1, 90000)
 """Time base of video in RTP (RFC 3551)."""
 
+CONNECT_SECONDS = 15.0
+"""Time from the answer until the connection must stand. aiortc tries for more than a minute."""
+
 METRICS_INTERVAL = 0.2
 """Seconds between two messages with metrics."""
 
@@ -82,6 +85,7 @@ class Connection:
         self._channel: RTCDataChannel | None = None
         self._reported_at = 0.0
         self._closing: asyncio.Task[None] | None = None
+        self._deadline: asyncio.TimerHandle | None = None
         self._peer.on("track", self._begin)
         self._peer.on("datachannel", self._listen)
         self._peer.on("connectionstatechange", self._check_state)
@@ -100,6 +104,7 @@ class Connection:
         except Exception as error:  # aiortc raises many kinds for a malformed offer
             await self.close()
             raise UsageError(f"Cannot answer the offer of the browser: {error}.") from error
+        self._deadline = self._loop.call_later(CONNECT_SECONDS, self._begin_closing)
         return self._peer.localDescription.sdp
 
     async def close(self) -> None:
@@ -112,6 +117,7 @@ class Connection:
         return self._closing
 
     async def _close(self) -> None:
+        self._cancel_deadline()
         if self._receiver is not None:
             self._receiver.cancel()
         if self._visit is not None:
@@ -147,8 +153,14 @@ class Connection:
             self._choices.update(message if isinstance(message, str) else "")
 
     async def _check_state(self) -> None:
-        if self._peer.connectionState in ("failed", "closed"):
+        if self._peer.connectionState == "connected":
+            self._cancel_deadline()
+        elif self._peer.connectionState in ("failed", "closed"):
             await self.close()
+
+    def _cancel_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
 
     def _show(self, frame: Frame, image: Image) -> None:
         """Send a drawn image. Called in the thread of the session."""
