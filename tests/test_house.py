@@ -23,7 +23,7 @@ MODULES = {
 }
 
 FLOORS = (
-    {"channel", "choices", "errors", "locks", "images", "processes", "timing", "masks", "types"},
+    {"channel", "choices", "errors", "locks", "images", "processes", "sound", "timing", "masks", "types"},
     {"image_headers", "memory", "recent", "run_lengths", "urls"},
     {"maskrcnn", "exports", "ffmpeg", "files"},
     {"engines"},

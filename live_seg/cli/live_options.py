@@ -26,6 +26,9 @@ class LiveOptions(StreamOptions):
     record: Annotated[
         str | None, option(OUTPUT, "Record to this file; {time} and {number:03d} are filled in.")
     ] = None
+    microphone: Annotated[
+        str | None, option(INPUT, "Record this microphone, too: default, or the name of a device.")
+    ] = None
     record_on: Annotated[
         str | None, option(OUTPUT, "Record only while one of these classes is visible: person,dog.")
     ] = None

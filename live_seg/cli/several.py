@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 
 from live_seg.cli.live_events import Events, sending_events
 from live_seg.cli.live_options import LiveOptions
+from live_seg.cli.live_sound import microphone_of, record_sound
 from live_seg.cli.outputs import inputs_of
 from live_seg.cli.process import final_summary
 from live_seg.cli.signals import completing
 from live_seg.cli.unused import refuse
 from live_seg.errors import UsageError
+from live_seg.sound import Sound
 from live_seg.urls import redacted
 
 if TYPE_CHECKING:
@@ -91,7 +93,8 @@ def several(
         together = [stack.enter_context(streaming(target, MOSAIC_FPS, about)) for target in targets]
         each = [Events(events.notifier, label) for label in labels]
         zone = ChosenZone(controls, options.zone_share)
-        files = _Files(options, labels, each, segment.class_names, zone, stack)
+        sound = stack.enter_context(microphone_of(options))
+        files = _Files(options, labels, each, segment.class_names, zone, stack, sound)
         stack.callback(lambda: written.extend(files.complete()))
         members, wake = joined_sources(options, sources, each)
         outputs = functools.partial(files.outputs, members)
@@ -136,6 +139,7 @@ class _Files:
     class_names: Sequence[str]
     zone: "Region"
     stack: contextlib.ExitStack
+    sound: Sound | None
     opened: "list[Outputs]" = field(default_factory=list)
 
     def outputs(self, members: "Sequence[Member]", position: int, _: "Frame") -> "Outputs":
@@ -153,6 +157,7 @@ class _Files:
             recorder = options.recorder(fps, self.class_names, events.file, self.zone)
         if recorder is not None and source is not None:
             recorder.keep(inputs_of(source, options))
+            record_sound(recorder, self.sound, members[position].lane)
         draw = functools.partial(options.draw_function(), names=self.class_names)
         self.opened.append(Outputs(draw, sinks, recorder))
         return self.opened[-1]

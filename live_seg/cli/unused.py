@@ -59,7 +59,7 @@ def refuse_unused_of_webcam(options: LiveOptions, sources: Sequence[str]) -> Non
     if not any(map(is_camera, sources)):
         names = ("camera_size", "camera_fps", "camera_backend")
         refuse(options, names, "the source is no camera of this machine. Give --source NUMBER.")
-    if all(map(is_camera, sources)) and not options.reconnect:
+    if not options.reconnect and not any("://" in source for source in sources):
         raise UsageError("--no-reconnect would do nothing: only streams reconnect. Leave it out.")
     if not (options.record or options.record_on):
         refuse(options, ("segment",), "nothing is recorded. Give --record FILE or --record-on CLASS, too.")

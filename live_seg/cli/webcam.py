@@ -12,12 +12,13 @@ from live_seg.cli.expand import with_options
 from live_seg.cli.hiding import hiding_of
 from live_seg.cli.live_events import Events, sending_events
 from live_seg.cli.live_options import LiveOptions
+from live_seg.cli.live_sound import microphone_of, record_sound
 from live_seg.cli.outputs import check_outputs, inputs_of
 from live_seg.cli.panels import ADVANCED, INPUT, LIVE, option
 from live_seg.cli.process import final_summary
 from live_seg.cli.several import check_several, for_source, labels_of, several
 from live_seg.cli.signals import completing
-from live_seg.cli.unused import refuse_unused_of_webcam
+from live_seg.cli.unused import refuse, refuse_unused_of_webcam
 from live_seg.errors import SinkError, SourceError, UsageError
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def webcam(
         list[str] | None,
         option(
             INPUT,
-            "Camera number, URL or file. Give it several times for a mosaic of several sources.",
+            "Camera number, screen, URL or file. Give it several times for a mosaic of several sources.",
             show_default="0",
         ),
     ] = None,
@@ -98,6 +99,7 @@ def _single(options: LiveOptions, source: str, show: Show | None, seconds: float
         if (opened := _opened(source, options, screen, seconds)) is None:
             return
         events.watch(stack.enter_context(opened))
+        sound = stack.enter_context(microphone_of(options, opened))
         check_outputs([options.json], inputs := inputs_of(opened, options))
         segment = replace(options, conf=controls.minimum).load()
         about.append(f"{options.model} with {segment.engine.device}")
@@ -106,6 +108,7 @@ def _single(options: LiveOptions, source: str, show: Show | None, seconds: float
         recorder = options.recorder(opened.fps, names, events.file, zone) if records else None
         if recorder is not None:
             recorder.keep(inputs)
+            record_sound(recorder, sound, opened)
             stack.callback(lambda found: written.extend(found.written), recorder)
         draw = functools.partial(hiding.draw, names=names)
         session = stack.enter_context(Session(draw, controls, tally, screen=screen, recorder=recorder))
@@ -141,6 +144,8 @@ def _check(options: LiveOptions, show: Show | None) -> None:
             "--stream or --virtual-camera."
         )
     options.parsed_zone()
+    if show == "none" and not recorded:
+        refuse(options, ("microphone",), "nothing is recorded. Give --record FILE or --record-on CLASS.")
     if (recorded or streamed) and options.transparent:
         raise UsageError(
             "Live recordings and streams cannot be transparent: use another --effect, or record first and "

@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from live_seg.doctor import accelerators, encoders, machine, model, video
+from live_seg.doctor import accelerators, encoders, machine, microphones, model, video
 from live_seg.doctor.findings import Check
 from live_seg.errors import SinkError, SourceError, WeightsError
 
@@ -17,6 +17,7 @@ CHECKS = (
     Check("window", video.window, SinkError),
     Check("ffmpeg", video.ffmpeg, SinkError),
     Check("encoders", encoders.encoders, SinkError),
+    Check("microphones", microphones.microphones, SourceError),
     Check("video", video.round_trip, SinkError),
     Check("cameras", video.cameras, SourceError),
     Check("cache", model.cache, WeightsError),

@@ -11,7 +11,7 @@ import numpy as np
 from live_seg.errors import SinkError
 from live_seg.ffmpeg import command, failure
 from live_seg.processes import OWN_GROUP, shielded
-from live_seg.sinks.matroska import block, header
+from live_seg.sinks.matroska import block, header, sound_block
 from live_seg.types import Image
 
 STOP_SECONDS = 2.0
@@ -22,10 +22,19 @@ class Encoder:
     """Encode images of `shape`, (H, W, 3) BGR or (H, W, 4) BGRA, to the file `path`, or to a URL.
 
     One image is held back, because its duration is not known before the next one arrives. `rate` is the
-    nominal frame rate; `options` are ffmpeg's options of the output. Raises SinkError if ffmpeg fails.
+    nominal frame rate; `options` are ffmpeg's options of the output. With `sound`, samples are encoded, too.
+    Raises SinkError if ffmpeg fails.
     """
 
-    def __init__(self, path: Path | str, shape: tuple[int, ...], rate: Fraction, options: list[str]) -> None:
+    def __init__(
+        self,
+        path: Path | str,
+        shape: tuple[int, ...],
+        rate: Fraction,
+        options: list[str],
+        *,
+        sound: bool = False,
+    ) -> None:
         self.path = path
         self.shape = shape
         self.end = 0.0
@@ -35,7 +44,7 @@ class Encoder:
         height, width = shape[0] + shape[0] % 2, shape[1] + shape[1] % 2
         self._image = np.zeros((height, width, shape[2]), np.uint8)
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115, closed with the process
-        times = ("-fps_mode", "passthrough", "-enc_time_base", "demux")
+        times = ("-fps_mode", "passthrough", "-enc_time_base:v", "demux")
         with shielded():
             self._process = subprocess.Popen(
                 command("-y", "-f", "matroska", "-i", "-", *times, *options, path),
@@ -44,7 +53,7 @@ class Encoder:
                 stderr=self._errors,
                 **OWN_GROUP,
             )
-        self._unwritten = header(width, height, shape[2], rate)
+        self._unwritten = header(width, height, shape[2], rate, sound=sound)
 
     def set_image(self, image: Image) -> None:
         """Copy `image` as the current image; pad odd sizes with their last row and column."""
@@ -55,18 +64,25 @@ class Encoder:
 
     def show(self, begin: float, seconds: float) -> None:
         """Write the current image, shown from `begin` for `seconds`."""
+        self._write(block(begin, seconds, self._image.nbytes), self._image.data)
+        self.end = begin + seconds
+
+    def play(self, begin: float, samples: bytes) -> None:
+        """Write samples (see `live_seg.sound`) that are heard from `begin` on."""
+        self._write(sound_block(begin, samples), b"")
+
+    def _write(self, lead: bytes, content: bytes | memoryview) -> None:
         assert self._process.stdin is not None
         self.interrupted = True
         try:
-            self._process.stdin.write(self._unwritten + block(begin, seconds, self._image.nbytes))
-            self._process.stdin.write(self._image.data)
+            self._process.stdin.write(self._unwritten + lead)
+            self._process.stdin.write(content)
             self._process.stdin.flush()
         except OSError as error:
             self._process.wait()
             raise self._failure() from error
         self._unwritten = b""
         self.interrupted = False
-        self.end = begin + seconds
 
     def finish(self) -> None:
         """Wait until the file is complete."""

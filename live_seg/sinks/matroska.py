@@ -1,10 +1,12 @@
-"""Raw images with times as a Matroska stream, the input of an encoder.
+"""Raw images, and sound, with times as a Matroska stream, the input of an encoder.
 
-The elements are those of RFC 9559 (Matroska) and RFC 8794 (EBML). Every cluster holds one image.
+The elements are those of RFC 9559 (Matroska) and RFC 8794 (EBML). Every cluster holds one image, or samples.
 """
 
 import struct
 from fractions import Fraction
+
+from live_seg.sound import CHANNELS, RATE, SAMPLE_BYTES
 
 MICROSECONDS = 1_000_000
 """Ticks per second of the stream."""
@@ -12,14 +14,15 @@ MICROSECONDS = 1_000_000
 FOURCC = {3: b"BGR\x18", 4: b"BGRA"}
 """Pixel format by number of channels; ffmpeg reads them as bgr24 and bgra."""
 
-VIDEO_TRACK = 1
+VIDEO_TRACK, SOUND_TRACK = 1, 2
 UNKNOWN_LENGTH = b"\x01" + b"\xff" * 7
 
 
-def header(width: int, height: int, channels: int, rate: Fraction) -> bytes:
+def header(width: int, height: int, channels: int, rate: Fraction, *, sound: bool = False) -> bytes:
     """Return the start of a stream of images of `width` x `height` pixels, with 3 or 4 `channels`.
 
-    `rate` is the nominal number of images per second; the blocks have times of their own.
+    `rate` is the nominal number of images per second; the blocks have times of their own. With `sound`, the
+    stream has samples, too.
     """
     document = _element(
         0x1A45DFA3,  # EBML
@@ -45,7 +48,33 @@ def header(width: int, height: int, channels: int, rate: Fraction) -> bytes:
         _number(0x23E383, round(10**9 / rate)),  # DefaultDuration in nanoseconds
         video,
     )
-    return document + _id(0x18538067) + UNKNOWN_LENGTH + info + _element(0x1654AE6B, track)
+    tracks = _element(0x1654AE6B, track, _sound_track() if sound else b"")
+    return document + _id(0x18538067) + UNKNOWN_LENGTH + info + tracks
+
+
+def _sound_track() -> bytes:
+    audio = _element(
+        0xE1,
+        _element(0xB5, struct.pack(">d", RATE)),  # SamplingFrequency
+        _number(0x9F, CHANNELS),
+        _number(0x6264, 8 * SAMPLE_BYTES // CHANNELS),  # BitDepth
+    )
+    return _element(
+        0xAE,
+        _number(0xD7, SOUND_TRACK),  # TrackNumber
+        _number(0x73C5, SOUND_TRACK),  # TrackUID
+        _number(0x83, 2),  # TrackType: audio
+        _element(0x86, b"A_PCM/INT/LIT"),
+        audio,
+    )
+
+
+def sound_block(begin: float, samples: bytes) -> bytes:
+    """Return the block of `samples`, SAMPLE_BYTES each, that are heard from `begin` seconds on."""
+    lead = struct.pack(">BhB", 0x80 | SOUND_TRACK, 0, 0)
+    simple = _id(0xA3) + _length(len(lead) + len(samples)) + lead + samples
+    time = _number(0xE7, round(begin * MICROSECONDS))
+    return _id(0x1F43B675) + _length(len(time) + len(simple)) + time + simple
 
 
 def block(begin: float, seconds: float, size: int) -> bytes:

@@ -18,8 +18,10 @@ from live_seg.errors import SinkError, TakenError, UsageError
 from live_seg.sinks.encoding import Encoding
 from live_seg.sinks.file_names import FileNames
 from live_seg.sinks.recording_file import RecordingFile
+from live_seg.sinks.soundtrack import ShiftedSound
 from live_seg.sinks.trigger import Trigger
 from live_seg.sinks.video_writer import VideoWriter
+from live_seg.sound import Sound
 from live_seg.types import Frame, Image, Instances, Sink
 
 logger = logging.getLogger(__name__)
@@ -110,6 +112,7 @@ class Recorder(Sink):
         self._now = -self._step
         self._last_match = -math.inf
         self._buffer: deque[tuple[float, NDArray[np.uint8]]] = deque()
+        self._sound: ShiftedSound | None = None
         self._clip: RecordingFile | None = None
         self._finishing: Thread | None = None
 
@@ -123,6 +126,10 @@ class Recorder(Sink):
     def keep(self, inputs: Iterable[Path]) -> None:
         """Never replace one of the files `inputs`, not even with `overwrite`."""
         self._names.keep(inputs)
+
+    def listen(self, sound: Sound) -> None:
+        """Record `sound`, on the clock of the frames, too. Call it before the first frame."""
+        self._sound = ShiftedSound(sound)
 
     def start(self) -> None:
         """Start with the buffered images or the next frame, and record until `stop`, whatever the trigger."""
@@ -148,6 +155,8 @@ class Recorder(Sink):
             return True
         if self._clock_offset is None:
             self._clock_offset = frame.seconds - self._now - self._step
+            if self._sound is not None:
+                self._sound.shift(self._now + self._step, self._clock_offset)
         self._now = frame.seconds - self._clock_offset
         self._drop_old()
         self._check_trigger(instances, image.shape[:2])
@@ -211,7 +220,9 @@ class Recorder(Sink):
             if self._clip is None:
                 path = self._names.next()
                 self._names.make_folder(path)
-                writer = VideoWriter(path, self._fps, encoding=self._encoding, overwrite=self._overwrite)
+                writer = VideoWriter(
+                    path, self._fps, audio=self._sound, encoding=self._encoding, overwrite=self._overwrite
+                )
                 self._clip = RecordingFile(path, writer, seconds)
                 self._on_file("recording-started", path, None)
             self._clip.write(seconds, image)

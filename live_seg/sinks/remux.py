@@ -108,6 +108,7 @@ def remux(
 ) -> None:
     """Copy `video`, which is `end` seconds long, to the file `to` with its index first and with `audio`.
 
+    Sound that `video` has already is kept.
     `tag` is the option for the video's tag in the file; `options` are those of the input `video`. Raises
     SinkError.
     """
@@ -117,7 +118,7 @@ def remux(
     durations = ["-bsf:v", DURATIONS.format(end=end)] if container.fragmented else []
     run(
         *("-y", "-copyts", *options, "-i", video, *sound),
-        *("-map", "0:v", "-c:v", "copy", *tag, *durations, "-map_chapters", "-1"),
+        *("-map", "0", "-c", "copy", *tag, *durations, "-map_chapters", "-1"),
         *(audio.options(container) if audio else ()),
         *(*container.final_options, "-f", container.format),
         to=to,

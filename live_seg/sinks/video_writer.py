@@ -11,7 +11,9 @@ from live_seg.sinks.containers import Container, container_for
 from live_seg.sinks.encoder import Encoder
 from live_seg.sinks.encoding import Encoding
 from live_seg.sinks.remux import Audio, Ending, needs_remux, remux
+from live_seg.sinks.soundtrack import BEHIND, Soundtrack
 from live_seg.sinks.timeline import Timeline, Timing, frame_rate
+from live_seg.sound import Sound
 from live_seg.types import Frame, Image, Instances, Sink
 
 logger = logging.getLogger(__name__)
@@ -25,7 +27,8 @@ class VideoWriter(Sink):
     Each frame is shown at its `Frame.seconds`, relative to the first frame, until the next one. `fps` is the
     nominal frame rate; `timing` chooses a constant one, and what happens to gaps between frames. `audio` is
     the video file that the frames come from. Its audio tracks are copied in sync, and if the last frame was
-    written, it is shown as long as in that file. `encoding` chooses codec, encoder and quality; only its
+    written, it is shown as long as in that file. It can also be a live Sound on the clock of
+    `Frame.seconds`, for frames without long gaps. `encoding` chooses codec, encoder and quality; only its
     quality applies to VP9, and nothing to ProRes. The last column or row of an odd size is repeated, because
     yuv420p requires even sizes.
 
@@ -42,12 +45,12 @@ class VideoWriter(Sink):
         fps: float,
         *,
         timing: Timing | None = None,
-        audio: str | Path | None = None,
+        audio: str | Path | Sound | None = None,
         encoding: Encoding | None = None,
         alpha: bool = False,
         overwrite: bool = False,
     ) -> None:
-        path, audio = Path(path), Path(audio) if audio else None
+        path, file = Path(path), Path(audio) if isinstance(audio, str | Path) else None
         self._container = container_for(path, alpha=alpha)
         self._encoding = encoding or Encoding()
         self._path, self._overwrite = path, overwrite
@@ -58,8 +61,10 @@ class VideoWriter(Sink):
         self._channels = 4 if alpha else 3
         self._rate = frame_rate(fps)
         self._timeline = Timeline(self._rate, timing or Timing())
-        self._source = audio
-        self._tracks = audio_tracks(audio) if audio else {}
+        self._source = file
+        self._tracks = audio_tracks(file) if file else {}
+        self._sound = audio if isinstance(audio, Sound) else None
+        self._soundtrack: Soundtrack | None = None
         self._partial: Partial | None = None
         self._encoder: Encoder | None = None
         self._shown_from = 0.0
@@ -78,6 +83,8 @@ class VideoWriter(Sink):
         if self._encoder is None:
             self._encoder = self._start(image)
             self._shown_from = self._timeline.place(frame.seconds)
+            if self._sound is not None:
+                self._soundtrack = Soundtrack(self._sound, frame.seconds)
         elif image.shape != self._encoder.shape:
             raise SinkError(
                 f"Frame {frame.index} has the shape {image.shape}, but {self._path} started with "
@@ -121,7 +128,9 @@ class VideoWriter(Sink):
         container = self._container
         quality = self._codec.options(self._encoding.crf)
         options = [*quality, *self._tag, *container.partial_options, "-f", container.format]
-        return Encoder(self._partial.name, image.shape, self._rate, options)
+        if self._sound is not None:
+            options = ["-c:a", container.audio_encoder, *options]
+        return Encoder(self._partial.name, image.shape, self._rate, options, sound=self._sound is not None)
 
     def _show_until(self, until: float) -> None:
         """Write the current image for the time until `until`, when the next one begins."""
@@ -129,6 +138,8 @@ class VideoWriter(Sink):
         try:
             for start, seconds in self._timeline.showings(self._shown_from, until):
                 self._encoder.show(start, seconds)
+            if self._soundtrack is not None:
+                self._soundtrack.write(self._encoder, until - BEHIND)
         except SinkError as error:
             self._closed = True
             raise self._failed(error) from error
@@ -147,6 +158,8 @@ class VideoWriter(Sink):
         if not encoder.interrupted:
             # A source read to its end keeps its duration. After an interruption, video and audio end here.
             self._show_until(self._timeline.end(ending.last_frame(otherwise=self._until)))
+            if self._soundtrack is not None:
+                self._soundtrack.write(encoder, encoder.end)
         encoder.finish()
         audio = ending.audio(self._tracks, self._timeline, encoder.end)
         if needs_remux(self._container, audio):

@@ -5,6 +5,7 @@ import time
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -23,8 +24,24 @@ MAX_FPS = 1000.0
 CLOCK_JITTER = 0.5
 """Seconds by which timestamps may step back without a restart of the clock, as in joined recordings."""
 
-Capture = cv2.VideoCapture
-"""OpenCV's reader. Releasing one while another thread reads from it crashes."""
+
+class Capture(Protocol):
+    """The part of OpenCV's VideoCapture in use. Releasing one while another thread reads from it crashes."""
+
+    def isOpened(self) -> bool:  # noqa: N802
+        """Return whether it can be read."""
+
+    def get(self, prop: int, /) -> float:
+        """Return a property; 0 if it is unknown."""
+
+    def set(self, prop: int, value: float, /) -> bool:
+        """Request a property. Return False if it is not supported."""
+
+    def read(self) -> tuple[bool, Any]:
+        """Return True and the next image, or False at the end."""
+
+    def release(self) -> None:
+        """Close it."""
 
 
 def open_capture(target: str | int, backend: int, params: Sequence[int] = ()) -> Capture:

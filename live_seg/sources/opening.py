@@ -14,6 +14,7 @@ from live_seg.sources.converted_files import open_video
 from live_seg.sources.excerpt import Excerpt
 from live_seg.sources.image_files import ImageFiles, find_images
 from live_seg.sources.live import DEFAULT_TIMEOUT
+from live_seg.sources.screen import Screen, screen_number
 from live_seg.sources.sequences import FrameSequence
 from live_seg.sources.streams import Stream
 from live_seg.types import Frame, Image, Source
@@ -34,9 +35,10 @@ def open_source(
 ) -> Source:
     """Open the source that `spec` names. Close it when done, or use it in a `with` block.
 
-    A number (0, "0", "/dev/video0") is a camera and a string with "://" is a stream. Everything else is a
-    path: a video, an image, a folder of images or a glob of images ("in/*.jpg"). Write "./0" for a file
-    named "0". Any other iterable, such as a list or a generator, holds BGR images (H, W, 3) uint8 or Frames.
+    A number (0, "0", "/dev/video0") is a camera, "screen" or "screen:2" a monitor, and a string with "://"
+    a stream. Everything else is a path: a video, an image, a folder of images or a glob of images
+    ("in/*.jpg"). Write "./0" for a file named "0". Any other iterable, such as a list or a generator, holds
+    BGR images (H, W, 3) uint8 or Frames.
 
     `timeout` is the number of seconds without a frame after which a camera or stream counts as dead. With
     `reconnect`, a dead stream is reconnected until it is back, and a warning is logged; with `wait`, also one
@@ -60,6 +62,8 @@ def open_source(
         return ImageFiles(str(path), images, image_fps)
     if isinstance(spec, str) and "://" in spec:
         return Stream(spec, timeout, reconnect=reconnect, wait=wait, idle=idle)
+    if (screen := screen_number(spec)) is not None:
+        return Screen(screen, timeout, idle=idle)
     if isinstance(spec, int | str):
         digits = str(spec).removeprefix("/dev/video")
         return Camera(int(digits[:9]), camera, timeout, idle=idle)  # a longer number is refused as well
@@ -69,6 +73,7 @@ def open_source(
 def _path(spec: object) -> Path | None:
     """Return the path that `spec` names; None for a camera number, a URL or images."""
     if isinstance(spec, str):
-        named = "://" not in spec and not spec.removeprefix("/dev/video").isdecimal()
+        device = spec.removeprefix("/dev/video").isdecimal() or screen_number(spec) is not None
+        named = "://" not in spec and not device
         return expand_user(spec) if named else None
     return expand_user(Path(spec)) if isinstance(spec, os.PathLike) else None
