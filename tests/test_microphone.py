@@ -105,7 +105,7 @@ def test_a_pause_takes_no_time_in_the_sound(tmp_path: Path) -> None:
 @pytest.fixture
 def sine(monkeypatch: pytest.MonkeyPatch) -> None:
     """A generated tone in place of a microphone."""
-    tone = ["-re", "-f", "lavfi", "-i", f"sine=f=440:r={RATE}"]
+    tone = ["-re", "-f", "lavfi", "-i", f"sine=f=440:r={RATE},volume=5"]
     monkeypatch.setattr(microphone, "input_options", lambda _: tone)
 
 

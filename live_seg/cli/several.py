@@ -61,6 +61,15 @@ def check_several(options: LiveOptions) -> None:
     refuse(options, ("delay", "fail_secure"), "several sources are shown at once. Leave it out.")
 
 
+def _check_files(options: LiveOptions, labels: Sequence[str]) -> None:
+    """Raise UsageError and SinkError if a file of a source could not be written."""
+    for label in labels:
+        own = for_source(options, label)
+        if options.record:
+            own.check_recording()
+        own.check_json()
+
+
 def several(
     options: LiveOptions, sources: Sequence[str], show: "Show | None", seconds: float, web_address: str
 ) -> None:
@@ -81,10 +90,7 @@ def several(
     summary = final_summary(tally, written, about, quiet=options.quiet, say=options.say)
     with completing() as begin_completing, summary, contextlib.ExitStack() as stack:
         events = stack.enter_context(sending_events(options.on_event, "several sources", about))
-        for label in labels if options.record else ():
-            for_source(options, label).check_recording()
-        for label in labels:
-            for_source(options, label).check_json()
+        _check_files(options, labels)
         targets = options.stream_targets()
         title = ", ".join(labels)
         screen = stack.enter_context(open_screen(show, web_address, title, controls)) if shown else None

@@ -89,26 +89,21 @@ def _single(options: LiveOptions, source: str, show: Show | None, seconds: float
     summary = final_summary(tally, written, about, quiet=options.quiet, say=options.say)
     with completing() as begin_completing, summary, contextlib.ExitStack() as stack:
         events = stack.enter_context(sending_events(options.on_event, source, about))
-        hiding = hiding_of(options)
-        controls = initial_controls(options, shown)
-        options.check_json()
-        if records := shown or options.record or options.record_on:
-            options.check_recording()
+        hiding, controls = hiding_of(options), initial_controls(options, shown)
+        records = _check_files(options, shown)
         targets = options.stream_targets()
         screen = stack.enter_context(open_screen(show, web_address, source, controls)) if shown else None
         if (opened := _opened(source, options, screen, seconds)) is None:
             return
         events.watch(stack.enter_context(opened))
-        sound = stack.enter_context(microphone_of(options, opened))
-        check_outputs([options.json], inputs := inputs_of(opened, options))
+        check_outputs([options.json], inputs_of(opened, options))
         segment = replace(options, conf=controls.minimum).load()
+        names, zone = segment.class_names, ChosenZone(controls, options.zone_share)
         about.append(f"{options.model} with {segment.engine.device}")
-        zone = ChosenZone(controls, options.zone_share)
-        names = segment.class_names
         recorder = options.recorder(opened.fps, names, events.file, zone) if records else None
         if recorder is not None:
-            recorder.keep(inputs)
-            record_sound(recorder, sound, opened)
+            recorder.keep(inputs_of(opened, options))
+            record_sound(recorder, stack.enter_context(microphone_of(options, opened)), opened)
             stack.callback(lambda found: written.extend(found.written), recorder)
         draw = functools.partial(hiding.draw, names=names)
         session = stack.enter_context(Session(draw, controls, tally, screen=screen, recorder=recorder))
@@ -123,6 +118,15 @@ def _single(options: LiveOptions, source: str, show: Show | None, seconds: float
         _count(session.show(filled, sinks, limit=seconds, source=opened), quiet=options.quiet)
         if session.starved:
             raise SourceError(f"No frame arrived from {opened.name} within {seconds:g} s.")
+
+
+def _check_files(options: LiveOptions, shown: bool) -> bool:
+    """Return whether recordings are possible. Raises UsageError and SinkError if a file is not."""
+    options.check_json()
+    records = bool(shown or options.record or options.record_on)
+    if records:
+        options.check_recording()
+    return records
 
 
 def _count(frames: "Iterator[Frame]", *, quiet: bool) -> None:

@@ -22,8 +22,8 @@ STARTS_WITHIN = 5.0
 RETRY_SECONDS = 5.0
 """Seconds after which a microphone that was lost is opened again."""
 
-PATIENCE = 0.5
-"""Seconds that `between` waits for sound that has not arrived yet."""
+PATIENCE = 1.5
+"""Seconds after which sound that has not arrived is taken for silence."""
 
 UNKNOWN_INPUT = "Unknown input format"
 
@@ -96,10 +96,11 @@ class Microphone(Sound):
         self.close()
 
     def between(self, begin: float, end: float) -> bytes:
-        """Return the samples from `begin` to `end`: see Sound. Waits PATIENCE for what has not arrived."""
+        """Return the samples from `begin` to `end`: see Sound. Waits until `end` is PATIENCE ago for them."""
         length = position(end) - position(begin)
+        wait = min(max(end + PATIENCE - time.monotonic(), 0.0), PATIENCE)
         with self._changed:
-            self._changed.wait_for(lambda: self._end >= self._clock.sample(end), PATIENCE)
+            self._changed.wait_for(lambda: self._end >= self._clock.sample(end), wait)
             first = self._clock.sample(begin)
             last = first + length
             start = max(first, self._begin)
