@@ -50,7 +50,7 @@ def sample(monkeypatch: pytest.MonkeyPatch) -> Any:
     return run
 
 
-MEASURED = ("fleet", "flicker", "gpu", "hiding", "many", "propagation")
+MEASURED = ("fleet", "flicker", "gpu", "hiding", "latency", "many", "propagation", "web_load")
 
 
 def test_every_program_is_tested() -> None:
@@ -340,3 +340,29 @@ def test_measuring_a_gpu_works_without_one(sample: Any, capsys: pytest.CaptureFi
     lines = capsys.readouterr().out.splitlines()
     assert [line.partition(",")[0] for line in lines[:2]] == ["coco", "coco-v2"]
     assert all(re.search(r"live_seg, .*: batch 2, \d+\.\d frames per second", line) for line in lines[:2])
+
+
+class TestMeasureLatency:
+    def test_the_counter_can_be_read_from_each_frame(self) -> None:
+        program = runpy.run_path(str(ROOT / "benchmarks" / "measure_latency.py"))
+        bits, cell = program["BITS"], program["CELL"]
+        for count, image in enumerate(itertools.islice(program["counted"](None), 5)):
+            assert image.shape == (program["HEIGHT"], program["WIDTH"], 3)
+            rows = image[cell // 2 : 2 * cell : cell, cell // 2 : bits * cell : cell, 0]
+            assert (rows[0] == 255 - rows[1]).all()
+            assert sum(1 << bit for bit in range(bits) if rows[0, bit]) == count
+
+    def test_latencies_are_printed(self, capsys: pytest.CaptureFixture[str]) -> None:
+        program = runpy.run_path(str(ROOT / "benchmarks" / "measure_latency.py"))
+        found = {"latencies": [100, 120, 400], "sent": 60, "shown": 58, "unread": 1, "metrics": ["camera"]}
+        program["report"](found, 2.0)
+        printed = capsys.readouterr().out
+        assert "median 120 ms" in printed
+        assert "camera 30.0 fps, shown 29.0 fps, 1 not readable" in printed
+
+
+@pytest.mark.slow
+def test_measure_web_load(sample: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    sample("measure_web_load.py", "--clients", "20", "--seconds", "0.5", "--fps", "10")
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0].strip() for line in lines] == ["0 clients", "20 clients", "0 clients"]
