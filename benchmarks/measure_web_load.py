@@ -1,8 +1,8 @@
 """Measure how far slow and hostile clients of the page of `--show web` slow down the session.
 
-A session shows frames at a camera's rate, and one browser watches. The frames shown and watched per second are
-counted alone, and while clients in another process send nothing, half a request, a request byte by byte, or do
-not read the images that they asked for. A client that is disconnected connects again after half a second.
+A session shows frames at a camera's rate, and one browser watches. The frames shown and watched per second
+are counted alone, and while clients in another process send nothing, half a request, a request byte by
+byte, or do not read the images that they asked for. A disconnected client connects again after half a second.
 
     python benchmarks/measure_web_load.py --clients 200 --seconds 20
 """
@@ -32,7 +32,8 @@ WARM_UP = 2.0
 async def attack(host: str, port: int, kind: int) -> None:
     """Connect again and again, and misbehave."""
     request = f"GET /images HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
-    parts = ([], [request[:20]], [request[at : at + 1] for at in range(len(request) - 1)], [request])
+    bytewise = [request[at : at + 1] for at in range(len(request) - 1)]
+    parts: tuple[list[bytes], ...] = ([], [request[:20]], bytewise, [request])
     while True:
         with contextlib.suppress(OSError):
             reader, writer = await asyncio.open_connection(host, port, limit=1024)
