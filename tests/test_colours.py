@@ -142,9 +142,25 @@ def test_zscale_needs_even_sizes(size: str, used: bool, tmp_path: Path) -> None:
         assert len(list(source)) == 3
 
 
-def test_ordinary_files_are_read_by_opencv(tmp_path: Path) -> None:
-    with open_source(clip(tmp_path / "a.mp4")) as source:
+@pytest.mark.parametrize(("matrix", "other"), [("bt709", "smpte170m"), ("smpte170m", "bt709")])
+def test_ordinary_files_differ_from_the_reference_at_edges_only(
+    tmp_path: Path, matrix: str, other: str
+) -> None:
+    path = tmp_path / "a.mp4"
+    pattern = "testsrc2=size=320x192:rate=10:duration=0.1"
+    filters = tagged(matrix, matrix, matrix, f"out_range=tv:out_color_matrix={matrix}")
+    ffmpeg("-f", "lavfi", "-i", pattern, "-vf", filters, *AVC, path)
+    with open_source(path) as source:
         assert isinstance(source, VideoFile)
+        (frame,) = source
+    usual, exact, wrong = (
+        reference(path, chain, (320, 192))[0]
+        for chain in (f"scale=in_color_matrix={matrix}", EXACT, f"scale=in_color_matrix={other}")
+    )
+    assert np.abs(frame.image.astype(int) - usual).max() <= 1
+    assert np.abs(frame.image.astype(int) - exact).max() > 40
+    assert np.median(np.abs(frame.image.astype(int) - exact)) <= 2
+    assert np.median(np.abs(frame.image.astype(int) - wrong)) > 4
 
 
 def test_rotation_applies_before_the_shape_of_pixels(tmp_path: Path) -> None:
