@@ -228,6 +228,18 @@ def test_a_gap_that_is_closed_is_certain() -> None:
     assert uncertain(fill([*range(5), *range(12, 15)], 15)) == []
 
 
+def test_in_the_dark_a_track_stays_hidden_in_its_full_size_and_is_uncertain() -> None:
+    filler, filled = GapFiller(2.0), list[Filled]()
+    dark = range(5, 9)
+    for index in range(14):
+        instances = Instances.empty() if index in dark else found(box_at(index))
+        image = np.full_like(BACK, 8) if index in dark else image_at(index)
+        filled += filler.update(image, index / FPS, instances)
+    filled += filler.finish()
+    assert propagated(filled) == uncertain(filled) == list(dark)
+    assert max(visible_share(filled[index], index) for index in dark) < 0.05
+
+
 def test_tracks_are_not_propagated_to_frames_of_another_size() -> None:
     filler, filled = GapFiller(2.0), list[Filled]()
     for index in range(8):

@@ -58,8 +58,7 @@ def process(
     about, completed = list[str](), list[Path]()
     say = shared.say if shared else options.say
     with (
-        completing() as begin_completing,
-        final_summary(tally, completed, about, quiet=options.quiet, say=say),
+        final_summary(tally, completed, about, options, say=say) as completing_begins,
         contextlib.ExitStack() as stack,
     ):
         entered = list["Sink"]()
@@ -76,7 +75,7 @@ def process(
         filled = fill(results) if fill else results
         begin = shared.begin if shared else functools.partial(_bar, stack, quiet=options.quiet)
         count = begin(source.frames)
-        stack.callback(begin_completing)  # the first to be called at the end
+        stack.callback(completing_begins)  # the first to be called at the end
         for _ in show(filled, functools.partial(draw, names=segment.class_names), entered, tally):
             count()
     if source.skipped:
@@ -103,23 +102,25 @@ def final_summary(
     tally: "Tally",
     outputs: list[Path],
     about: list[str],
+    options: Options,
     *,
-    quiet: bool,
-    say: Callable[[str], None] = print,
-) -> Iterator[None]:
+    say: Callable[[str], None] | None = None,
+) -> Iterator[Callable[[], None]]:
     """Print what was done and the `outputs` once they are closed, also after Ctrl-C but not after an error.
 
-    `say` prints it. `outputs`, and the model and engine in `about`, are read at the end, so they may be added
-    until then.
+    `say` prints it, by default as `options` ask. `outputs`, and the model and engine in `about`, are read at
+    the end, so they may be added until then. Yields the function to call when the outputs begin to be
+    completed: see `completing`.
     """
     interrupted = False
-    try:
-        yield
-    except KeyboardInterrupt:
-        interrupted = True
-        raise
-    finally:
-        if not quiet and (sys.exc_info()[0] is None or interrupted):
-            paths = f" -> {', '.join(map(str, outputs))}" if outputs and tally.frames else ""
-            text = "; ".join([tally.summary(), *(about if tally.frames else ())])
-            say(clean(f"{'Interrupted: ' if interrupted else ''}{text}{paths}"))
+    with completing() as completing_begins:
+        try:
+            yield completing_begins
+        except KeyboardInterrupt:
+            interrupted = True
+            raise
+        finally:
+            if not options.quiet and (sys.exc_info()[0] is None or interrupted):
+                paths = f" -> {', '.join(map(str, outputs))}" if outputs and tally.frames else ""
+                text = "; ".join([tally.summary(), *(about if tally.frames else ())])
+                (say or options.say)(clean(f"{'Interrupted: ' if interrupted else ''}{text}{paths}"))

@@ -13,7 +13,6 @@ from live_seg.cli.live_options import LiveOptions
 from live_seg.cli.live_sound import microphone_of, record_sound
 from live_seg.cli.outputs import inputs_of
 from live_seg.cli.process import final_summary
-from live_seg.cli.signals import completing
 from live_seg.cli.unused import refuse
 from live_seg.errors import UsageError
 from live_seg.sound import Sound
@@ -87,8 +86,7 @@ def several(
     if shown or options.record_on:
         options = replace(options, record=options.record or DEFAULT_RECORDING)
     tally, written, about = Tally(), list[Path](), list[str]()
-    summary = final_summary(tally, written, about, quiet=options.quiet, say=options.say)
-    with completing() as begin_completing, summary, contextlib.ExitStack() as stack:
+    with final_summary(tally, written, about, options) as completing_begins, contextlib.ExitStack() as stack:
         events = stack.enter_context(sending_events(options.on_event, "several sources", about))
         _check_files(options, labels)
         targets = options.stream_targets()
@@ -108,7 +106,7 @@ def several(
         stack.callback(session.close)
         running = SharedKeyframes(members, segment, wake, batch=options.batch, idle=session.idle)
         bar = stack.enter_context(tqdm(unit=" frames", disable=True if options.quiet else None))
-        stack.callback(begin_completing)  # the first to be called at the end
+        stack.callback(completing_begins)  # the first to be called at the end
         with running as results:
             for _ in session.show(iter(results), limit=seconds):
                 bar.update()

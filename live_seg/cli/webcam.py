@@ -17,7 +17,6 @@ from live_seg.cli.outputs import check_outputs, inputs_of
 from live_seg.cli.panels import ADVANCED, INPUT, LIVE, option
 from live_seg.cli.process import final_summary
 from live_seg.cli.several import check_several, for_source, labels_of, several
-from live_seg.cli.signals import completing
 from live_seg.cli.unused import refuse, refuse_unused_of_webcam
 from live_seg.errors import SinkError, SourceError, UsageError
 
@@ -86,8 +85,7 @@ def _single(options: LiveOptions, source: str, show: Show | None, seconds: float
     from live_seg.ui.zone import ChosenZone
 
     tally, written, about, shown = Tally(), list[Path](), list[str](), show != "none"
-    summary = final_summary(tally, written, about, quiet=options.quiet, say=options.say)
-    with completing() as begin_completing, summary, contextlib.ExitStack() as stack:
+    with final_summary(tally, written, about, options) as completing_begins, contextlib.ExitStack() as stack:
         events = stack.enter_context(sending_events(options.on_event, source, about))
         hiding, controls = hiding_of(options), initial_controls(options, shown)
         records = _check_files(options, shown)
@@ -113,7 +111,7 @@ def _single(options: LiveOptions, source: str, show: Show | None, seconds: float
         sinks += [stack.enter_context(streaming(target, opened.fps, about)) for target in targets]
         results = run(opened, segment, tally=tally, idle=session.idle, **options.run_arguments)
         stack.enter_context(contextlib.closing(results))
-        stack.callback(begin_completing)  # the first to be called at the end
+        stack.callback(completing_begins)  # the first to be called at the end
         filled = hiding.fill(results, select=controls.select)
         _count(session.show(filled, sinks, limit=seconds, source=opened), quiet=options.quiet)
         if session.starved:

@@ -185,6 +185,8 @@ class _Missing:
 
 def _followed(moving: MovingInstances, step: Step) -> MovingInstances:
     """Follow `moving` to the frame of `step`. What is not visible stays where it was, instead of drifting."""
+    if step.flow is None:  # a cut, or the light went out
+        return replace(moving, visible=np.zeros_like(moving.visible))
     followed = moving.follow(step)
     hidden = followed.visible < MIN_VISIBLE
     return replace(followed, points=np.where(hidden[:, None, None, None], moving.points, followed.points))

@@ -90,11 +90,11 @@ class MovingInstances:
             visible=np.sum(masks * confidence, axis=(1, 2)) / area,
         )
 
-    def instances_at(self, step: Step) -> Instances:
+    def instances_at(self, step: Step, *, refine: bool = True) -> Instances:
         """Return the instances in the frame of `step`, the last one followed, in reduced pixels.
 
-        Masks are warped from the keyframe and refine by colour. The boxes are fitted to the first result and
-        the masks warped again, so that a mask is never resampled twice.
+        Masks are warped from the keyframe and, with `refine`, refined by colour. The boxes are fitted to the
+        first result and the masks warped again, so that a mask is never resampled twice.
         """
         key, side = self.key, self.key.masks.shape[1]
         if not len(key) or side == 0:
@@ -106,7 +106,8 @@ class MovingInstances:
             targets = cell_centres(boxes, side)
             cells = invert(targets, matrix, residual)
             masks = sample_grids(key.masks, cells, edge=False)
-            masks = self.appearance.refine(masks, cells, sample(step.image, targets))
+            if refine:
+                masks = self.appearance.refine(masks, cells, sample(step.image, targets))
             if not last:
                 boxes = _fit_boxes(key, boxes, masks)
         return replace(key, boxes=boxes, masks=masks)

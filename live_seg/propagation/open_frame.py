@@ -102,9 +102,12 @@ class OpenFrame:
         return MovingInstances.begin(replace(rows, boxes=rows.boxes * self._to_reduced()), self.step)
 
     def guess(self, moving: MovingInstances, certainty: Floats, shown: NDArray[np.bool_]) -> None:
-        """Add instances that were propagated to this frame."""
+        """Add instances that were propagated to this frame.
+
+        Their masks are not refined by colour, which would shrink them in the dark or behind something.
+        """
         if len(moving.key):
-            instances = moving.instances_at(self.step)
+            instances = moving.instances_at(self.step, refine=False)
             instances = replace(instances, boxes=instances.boxes / self._to_reduced())
             self.guesses.append(Guess(instances, certainty, shown))
 
