@@ -25,7 +25,7 @@ from live_seg.sinks.notifier import Notifier
 from live_seg.sinks.recorder import Recorder
 from live_seg.sinks.watcher import Watcher
 from live_seg.sinks.zone import Zone
-from live_seg.sources import live
+from live_seg.sources import cameras, live
 from live_seg.types import Frame, Image, Instances
 from tests.clips import no_process_left_behind
 from tests.live import FakeCapture, Sender, put_captures
@@ -338,6 +338,47 @@ class TestCommandLine:
         outages = [event for event in receiver.events if event["event"].startswith("source")]
         assert [event["event"] for event in outages] == ["source-lost", "source-back"]
         assert "disconnected after" in outages[0]["reason"]
+
+    def test_each_lost_source_of_several_is_reported(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A camera is opened again; a source that has failed is lost for good."""
+        caplog.set_level(logging.CRITICAL)
+        monkeypatch.setattr(live, "RETRY_DELAYS", (0.05,))
+        opened = list[int]()
+
+        def open_capture(number: int, *_: object) -> FakeCapture:
+            opened.append(number)
+            return FakeCapture(8 if opened.count(number) == 1 and number == 0 else 10**9)
+
+        monkeypatch.setattr(cameras, "open_capture", open_capture)
+        sources = ("--source", "0", "--source", "1", "--source", "nowhere.mp4")
+        with receiving() as receiver:
+            options = ("--on-event", receiver.url, "--seconds", "0.6", "--show", "none")
+            invoke("webcam", *sources, *options)
+        outages = [
+            (event["source"], event["event"], event.get("reason", ""))
+            for event in receiver.events
+            if event["event"].startswith("source")
+        ]
+        assert [outage[1] for outage in outages if outage[0] == "0"] == ["source-lost", "source-back"]
+        assert [outage[1] for outage in outages if outage[0] == "1"] == []
+        ((_, name, reason),) = [outage for outage in outages if outage[0] == "nowhere"]
+        assert (name, "nowhere.mp4" in reason) == ("source-lost", True)
+        assert opened.count(0) == 2
+
+    def test_a_camera_of_several_is_not_waited_for_on_request(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.CRITICAL)
+        monkeypatch.setattr(cameras, "open_capture", lambda *_: FakeCapture(8))
+        with receiving() as receiver:
+            options = ("--on-event", receiver.url, "--no-reconnect", "--show", "none")
+            assert invoke("webcam", "--source", "0", "--source", "1", *options).exit_code == 3
+        lost = [event for event in receiver.events if event["event"] == "source-lost"]
+        assert {event["source"] for event in lost} == {"0", "1"}
+        assert all("stopped delivering" in event["reason"] for event in lost)
+        assert not [event for event in receiver.events if event["event"] == "source-back"]
 
     @pytest.mark.parametrize(
         ("arguments", "message"),

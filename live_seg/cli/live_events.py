@@ -29,6 +29,13 @@ class Events:
         if self.notifier is not None and isinstance(source, LiveSource):
             source.on_outage = self._outage
 
+    def ended(self, source: "Source | None", error: SourceError | None) -> None:
+        """Report that `source` is lost for good: by `error`, or because a live one has ended."""
+        if error is not None:
+            self._outage(str(error))
+        elif source is not None and source.live:
+            self._outage(f"{source.name} has ended.")
+
     def _outage(self, reason: str | None) -> None:
         if self.notifier is None:
             return
@@ -47,10 +54,13 @@ class Events:
 
 
 @contextlib.contextmanager
-def sending_events(target: str | None, source: str, about: list[str]) -> Iterator[Events]:
+def sending_events(
+    target: str | None, source: str, about: list[str], *, one: bool = True
+) -> Iterator[Events]:
     """Yield the events of `source`, sent to `target`. Add their counts to `about` at the end.
 
-    A SourceError that ends the session is reported, too. Raises UsageError for an invalid target.
+    If it is `one` source, a SourceError that ends the session is reported, too. Raises UsageError for an
+    invalid target.
     """
     from live_seg.sinks.event_target import event_target
     from live_seg.sinks.notifier import Notifier
@@ -63,7 +73,8 @@ def sending_events(target: str | None, source: str, about: list[str]) -> Iterato
     try:
         yield Events(notifier)
     except SourceError as error:
-        notifier.send("source-lost", reason=str(error))
+        if one:
+            notifier.send("source-lost", reason=str(error))
         raise
     finally:
         notifier.close()

@@ -66,12 +66,15 @@ class LiveOptions(StreamOptions):
     ] = None
     segment: Annotated[str | None, option(ADVANCED, "Start a new file after this duration: 10m.")] = None
 
-    def open(self, spec: str, **arguments: Any) -> "Source":
-        """Open the source `spec`, a camera with the requested settings. Raises SourceError and UsageError."""
+    def open(self, spec: str, *, camera_returns: bool = False, **arguments: Any) -> "Source":
+        """Open the source `spec`, a camera with the requested settings. Raises SourceError and UsageError.
+
+        A camera that is lost is waited for if `camera_returns`.
+        """
         from live_seg.sources.cameras import CameraSettings, parse_size
 
         size = parse_size(self.camera_size) if self.camera_size else None
-        camera = CameraSettings(size, self.camera_fps, self.camera_backend)
+        camera = CameraSettings(size, self.camera_fps, self.camera_backend, camera_returns)
         # V4L2 then ends a silent read by itself. OpenCV reads this once, in whole seconds.
         os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", str(math.ceil(self.timeout)))
         return super().open(spec, camera=camera, **arguments)

@@ -87,7 +87,7 @@ def several(
         options = replace(options, record=options.record or DEFAULT_RECORDING)
     tally, written, about = Tally(), list[Path](), list[str]()
     with final_summary(tally, written, about, options) as completing_begins, contextlib.ExitStack() as stack:
-        events = stack.enter_context(sending_events(options.on_event, "several sources", about))
+        events = stack.enter_context(sending_events(options.on_event, "several sources", about, one=False))
         _check_files(options, labels)
         targets = options.stream_targets()
         title = ", ".join(labels)
@@ -105,6 +105,7 @@ def several(
         session = SeveralSession(members, outputs, controls, tally, screen=screen, together=together)
         stack.callback(session.close)
         running = SharedKeyframes(members, segment, wake, batch=options.batch, idle=session.idle)
+        running.on_end = lambda position, error: each[position].ended(members[position].lane.source, error)
         bar = stack.enter_context(tqdm(unit=" frames", disable=True if options.quiet else None))
         stack.callback(completing_begins)  # the first to be called at the end
         with running as results:
@@ -126,7 +127,7 @@ def joined_sources(
 
     return joined(
         sources,
-        functools.partial(options.open, wait=False),
+        functools.partial(options.open, wait=False, camera_returns=options.reconnect),
         smooth=options.run_arguments["smooth"],
         retries=options.reconnect,
         on_open=lambda position, source: each[position].watch(source),

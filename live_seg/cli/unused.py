@@ -59,7 +59,8 @@ def refuse_unused_of_webcam(options: LiveOptions, sources: Sequence[str]) -> Non
     if not any(map(is_camera, sources)):
         names = ("camera_size", "camera_fps", "camera_backend")
         refuse(options, names, "the source is no camera of this machine. Give --source NUMBER.")
-    if not options.reconnect and not any("://" in source for source in sources):
+    cameras = len(sources) > 1 and any(map(is_camera, sources))
+    if not (options.reconnect or cameras or any("://" in source for source in sources)):
         raise UsageError("--no-reconnect would do nothing: only streams reconnect. Leave it out.")
     if not (options.record or options.record_on):
         refuse(options, ("segment",), "nothing is recorded. Give --record FILE or --record-on CLASS, too.")

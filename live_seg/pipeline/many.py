@@ -6,7 +6,7 @@ source --Frame--> SourceLane --> the caller's loop: correct, advance <--Instance
 
 import contextlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
@@ -77,10 +77,13 @@ class SharedKeyframes:
     A `SharedModel` calls `segment` with up to `batch` images, at most one of each source; a batch begins with
     the source after the last one, so that none is preferred. `wake` wakes the caller's loop; the members'
     lanes call it. A source that ends, or fails with a SourceError, does not affect the others; the error is
-    logged. `idle` works as for Pipeline. Leaving the `with` block stops and joins the threads.
+    logged, and `on_end` is called with its position and the error, if any. `idle` works as for Pipeline.
+    Leaving the `with` block stops and joins the threads.
 
     Raises UsageError when `batch` is below 1 or there are no members.
     """
+
+    on_end: Callable[[int, SourceError | None], None] | None = None
 
     def __init__(
         self,
@@ -125,14 +128,17 @@ class SharedKeyframes:
         while left:
             taken = False
             for position, member in list(left.items()):
+                failure: SourceError | None = None
                 try:
                     frame, ended = member.lane.take()
                 except SourceError as error:
                     logger.error("%s ends. %s", member.lane.name, error)
-                    first_error, frame, ended = first_error or error, None, True
+                    first_error, failure, frame, ended = first_error or error, error, None, True
                 if ended:
                     del left[position]
                     member.lane.abandon()
+                    if self.on_end is not None:
+                        self.on_end(position, failure)
                 if frame is not None:
                     taken = True
                     instances = member.advance(frame)

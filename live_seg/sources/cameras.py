@@ -44,6 +44,8 @@ class CameraSettings:
     """Frames per second."""
     backend: str = "any"
     """A key of BACKENDS."""
+    reconnect: bool = False
+    """True to wait for a camera that is lost, and to open it again."""
 
     def __post_init__(self) -> None:
         if self.size is not None and not 1 <= min(self.size) <= max(self.size) <= LARGEST_SIDE:
@@ -71,7 +73,8 @@ class Camera(LiveSource):
     """Read a camera of this machine, selected by its number.
 
     The camera may not support all of `settings`; a warning is logged if it delivers something else. Raises
-    SourceError if it cannot be opened, stops, or sends no frame for `timeout` seconds.
+    SourceError if it cannot be opened, or, without `settings.reconnect`, if it stops or sends no frame for
+    `timeout` seconds.
 
     On Linux, OpenCV ends a read after 10 s without a frame. For a longer `timeout`, set the environment
     variable OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT (whole seconds) before the first camera is opened.
@@ -89,7 +92,8 @@ class Camera(LiveSource):
             raise SourceError(f"Cameras are numbered from 0 to {LAST_CAMERA}. Got {number}.")
         self._number = number
         self._settings = settings or CameraSettings()
-        super().__init__(f"camera {number}", timeout, idle=idle)
+        reconnect = self._settings.reconnect
+        super().__init__(f"camera {number}", timeout, reconnect=reconnect, wait=False, idle=idle)
         self.frames = None
 
     def _open(self) -> Capture:
