@@ -107,10 +107,10 @@ def several(
         running = SharedKeyframes(members, segment, wake, batch=options.batch, idle=session.idle)
         running.on_end = lambda position, error: each[position].ended(members[position].lane.source, error)
         bar = stack.enter_context(tqdm(unit=" frames", disable=True if options.quiet else None))
-        stack.callback(completing_begins)  # the first to be called at the end
         with running as results:
             for _ in session.show(iter(results), limit=seconds):
                 bar.update()
+            completing_begins()
         about.append(_segmented(labels, members))
 
 
