@@ -61,7 +61,7 @@ def row(
 ) -> str:
     """Return the row of the table."""
     segmented = [member.segmented - old for member, old in zip(members, before, strict=True)]
-    share = f"{min(segmented)} to {max(segmented)}"
+    share = f"{min(segmented)}..{max(segmented)}"
     memory = psutil.Process().memory_info().rss / 1e6
     each, median = shown.total() / seconds / len(members), 1000 * latency.percentile(50)
     return (

@@ -56,7 +56,7 @@ MEASURED = ("fleet", "flicker", "gpu", "hiding", "latency", "many", "propagation
 def test_every_program_is_tested() -> None:
     samples, benchmarks = ({path.name for path in folder.glob("*.py")} for folder in FOLDERS)
     assert samples == {"process_video.py", "record_clip.py", "webcam_demo.py"}
-    assert benchmarks == {"soak.py", *(f"measure_{name}.py" for name in MEASURED)}
+    assert benchmarks == {"soak.py", "soak_many.py", *(f"measure_{name}.py" for name in MEASURED)}
 
 
 class TestProcessVideo:
@@ -170,6 +170,19 @@ class TestSoak:
         monkeypatch.setattr(LiveSource, "_numbered", truncated)
         with pytest.raises(SystemExit, match="60 frames sent, 50 received, 10 not accounted for"):
             sample("soak.py", "--frames", "60", "--fps", "200", "--delay", "0.02")
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="SIGSTOP")
+    def test_every_frame_of_several_sources_is_accounted_for(
+        self, sample: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.syspath_prepend(ROOT / "benchmarks")
+        few = ("--frames", "80", "--sources", "2", "--delay", "0.01", "--every", "100", "--report", "20")
+        sample("soak_many.py", *few)
+        *lines, verdict = capsys.readouterr().out.splitlines()
+        assert re.fullmatch(
+            r" +\d+: \d+ = \d+ \+ \d+ \(\d+\); \d+ = .*; 0 stalls, 0 deaths; \d+ MB", lines[-1]
+        )
+        assert re.fullmatch(r"\d+ frames received, all accounted for; no thread and no process left", verdict)
 
 
 class TestMeasuring:

@@ -80,6 +80,11 @@ class SourceLane:
         self._thread.start()
 
     @property
+    def dropped(self) -> int:
+        """Number of frames dropped because newer ones arrived."""
+        return self._frames.dropped
+
+    @property
     def started_at(self) -> float | None:
         """`time.monotonic()` of the time 0.0 of the source; None before its first frame."""
         live = self.source is not None and self.source.live
