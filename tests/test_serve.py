@@ -15,7 +15,7 @@ import aiohttp
 import numpy as np
 import pytest
 from aiortc import RTCPeerConnection, RTCSessionDescription
-from aiortc.mediastreams import VideoStreamTrack
+from aiortc.mediastreams import MediaStreamError, VideoStreamTrack
 from av import VideoFrame
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -234,12 +234,12 @@ async def visiting(url: str, name: str) -> AsyncIterator[Browser]:
 def run(
     check: Callable[[str], Awaitable[None]], certificate: ssl.SSLContext | None = None, **changes: Any
 ) -> None:
-    async def main() -> None:
-        serving = serving_cameras(service(**changes), "127.0.0.1", 0, certificate=certificate)
-        async with asyncio.timeout(SECONDS), serving as url:
+    async def main(url: str) -> None:
+        async with asyncio.timeout(SECONDS):
             await check(url)
 
-    asyncio.run(main())
+    with serving_cameras(service(**changes), "127.0.0.1", 0, certificate=certificate) as (_, url):
+        asyncio.run(main(url))
 
 
 def certificate_of_localhost(folder: Path) -> ssl.SSLContext:
@@ -306,11 +306,9 @@ def test_an_error_of_the_model_ends_the_visit_and_frees_the_place(caplog: pytest
             raise ValueError("no such image")
         return found(images)
 
-    async def main() -> None:
-        broken = Service(failing, NAMES, threshold=0.5, minimum=0.25, visitors=1)
+    async def main(url: str) -> None:
         async with (
             asyncio.timeout(SECONDS),
-            serving_cameras(broken, "127.0.0.1", 0) as url,
             visiting(url, "a") as browser,
             visiting(url, "b") as other,
         ):
@@ -319,14 +317,17 @@ def test_an_error_of_the_model_ends_the_visit_and_frees_the_place(caplog: pytest
                 await asyncio.sleep(0.05)
             await other.messages.get()
 
-    asyncio.run(main())
+    broken = Service(failing, NAMES, threshold=0.5, minimum=0.25, visitors=1)
+    with serving_cameras(broken, "127.0.0.1", 0) as (_, url):
+        asyncio.run(main(url))
     assert "no such image" in caplog.text
 
 
-def used() -> tuple[int, int, int]:
-    """Return the numbers of threads, but for those of asyncio's pool, of open files and of tasks."""
+def used(server: asyncio.AbstractEventLoop) -> tuple[int, int, int]:
+    """Return the numbers of threads, but for those of asyncio's pools, of open files and of tasks."""
     threads = [thread for thread in threading.enumerate() if not thread.name.startswith("asyncio_")]
-    return len(threads), len(list(Path("/proc/self/fd").iterdir())), len(asyncio.all_tasks())
+    tasks = len(asyncio.all_tasks()) + len(asyncio.all_tasks(server))
+    return len(threads), len(list(Path("/proc/self/fd").iterdir())), tasks
 
 
 async def visit_and_leave(url: str, name: str) -> None:
@@ -342,21 +343,37 @@ async def visit_and_leave(url: str, name: str) -> None:
 def test_sessions_leave_no_thread_file_or_task() -> None:
     """20 visits, 5 at a time, after 5 that load what the process keeps."""
 
-    async def check(url: str) -> None:
-        async def turn(number: int) -> None:
-            await asyncio.gather(*(visit_and_leave(url, f"{number} {place}") for place in range(5)))
-            while any("visitor" in thread.name for thread in threading.enumerate()):
-                await asyncio.sleep(0.05)
-
-        await turn(0)
-        await asyncio.sleep(1)
-        before = used()
-        for number in range(1, 5):
-            await turn(number)
-        while any(left > at_first for left, at_first in zip(used(), before, strict=True)):
+    async def turn(url: str, number: int) -> None:
+        await asyncio.gather(*(visit_and_leave(url, f"{number} {place}") for place in range(5)))
+        while any("visitor" in thread.name for thread in threading.enumerate()):
             await asyncio.sleep(0.05)
 
-    run(check, visitors=5)
+    async def check(url: str, loop: asyncio.AbstractEventLoop) -> None:
+        await turn(url, 0)
+        await asyncio.sleep(1)
+        before = used(loop)
+        for number in range(1, 5):
+            await turn(url, number)
+        while any(left > at_first for left, at_first in zip(used(loop), before, strict=True)):
+            await asyncio.sleep(0.05)
+
+    with serving_cameras(service(visitors=5), "127.0.0.1", 0) as (server, url):
+        asyncio.run(asyncio.wait_for(check(url, server._loop), 2 * SECONDS))
+
+
+def test_closing_the_server_ends_its_visits() -> None:
+    async def main() -> None:
+        with contextlib.ExitStack() as stack:
+            _, url = stack.enter_context(serving_cameras(service(), "127.0.0.1", 0))
+            async with asyncio.timeout(SECONDS), visiting(url, "a") as one, visiting(url, "b") as other:
+                for browser in (one, other):
+                    assert await browser.connect() == 200
+                    await browser.messages.get()
+                await asyncio.to_thread(stack.close)
+                with pytest.raises(MediaStreamError):
+                    await one.first(lambda _: False)
+
+    asyncio.run(main())
 
 
 def test_a_visitor_who_never_connects_loses_the_place(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -504,13 +521,10 @@ class TestAccess:
         run(check, certificate_of_localhost(tmp_path))
 
     def test_a_taken_address_is_named(self) -> None:
-        async def check(url: str) -> None:
+        with serving_cameras(service(), "127.0.0.1", 0) as (_, url):
             port = int(url.split(":")[2].strip("/"))
-            with pytest.raises(SinkError, match=str(port)):
-                async with serving_cameras(service(), "127.0.0.1", port):
-                    pass
-
-        run(check)
+            with pytest.raises(SinkError, match=str(port)), serving_cameras(service(), "127.0.0.1", port):
+                pass
 
 
 @pytest.mark.parametrize(

@@ -1,21 +1,17 @@
 """The command `live-seg serve`."""
 
-import asyncio
 import contextlib
 import ssl
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from live_seg.cli.expand import with_options
 from live_seg.cli.options import ModelOptions
 from live_seg.cli.panels import ADVANCED, LIVE, option
 from live_seg.errors import LiveSegError, UsageError
-
-if TYPE_CHECKING:
-    from live_seg.ui.serve.app import Service
 
 
 @with_options
@@ -53,7 +49,7 @@ def serve(
         raise UsageError("--cert and --key belong together: give both or neither.")
     context = None if certificate is None or key is None else tls_settings(certificate, key)
     with _needing_packages():  # before the model: loaded after TensorFlow, aiortc's pylibsrtp crashes
-        from live_seg.ui.serve.app import Service
+        from live_seg.ui.serve.app import Service, serving_cameras
         from live_seg.ui.serve.ice import ice_server
 
         servers = tuple(map(ice_server, ice or ()))
@@ -71,18 +67,10 @@ def serve(
             token=new_token(host),
             ice=servers,
         )
-        asyncio.run(_serve(service, host, port, context, quiet=options.quiet))
-
-
-async def _serve(
-    service: "Service", host: str, port: int, context: ssl.SSLContext | None, *, quiet: bool
-) -> None:
-    from live_seg.ui.serve.app import serving_cameras
-
-    async with serving_cameras(service, host, port, certificate=context) as url:
-        if not quiet:
-            print(f"live-seg: open {url}", file=sys.stderr)
-        await asyncio.Event().wait()
+        with serving_cameras(service, host, port, certificate=context) as (server, url):
+            if not options.quiet:
+                print(f"live-seg: open {url}", file=sys.stderr)
+            server.wait()
 
 
 def tls_settings(certificate: Path, key: Path) -> ssl.SSLContext:

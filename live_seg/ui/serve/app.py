@@ -5,7 +5,7 @@ import contextlib
 import html
 import json
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from ssl import SSLContext
@@ -21,7 +21,8 @@ from live_seg.ui.serve.choices import OFFERED, Choices
 from live_seg.ui.serve.connection import Connection
 from live_seg.ui.serve.places import Places
 from live_seg.ui.web.address import root_path
-from live_seg.ui.web.server import application, client_of, filled, listen, serving, url_of
+from live_seg.ui.web.background import BackgroundServer
+from live_seg.ui.web.server import application, client_of, filled, listen, url_of
 
 PAGE = Path(__file__).with_name("page.html")
 """HTML template with placeholders for effects, classes and settings."""
@@ -120,18 +121,18 @@ def _application(service: Service) -> web.Application:
     return app
 
 
-@contextlib.asynccontextmanager
-async def serving_cameras(
+@contextlib.contextmanager
+def serving_cameras(
     service: Service, host: str, port: int, *, certificate: SSLContext | None = None
-) -> AsyncIterator[str]:
-    """Serve at (host, port) inside an `async with` block, and yield the URL of the page.
+) -> Iterator[tuple[BackgroundServer, str]]:
+    """Serve at (host, port) inside a `with` block. Yield the server and the URL of its page.
 
     Port 0 selects any free port. Raises SinkError when the address is not available.
     """
-    app, listener = _application(service), listen(host, port)
+    listener = listen(host, port)
     url = url_of(listener, host, service.token, secure=certificate is not None)
-    async with serving(app, listener, certificate):
-        yield url
+    with contextlib.closing(BackgroundServer(_application(service), listener, certificate)) as server:
+        yield server, url
 
 
 def _page(service: Service) -> str:

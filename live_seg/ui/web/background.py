@@ -3,20 +3,31 @@
 import asyncio
 import contextlib
 import socket
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from ssl import SSLContext
 from threading import Thread
 
 from aiohttp import web
 
 from live_seg.ui.web.server import serving
 
+WAIT_INTERVAL = 0.2
+"""Seconds between checks of `wait`."""
+
 
 class BackgroundServer:
-    """Serve `app` on `listener` in a thread with an event loop of its own, until `close`."""
+    """Serve `app` on `listener` in a thread with an event loop of its own, until `close`.
 
-    def __init__(self, app: web.Application, listener: socket.socket) -> None:
-        self._app, self._listener = app, listener
+    A Ctrl-C, which is raised in the main thread, cannot interrupt the event loop halfway. Connections are
+    encrypted if there is a certificate.
+    """
+
+    def __init__(
+        self, app: web.Application, listener: socket.socket, certificate: SSLContext | None = None
+    ) -> None:
+        self._app, self._listener, self._certificate = app, listener, certificate
         self._loop = asyncio.new_event_loop()
         self._end = asyncio.Event()
         self._started: Future[None] = Future()
@@ -34,6 +45,11 @@ class BackgroundServer:
         with contextlib.suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(function, *arguments)
 
+    def wait(self) -> None:
+        """Wait until the server has ended. A Ctrl-C ends the wait."""
+        while self._thread.is_alive():
+            time.sleep(WAIT_INTERVAL)
+
     def close(self) -> None:
         """Disconnect all browsers and wait for the thread. May be called repeatedly."""
         self.call(self._end.set)
@@ -49,6 +65,6 @@ class BackgroundServer:
             self._started.set_exception(error)
 
     async def _serve(self) -> None:
-        async with serving(self._app, self._listener):
+        async with serving(self._app, self._listener, self._certificate):
             self._started.set_result(None)
             await self._end.wait()
