@@ -355,7 +355,7 @@ class TestCommandLine:
         sources = ("--source", "0", "--source", "1", "--source", "nowhere.mp4")
         with receiving() as receiver:
             options = ("--on-event", receiver.url, "--seconds", "0.6", "--show", "none")
-            invoke("webcam", *sources, *options)
+            assert invoke("webcam", *sources, *options).exit_code == 3
         outages = [
             (event["source"], event["event"], event.get("reason", ""))
             for event in receiver.events

@@ -14,7 +14,7 @@ from live_seg.cli.live_sound import microphone_of, record_sound
 from live_seg.cli.outputs import inputs_of
 from live_seg.cli.process import final_summary
 from live_seg.cli.unused import refuse
-from live_seg.errors import UsageError
+from live_seg.errors import SourceError, UsageError
 from live_seg.sound import Sound
 from live_seg.urls import redacted
 
@@ -105,13 +105,14 @@ def several(
         session = SeveralSession(members, outputs, controls, tally, screen=screen, together=together)
         stack.callback(session.close)
         running = SharedKeyframes(members, segment, wake, batch=options.batch, idle=session.idle)
-        running.on_end = lambda position, error: each[position].ended(members[position].lane.source, error)
+        running.on_end = ends = _Ends(members, each)
         bar = stack.enter_context(tqdm(unit=" frames", disable=True if options.quiet else None))
         with running as results:
             for _ in session.show(iter(results), limit=seconds):
                 bar.update()
             completing_begins()
         about.append(_segmented(labels, members))
+        ends.check()
 
 
 def _segmented(labels: Sequence[str], members: "Sequence[Member]") -> str:
@@ -132,6 +133,25 @@ def joined_sources(
         retries=options.reconnect,
         on_open=lambda position, source: each[position].watch(source),
     )
+
+
+@dataclass(frozen=True)
+class _Ends:
+    """Reports the end of each source, and keeps its error."""
+
+    members: "Sequence[Member]"
+    events: Sequence[Events]
+    errors: list[SourceError] = field(default_factory=list)
+
+    def __call__(self, position: int, error: SourceError | None) -> None:
+        self.events[position].ended(self.members[position].lane.source, error)
+        if error is not None:
+            self.errors.append(error)
+
+    def check(self) -> None:
+        """Raise the first error."""
+        if self.errors:
+            raise self.errors[0]
 
 
 @dataclass(frozen=True)
