@@ -172,7 +172,7 @@ def measure(
     workers: int, fps: float, instances: int, files: int, hours: float, track_ms: float | None
 ) -> tuple[float, float]:
     """Return the efficiency (ideal / simulated time), and the driver's milliseconds for each chunk."""
-    style = Style("a.mp4", True, StreamOptions().draw_function, 1, Timing(), X264, 23, False, 0.0)
+    style = Style("a.mp4", True, StreamOptions().draw_function, 1, Timing(), X264, 23, False)
     jobs = [Job(f"{number}.mp4", Path(f"{number}.mp4"), Path(f"{number}.jsonl")) for number in range(files)]
 
     def ignore(*_: Any) -> None:

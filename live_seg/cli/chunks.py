@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from live_seg.fleet.jobs import Job
     from live_seg.fleet.progress import Progress
 
-RETENTION = 0.6
-"""Seconds before a frame on which the effects that hide something depend: see `tracking.retention`."""
-
 
 def process_in_chunks(
     sources: Sequence[str],
@@ -157,7 +154,6 @@ def _settings(job: "Job", settings: "VideoSettings", workers: int) -> "Settings"
         codec=codec,
         crf=options.crf,
         alpha=alpha,
-        lead=RETENTION if options.hides else 0.0,
     )
     return Settings(
         style,

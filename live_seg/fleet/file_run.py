@@ -85,7 +85,7 @@ class FileRun:
             seconds=settings.chunk_seconds,
         )
         self._keys = [key_of(key, chunk.first, chunk.begin, chunk.end) for chunk in self.chunks]
-        self._tracker = FileTracker(fps, self._style.timing, smooth=settings.smooth, lead=self._style.lead)
+        self._tracker = FileTracker(fps, self._style.timing, smooth=settings.smooth)
         self._next = 0  # chunk to track next
         self._is_tracking = False
         self._waiting: Tracked | None = None  # the chunk before it, of which the end is not known yet
@@ -190,7 +190,6 @@ class FileRun:
             source=self.job.source,
             style=self._style,
             tracked=b"",
-            lead=tracked.lead,
             first=tracked.first,
             until=self.chunks[number].end,
             places=np.concatenate([tracked.places, end]),

@@ -45,8 +45,6 @@ class Style:
     crf: int
     alpha: bool
     """True if the drawn images have an alpha channel."""
-    lead: float
-    """Seconds before a frame that its drawing depends on."""
 
 
 @dataclass(frozen=True)
@@ -73,15 +71,13 @@ class Rendered:
 class Render:
     """Work for a worker: draw and write the frames of a chunk, whose `tracked` Results are packed.
 
-    The first `lead` of its frames are drawn but not written. `first` is the index of the first one, `until`
-    the time before which all are, and `places` the times of the others in the output, followed by the end of
-    the last one.
+    `first` is the index of its first frame, `until` the time before which all are, and `places` their times
+    in the output, followed by the end of the last one.
     """
 
     source: str
     style: Style
     tracked: bytes
-    lead: int
     first: int
     until: float
     places: NDArray[np.float64]
@@ -99,10 +95,8 @@ class Render:
             count = 0
             try:
                 for number, (frame, image, instances) in enumerate(self._drawn(results)):
-                    if number < self.lead:
-                        continue
                     if writer:
-                        begin, end = self.places[number - self.lead : number - self.lead + 2].tolist()
+                        begin, end = self.places[number : number + 2].tolist()
                         writer.write(image, begin, end)
                     if sink:
                         sink.write(frame, image, instances)
