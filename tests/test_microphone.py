@@ -163,6 +163,34 @@ def test_a_lost_microphone_is_opened_again(
     assert sum("microphone is silent" in message for message in caplog.messages) == 1
 
 
+def arrived(clock: microphone._Clock, seconds: int, delay: float, *, fast: float = 0.0) -> None:
+    """Let the sound of `seconds` arrive in pieces, with a `delay`, from a card that runs `fast`."""
+    for piece in range(1, 10 * seconds + 1):
+        clock.received(piece * RATE // 10, 100 + piece / 10 * (1 - fast) + delay * (piece % 7 > 0))
+
+
+def test_the_shortest_delay_counts() -> None:
+    clock = microphone._Clock()
+    assert clock.sample(100) == 0
+    arrived(clock, 3, 0.08)
+    assert clock.sample(101.5) == position(1.5)
+
+
+def test_a_fast_sound_card_is_followed() -> None:
+    clock = microphone._Clock()
+    arrived(clock, 300, 0.02, fast=1e-4)
+    # 300 s have passed on the card, 30 ms less on the clock of the machine.
+    assert clock.sample(100 + 300 * (1 - 1e-4)) == pytest.approx(position(300), abs=RATE * 0.01)
+
+
+def test_a_jump_is_followed_at_once() -> None:
+    clock = microphone._Clock()
+    arrived(clock, 1, 0.0)
+    for second in range(2, 15):  # half a second was lost
+        clock.received(second * RATE, 100.5 + second)
+    assert clock.sample(114.5) == position(14)
+
+
 def test_windows_needs_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "win32")
     with pytest.raises(UsageError, match="--microphone NAME"):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from live_seg.cli.options import StreamOptions
-from live_seg.cli.panels import ADVANCED, INPUT, OUTPUT, option
+from live_seg.cli.panels import ADVANCED, INPUT, OUTPUT, option, refuse_url
 
 if TYPE_CHECKING:
     from live_seg.sinks.recorder import OnFile, Recorder
@@ -27,7 +27,8 @@ class LiveOptions(StreamOptions):
         str | None, option(OUTPUT, "Record to this file; {time} and {number:03d} are filled in.")
     ] = None
     microphone: Annotated[
-        str | None, option(INPUT, "Record this microphone, too: default, or the name of a device.")
+        str | None,
+        option(INPUT, "Record this microphone, too: default, or the name of a device.", callback=refuse_url),
     ] = None
     record_on: Annotated[
         str | None, option(OUTPUT, "Record only while one of these classes is visible: person,dog.")

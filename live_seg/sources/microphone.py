@@ -3,14 +3,14 @@
 import logging
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
 from typing import Self
 
 from live_seg.errors import SinkError, SourceError, UsageError
-from live_seg.ffmpeg import executable, first_error
+from live_seg.ffmpeg import command, first_error
 from live_seg.processes import OWN_GROUP, shielded
 from live_seg.sound import CHANNELS, RATE, SAMPLE_BYTES, Sound, position
 
@@ -146,36 +146,23 @@ class Microphone(Sound):
 
     def _read(self) -> str:
         """Read until ffmpeg ends. Return its error."""
-        errors = list[bytes]()
-        with shielded():
-            process = self._process = subprocess.Popen(
-                [executable(), "-hide_banner", "-nostats", "-nostdin", *self._arguments()],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                **OWN_GROUP,
-            )
-        with process:
-            if self._ending.is_set():
-                process.kill()
-            assert process.stderr is not None
-            listener = threading.Thread(target=self._listen, args=(process, errors))
-            listener.start()
-            self._receive(process)
-            listener.join()
-        return first_error(b"".join(line for line in errors if b"rror" in line or b"nknown" in line))
-
-    def _arguments(self) -> Sequence[str]:
         sound = ("-ac", str(CHANNELS), "-ar", str(RATE), "-f", "s16le", "-")
-        return ("-probesize", "32", "-analyzeduration", "0", *self._options, "-flush_packets", "1", *sound)
-
-    @staticmethod
-    def _listen(process: "subprocess.Popen[bytes]", errors: list[bytes]) -> None:
-        """Keep the last lines that ffmpeg writes."""
-        assert process.stderr is not None
-        for line in process.stderr:
-            errors.append(line)
-            del errors[:-100]
+        quick = ("-probesize", "32", "-analyzeduration", "0")
+        with tempfile.TemporaryFile() as errors:
+            with shielded():
+                process = self._process = subprocess.Popen(
+                    command(*quick, *self._options, "-flush_packets", "1", *sound),
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=errors,
+                    **OWN_GROUP,
+                )
+            with process:
+                if self._ending.is_set():
+                    process.kill()
+                self._receive(process)
+            errors.seek(0)
+            return first_error(errors.read())
 
     def _receive(self, process: "subprocess.Popen[bytes]") -> None:
         """Keep the samples that ffmpeg writes."""
