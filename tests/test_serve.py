@@ -32,6 +32,7 @@ from live_seg.types import Frame, Image, Instances
 from live_seg.ui.controls import Controls
 from live_seg.ui.serve import connection
 from live_seg.ui.serve.app import MAX_OFFER_BYTES, Service, serving_cameras
+from live_seg.ui.serve.camera import BrowserCamera
 from live_seg.ui.serve.choices import OFFERED, Choices
 from live_seg.ui.serve.ice import ice_server
 from live_seg.ui.serve.places import MAX_WAITING, PATIENCE, Places
@@ -181,6 +182,18 @@ class Camera(VideoStreamTrack):
         frame = VideoFrame.from_ndarray(np.full((120, 161, 3), 90, np.uint8), format="bgr24")
         frame.pts, frame.time_base = pts, time_base
         return frame
+
+
+def test_the_newest_frame_of_the_camera_is_read() -> None:
+    camera = BrowserCamera("seen")
+    for level in (10, 90, 200):
+        camera.put(VideoFrame.from_ndarray(np.full((720, 2560, 3), level, np.uint8), format="bgr24"))
+    frame = next(iter(camera))
+    assert (frame.index, frame.image.shape) == (2, (360, 1280, 3))
+    assert frame.image[0, 0, 0] == pytest.approx(200, abs=2)
+    assert camera.size == (1280, 360)
+    camera.close()
+    assert list(camera) == []
 
 
 class Browser:

@@ -24,9 +24,6 @@ from live_seg.ui.serve.camera import BrowserCamera
 from live_seg.ui.serve.choices import Choices
 from live_seg.ui.serve.visit import Visit
 
-MAX_SIDE = 1280
-"""Longest side of a frame in pixels. Larger ones are reduced."""
-
 CLOCK = Fraction(1, 90000)
 """Time base of video in RTP (RFC 3551)."""
 
@@ -140,7 +137,7 @@ class Connection:
             while True:
                 frame = await track.recv()
                 if isinstance(frame, VideoFrame):
-                    self._camera.put(_image_of(frame))
+                    self._camera.put(frame)
         self._camera.close()
 
     def _listen(self, channel: RTCDataChannel) -> None:
@@ -182,15 +179,6 @@ class Connection:
     def _call(self, function: Callable[..., object], *arguments: object) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended
             self._loop.call_soon_threadsafe(function, *arguments)
-
-
-def _image_of(frame: VideoFrame) -> Image:
-    """Convert a received frame to (H, W, 3) uint8 BGR, at most MAX_SIDE pixels long."""
-    scale = min(1.0, MAX_SIDE / max(frame.width, frame.height))
-    reduced = frame.reformat(
-        width=max(1, round(frame.width * scale)), height=max(1, round(frame.height * scale)), format="bgr24"
-    )
-    return np.ascontiguousarray(reduced.to_ndarray(), np.uint8)
 
 
 def _video_frame(image: Image, seconds: float) -> VideoFrame:
