@@ -1,6 +1,7 @@
 """Check the layers: allowed imports, where foreign calls may stand, process-wide state, lengths."""
 
 import ast
+import functools
 import graphlib
 import inspect
 import re
@@ -86,12 +87,17 @@ PROCESS_STATE: dict[str, set[str]] = {
 """Modules outside cli/ that change the state of the process, and why."""
 
 
+@functools.cache
 def tree(module: str) -> ast.Module:
-    return ast.parse(MODULES[module].read_text(encoding="utf-8"))
+    return ast.parse(text(module))
 
 
 def room(module: str) -> str:
     return module.partition(".")[0]
+
+
+def text(module: str) -> str:
+    return MODULES[module].read_text(encoding="utf-8")
 
 
 def imports(module: str, *, while_loading: bool = False) -> Iterator[str]:
@@ -117,24 +123,28 @@ def foreign_imports(module: str) -> set[str]:
     return {name.partition(".")[0] for name in imports(module)} - {"live_seg"}
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_imports_go_downward(module: str) -> None:
-    assert room(module) in FLOOR, f"give {module} a floor"
-    for imported in own_imports(module):
-        assert FLOOR[room(imported)] <= FLOOR[room(module)], f"{module} imports {imported}, above it"
-        if room(imported) == "maskrcnn":
-            assert {module, room(module)} & (NETWORK_DOORS | {"maskrcnn"}), (
-                f"{module} may not import {imported}"
-            )
-        if room(module) == "maskrcnn":
-            assert room(imported) in ("maskrcnn", "errors", "recent"), f"{module} imports {imported}"
+OWN_IMPORTS = [(module, imported) for module in MODULES for imported in sorted(own_imports(module))]
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if room(module) in STRANGERS])
-def test_sources_sinks_drawing_and_training_do_not_know_each_other(module: str) -> None:
-    others = STRANGERS - {room(module)}
-    found = {(module, imported) for imported in own_imports(module) if room(imported) in others}
-    assert found <= SIDEWAYS
+def test_every_module_has_a_floor() -> None:
+    assert {room(module) for module in MODULES} <= FLOOR.keys()
+
+
+def test_imports_go_downward() -> None:
+    assert [(one, other) for one, other in OWN_IMPORTS if FLOOR[room(other)] > FLOOR[room(one)]] == []
+
+
+def test_few_modules_import_the_network_and_it_imports_little() -> None:
+    allowed = NETWORK_DOORS | {"maskrcnn"}
+    users = {one for one, other in OWN_IMPORTS if room(other) == "maskrcnn"}
+    assert [one for one in sorted(users) if not {one, room(one)} & allowed] == []
+    used = {room(other) for one, other in OWN_IMPORTS if room(one) == "maskrcnn"}
+    assert used <= {"maskrcnn", "errors", "recent"}
+
+
+def test_sources_sinks_drawing_and_training_do_not_know_each_other() -> None:
+    found = {pair for pair in OWN_IMPORTS if STRANGERS.issuperset(map(room, pair))}
+    assert {pair for pair in found if room(pair[0]) != room(pair[1])} <= SIDEWAYS
 
 
 def test_every_known_exception_still_exists() -> None:
@@ -147,42 +157,38 @@ def test_imports_make_no_circle() -> None:
 
 
 def test_nothing_imports_the_command_line() -> None:
-    assert [
-        module
-        for module in MODULES
-        if any(room(imported) == "cli" for imported in own_imports(module)) and room(module) != "cli"
-    ] == []
+    assert [pair for pair in OWN_IMPORTS if room(pair[1]) == "cli" and room(pair[0]) != "cli"] == []
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_foreign_packages_stay_in_their_rooms(module: str) -> None:
-    foreign = foreign_imports(module)
-    if not {module, room(module)} & KERAS_ROOMS:
-        assert not foreign & {"keras", "tensorflow", "jax"}
-    if module in THREADS:
-        assert foreign <= set(sys.stdlib_module_names)
+def test_foreign_packages_stay_in_their_rooms() -> None:
+    foreign = {module: foreign_imports(module) for module in MODULES}
+    users = [module for module in MODULES if foreign[module] & {"keras", "tensorflow", "jax"}]
+    assert [module for module in users if not {module, room(module)} & KERAS_ROOMS] == []
+    for module in THREADS:
+        assert foreign[module] <= set(sys.stdlib_module_names)
         assert own_imports(module) <= {"choices", "types", "errors"} | THREADS
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if module not in CAPTURE_ROOMS])
-def test_cameras_and_windows_are_opened_at_the_edges(module: str) -> None:
-    for node in ast.walk(tree(module)):
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "cv2":
-            assert not CAPTURE_CALL.fullmatch(node.attr), f"{module}:{node.lineno} uses cv2.{node.attr}"
+def test_cameras_and_windows_are_opened_at_the_edges() -> None:
+    found = {
+        module
+        for module in MODULES
+        for node in ast.walk(tree(module))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "cv2"
+        if CAPTURE_CALL.fullmatch(node.attr)
+    }
+    assert found == CAPTURE_ROOMS
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if module != "maskrcnn.matterport"])
-def test_matterports_layer_names_stay_in_one_module(module: str) -> None:
-    assert not MATTERPORT_NAME.search(MODULES[module].read_text(encoding="utf-8"))
-
-
-@pytest.mark.parametrize("module", [module for module in MODULES if module != "maskrcnn.torchvision"])
-def test_torchvisions_layer_names_stay_in_one_module(module: str) -> None:
-    assert not TORCHVISION_NAME.search(MODULES[module].read_text(encoding="utf-8"))
+@pytest.mark.parametrize(
+    ("pattern", "only"),
+    [(MATTERPORT_NAME, "maskrcnn.matterport"), (TORCHVISION_NAME, "maskrcnn.torchvision")],
+)
+def test_layer_names_of_others_stay_in_one_module(pattern: re.Pattern[str], only: str) -> None:
+    assert [module for module in MODULES if pattern.search(text(module))] == [only]
 
 
 def test_the_pattern_knows_torchvisions_layer_names() -> None:
-    assert TORCHVISION_NAME.search(MODULES["maskrcnn.torchvision"].read_text(encoding="utf-8"))
     for name in (
         "backbone.fpn.inner_blocks.0.0.weight",
         "roi_heads.mask_head.0.0.weight",
@@ -192,7 +198,6 @@ def test_the_pattern_knows_torchvisions_layer_names() -> None:
 
 
 def test_the_pattern_knows_matterports_layer_names() -> None:
-    assert MATTERPORT_NAME.search(MODULES["maskrcnn.matterport"].read_text(encoding="utf-8"))
     for name in ("res2a_branch2a", "bn4w_branch2c", "fpn_c5p5", "fpn_p2", "rpn_class_raw", "mrcnn_mask"):
         assert MATTERPORT_NAME.search(name)
 
@@ -211,9 +216,9 @@ def process_state(nodes: Iterable[ast.AST]) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if room(module) != "cli"])
-def test_only_the_command_line_changes_the_process(module: str) -> None:
-    assert process_state(ast.walk(tree(module))) == PROCESS_STATE.get(module, set())
+def test_only_the_command_line_changes_the_process() -> None:
+    changes = {module: process_state(ast.walk(tree(module))) for module in MODULES if room(module) != "cli"}
+    assert {module: found for module, found in changes.items() if found} == PROCESS_STATE
 
 
 @pytest.mark.parametrize(
@@ -235,14 +240,20 @@ def test_changes_of_the_process_are_recognized(program: str, found: set[str]) ->
     assert process_state(ast.walk(ast.parse(program))) == found
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_modules_and_functions_stay_short(module: str) -> None:
-    assert len(MODULES[module].read_text(encoding="utf-8").splitlines()) <= 300
-    for node in ast.walk(tree(module)):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            body = node.body[1:] if ast.get_docstring(node) else node.body
-            length = (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
-            assert length <= 40, f"{module}.{node.name} has {length} lines"
+def test_modules_stay_short() -> None:
+    lengths = {module: len(text(module).splitlines()) for module in MODULES}
+    assert {module: length for module, length in lengths.items() if length > 300} == {}
+
+
+def test_functions_stay_short() -> None:
+    lengths = {}
+    for module in MODULES:
+        for node in ast.walk(tree(module)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                body = node.body[1:] if ast.get_docstring(node) else node.body
+                length = (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
+                lengths[module, node.name, node.lineno] = length
+    assert {place: length for place, length in lengths.items() if length > 40} == {}
 
 
 def without_docstring(node: ast.Module | ast.ClassDef, prefix: str) -> Iterator[str]:
@@ -261,19 +272,18 @@ def without_docstring(node: ast.Module | ast.ClassDef, prefix: str) -> Iterator[
 NO_VERB = re.compile(r"(What|Whether|That|Those)\b")
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_docstrings_begin_with_a_verb_or_a_noun(module: str) -> None:
+def test_docstrings_begin_with_a_verb_or_a_noun() -> None:
     strings = [
-        node.value
+        (module, str(node.value.value))
+        for module in MODULES
         for node in ast.walk(tree(module))
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
     ]
-    assert [one.value for one in strings if NO_VERB.match(str(one.value).lstrip())] == []
+    assert [(module, one) for module, one in strings if NO_VERB.match(one.lstrip())] == []
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_everything_public_has_a_docstring(module: str) -> None:
-    assert list(without_docstring(tree(module), module)) == []
+def test_everything_public_has_a_docstring() -> None:
+    assert [name for module in MODULES for name in without_docstring(tree(module), module)] == []
 
 
 def test_every_export_resolves() -> None:
