@@ -218,7 +218,8 @@ def test_a_command_that_is_interrupted_ends_its_workers_and_continues(
     _, alive = psutil.wait_procs(started, timeout=30)
     assert not alive
     assert names(tmp_path) == ["in.mp4", "out.mp4.work"]
-    assert json.loads((tmp_path / "out.mp4.work" / "progress.json").read_text())["state"] == "interrupted"
+    state = json.loads((tmp_path / "out.mp4.work" / "progress.json").read_text())
+    assert (state["state"], state["workers"]) == ("interrupted", 2)
     subprocess.run(command, cwd=tmp_path, env=environment, check=True)
     assert names(tmp_path) == ["in.mp4", "out.jsonl", "out.mp4"]
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 180
