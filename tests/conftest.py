@@ -79,10 +79,14 @@ def tiny() -> "MaskRCNN":
     return tiny_network()
 
 
-@pytest.fixture
-def untraced(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let Keras engines run operation by operation: tracing a graph takes longer than a few images."""
-    monkeypatch.setattr("live_seg.engines.keras.compiled", lambda function, _: function)
+@pytest.fixture(params=["untraced", pytest.param("traced", marks=pytest.mark.slow)])
+def untraced(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let Keras engines run operation by operation: tracing a graph takes longer than a few images.
+
+    Among the slow tests, the same test runs with a graph.
+    """
+    if request.param == "untraced":
+        monkeypatch.setattr("live_seg.engines.keras.compiled", lambda function, _: function)
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -16,7 +17,10 @@ from live_seg.cli.options import ModelOptions, Options
 from live_seg.evaluation.evaluate import METRICS
 from live_seg.types import Image, Instances
 from tests.clips import names
-from tests.stand_ins import StandIn, tiny_network
+from tests.stand_ins import StandIn
+
+if TYPE_CHECKING:
+    from live_seg.maskrcnn.model import MaskRCNN
 
 HEIGHT, WIDTH = 96, 128
 
@@ -218,11 +222,11 @@ class TestMistakes:
         assert (result.exit_code, result.stdout, names(out)) == (130, "", [])
 
 
-def test_eval_with_a_real_network(data: SimpleNamespace, out: Path) -> None:
+@pytest.mark.usefixtures("untraced")
+def test_eval_with_a_real_network(data: SimpleNamespace, out: Path, tiny: "MaskRCNN") -> None:
     """From the weights file to the report, without stand-ins."""
-    network = tiny_network()
-    network.save_weights(out / "pets.weights.h5")
-    card = {"config": asdict(network.config), "class_names": ["background", "person", "dog"]}
+    tiny.save_weights(out / "pets.weights.h5")
+    card = {"config": asdict(tiny.config), "class_names": ["background", "person", "dog"]}
     (out / "pets.json").write_text(json.dumps(card))
     given = ("--model", out / "pets.weights.h5", "--conf", "0", "--results", out / "r.json")
     result = invoke(data, *given)

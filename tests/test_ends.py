@@ -24,9 +24,9 @@ if sys.platform == "win32":
 pytestmark = pytest.mark.usefixtures(no_process_left_behind.__name__)
 
 
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    return clip(tmp_path / "in.mp4", seconds=20)
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return clip(tmp_path_factory.mktemp("source") / "in.mp4", seconds=20)
 
 
 @pytest.fixture

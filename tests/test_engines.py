@@ -124,11 +124,13 @@ def assert_both_find_the_same(
 
 
 class TestConversion:
+    @pytest.mark.usefixtures("untraced")
     def test_finds_what_keras_finds(self, tiny: MaskRCNN, tiny_converted: Path) -> None:
         engines = KerasEngine(tiny), OpenVINOEngine(tiny_converted, tiny.config)
         for count, canvas in ((3, (64, 64)), (1, (32, 64)), (2, (64, 64))):
             assert_both_find_the_same(*engines, batch(count, canvas))
 
+    @pytest.mark.usefixtures("untraced")
     @pytest.mark.parametrize("most", [1, 7])
     def test_regions_in_parts(
         self, tiny: MaskRCNN, tiny_converted: Path, monkeypatch: pytest.MonkeyPatch, most: int
@@ -138,6 +140,7 @@ class TestConversion:
             KerasEngine(tiny), OpenVINOEngine(tiny_converted, tiny.config), batch(2, (64, 64))
         )
 
+    @pytest.mark.usefixtures("untraced")
     def test_network_with_one_class_per_region(
         self, tiny: MaskRCNN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -9,9 +9,11 @@ from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal, get_args
 
 import cv2
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -25,7 +27,6 @@ from live_seg.engines.openvino.engine import OpenVINOEngine
 from live_seg.engines.openvino.forms import converted
 from live_seg.errors import UsageError, WeightsError
 from live_seg.files import read_image
-from live_seg.maskrcnn.checkpoint import read_network as really_read
 from live_seg.maskrcnn.config import MaskRCNNConfig
 from live_seg.maskrcnn.model import MaskRCNN
 from live_seg.models import registry
@@ -190,7 +191,12 @@ class TestAuto:
         def details(ability: tuple[int, int] | None) -> dict[str, Any]:
             return {} if ability is None else {"compute_capability": ability}
 
-        monkeypatch.setattr("live_seg.engines.keras.read_network", really_read)
+        def read_network(_: Path, config: MaskRCNNConfig, dtype: str) -> SimpleNamespace:
+            parts = dict.fromkeys(("trunk", "detect", "masks"))
+            compute_dtype = keras.DTypePolicy(dtype).compute_dtype
+            return SimpleNamespace(config=config, compute_dtype=compute_dtype, variables=[], **parts)
+
+        monkeypatch.setattr("live_seg.engines.keras.read_network", read_network)
         monkeypatch.setattr(auto, "Path", machine_with(*devices))
         monkeypatch.setattr("live_seg.engines.keras.grow_memory", lambda: None)
         monkeypatch.setattr(tf.config, "list_physical_devices", list_devices)
@@ -403,28 +409,27 @@ class TestBundledModel:
         )
         assert (done.stdout.strip(), done.stderr) == ("True []", "")
 
-    @pytest.mark.parametrize(
-        ("engine", "device", "least_iou", "atol"),
-        [
-            ("openvino", "OpenVINO float32", 0.99, 0.001),
-            ("openvino-int8", "OpenVINO int8", 0.8, 0.15),
-            ("keras-float16", "Keras float16", 0.98, 0.01),
-        ],
-    )
-    def test_other_engines_find_what_keras_finds(
-        self, engine: EngineName, device: str, least_iou: float, atol: float, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    @pytest.mark.parametrize("traced", [False, pytest.param(True, marks=pytest.mark.slow)])
+    def test_other_engines_find_what_keras_finds(self, traced: bool, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.undo()  # the network itself, not the tiny one
-        monkeypatch.setattr("live_seg.engines.keras.compiled", lambda function, _: function)
+        if not traced:
+            monkeypatch.setattr("live_seg.engines.keras.compiled", lambda function, _: function)
         portrait = read_image(GRACE)
         size = (portrait.shape[0], portrait.shape[1])
         pictures = [portrait, np.ascontiguousarray(portrait[:, ::-1])]
-        other, keras = load("person", engine=engine), load("person", engine="keras")
-        assert other.engine.device.startswith(device)
-        for ours, theirs in zip(other(pictures), keras(pictures), strict=True):
-            assert len(ours) == len(theirs) > 0
-            assert ours.class_ids.tolist() == theirs.class_ids.tolist()
-            for one, two in zip(ours.bitmaps(size), theirs.bitmaps(size), strict=True):
-                assert (one & two).sum() / (one | two).sum() > least_iou
-            np.testing.assert_allclose(ours.scores, theirs.scores, atol=atol)
-            assert ours.masks.dtype == ours.boxes.dtype == ours.scores.dtype == np.float32
+        expected = load("person", engine="keras")(pictures)
+        others: tuple[tuple[EngineName, str, float, float], ...] = (
+            ("openvino", "OpenVINO float32", 0.99, 0.001),
+            ("openvino-int8", "OpenVINO int8", 0.8, 0.15),
+            ("keras-float16", "Keras float16", 0.98, 0.01),
+        )
+        for engine, device, least_iou, atol in others:
+            other = load("person", engine=engine)
+            assert other.engine.device.startswith(device)
+            for ours, theirs in zip(other(pictures), expected, strict=True):
+                assert len(ours) == len(theirs) > 0
+                assert ours.class_ids.tolist() == theirs.class_ids.tolist()
+                for one, two in zip(ours.bitmaps(size), theirs.bitmaps(size), strict=True):
+                    assert (one & two).sum() / (one | two).sum() > least_iou
+                np.testing.assert_allclose(ours.scores, theirs.scores, atol=atol)
+                assert ours.masks.dtype == ours.boxes.dtype == ours.scores.dtype == np.float32

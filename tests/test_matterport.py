@@ -10,7 +10,7 @@ import pytest
 from live_seg.errors import WeightsError
 from live_seg.maskrcnn import matterport
 from live_seg.maskrcnn.checkpoint import read_network
-from live_seg.maskrcnn.config import MOBILE, MaskRCNNConfig
+from live_seg.maskrcnn.config import MaskRCNNConfig
 from live_seg.maskrcnn.matterport import Tensors
 from live_seg.maskrcnn.model import MaskRCNN
 from tests.matterport_weights import write
@@ -118,9 +118,11 @@ def test_too_many_classes_asked_for(path: Path) -> None:
     named(parts, "wrong shape", error)
 
 
-def test_a_mobile_network_takes_no_such_weights(stored: Tensors) -> None:
+def test_a_mobile_network_takes_no_such_weights(stored: Tensors, tiny: MaskRCNN) -> None:
+    before = sums(tiny)
     with pytest.raises(WeightsError, match=r"resnet50 and resnet101.*mobilenetv2"):
-        matterport.load(MaskRCNN(MOBILE), stored)
+        matterport.load(tiny, stored)
+    assert sums(tiny) == before
 
 
 def test_what_is_no_mask_rcnn_is_refused(stored: Tensors) -> None:

@@ -10,9 +10,14 @@ from live_seg.maskrcnn.config import MOBILE, MaskRCNNConfig
 from live_seg.maskrcnn.fpn import FeaturePyramid
 from live_seg.maskrcnn.model import MaskRCNN
 from live_seg.maskrcnn.roi import Detections, refine, select
-from tests.stand_ins import tiny_network
+from tests.stand_ins import TINY
 
 WHOLE = np.array([[0, 0, 1, 1]], np.float32)
+
+
+@pytest.fixture(scope="module", params=[0, 1])
+def network(request: pytest.FixtureRequest) -> MaskRCNN:
+    return MaskRCNN(replace(TINY, num_classes=3, first_level=3, finer_levels=request.param))
 
 
 class TestPyramid:
@@ -33,9 +38,8 @@ class TestPyramid:
         np.testing.assert_allclose(finest, merged.repeat(2, 1).repeat(2, 2) + lateral[0], atol=1e-5)
         assert len(pyramid.output_convs) == 2
 
-    @pytest.mark.parametrize("finer", [0, 1])
-    def test_finer_levels_serve_regions_and_hold_no_anchors(self, finer: int) -> None:
-        network = MaskRCNN(replace(tiny_network().config, first_level=3, finer_levels=finer))
+    def test_finer_levels_serve_regions_and_hold_no_anchors(self, network: MaskRCNN) -> None:
+        finer = network.config.finer_levels
         pyramid = network.features(np.zeros((1, 64, 64, 3), np.float32))
         assert [level.shape[1] for level in pyramid] == [*[16] * finer, 8, 4, 2, 1]
         logits, deltas = network.rpn_outputs(pyramid)
@@ -45,9 +49,7 @@ class TestPyramid:
             len(network.config.anchors((64, 64))[0]) == logits.shape[1] == deltas.shape[1] == cells * per_cell
         )
 
-    @pytest.mark.parametrize("finer", [0, 1])
-    def test_small_regions_are_read_from_the_finest_level(self, finer: int) -> None:
-        network = MaskRCNN(replace(tiny_network().config, first_level=3, finer_levels=finer))
+    def test_small_regions_are_read_from_the_finest_level(self, network: MaskRCNN) -> None:
         marked = [
             np.zeros(level.shape, np.float32) for level in network.features(np.zeros((1, 64, 64, 3), "f4"))
         ]

@@ -106,6 +106,7 @@ class TestDetection:
         assert scores[:3].tolist() == pytest.approx([0.9, 0.5, 0.3])
         np.testing.assert_allclose(boxes[1], [0.6, 0.6, 1.0, 0.9])
 
+    @pytest.mark.usefixtures("untraced")
     def test_one_image_is_found_the_same_alone_and_in_a_batch(self, network: OneStageMaskRCNN) -> None:
         pixels, windows = images(3)
         engine = KerasEngine(network)
@@ -118,6 +119,7 @@ class TestDetection:
 
 
 class TestEngines:
+    @pytest.mark.usefixtures("untraced")
     def test_openvino_finds_what_keras_finds(self, network: OneStageMaskRCNN, converted: Path) -> None:
         pixels, windows = images(2)
         results = []
@@ -167,6 +169,11 @@ def write_onnx(path: Path, kernels: dict[str, NDArray[np.float32]]) -> None:
     onnx.save(onnx.helper.make_model(onnx.helper.make_graph(nodes, "yolox", [], [], tensors)), path)
 
 
+@pytest.fixture(scope="module")
+def model() -> OneStageMaskRCNN:
+    return OneStageMaskRCNN(replace(CONFIG, num_classes=81))
+
+
 class TestPublishedWeights:
     def kernels(self, model: OneStageMaskRCNN) -> dict[str, NDArray[np.float32]]:
         rng = np.random.default_rng(1)
@@ -178,8 +185,7 @@ class TestPublishedWeights:
         shapes["stem"] = (16, 12, 3, 3)
         return {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
 
-    def test_fill_the_layers_in_the_exporters_order(self, tmp_path: Path) -> None:
-        model = OneStageMaskRCNN(replace(CONFIG, num_classes=81))
+    def test_fill_the_layers_in_the_exporters_order(self, model: OneStageMaskRCNN, tmp_path: Path) -> None:
         kernels = self.kernels(model)
         write_onnx(tmp_path / "made.onnx", kernels)
         yolox.load(parts(model), tmp_path / "made.onnx")
@@ -191,8 +197,7 @@ class TestPublishedWeights:
             depthwise.kernel[..., 0], kernels["stage2_down_depthwise"][:, 0].transpose(1, 2, 0)
         )
 
-    def test_the_stem_is_focus_and_its_convolution(self, tmp_path: Path) -> None:
-        model = OneStageMaskRCNN(replace(CONFIG, num_classes=81))
+    def test_the_stem_is_focus_and_its_convolution(self, model: OneStageMaskRCNN, tmp_path: Path) -> None:
         kernels = self.kernels(model)
         write_onnx(tmp_path / "made.onnx", kernels)
         kernel, _ = yolox.read(tmp_path / "made.onnx")["stem"]
@@ -217,8 +222,7 @@ class TestPublishedWeights:
             yolox.read(tmp_path / "missing.onnx")
 
     @pytest.mark.skipif(not YOLOX_FILE.exists(), reason="YOLOX-Nano's published file is not at hand")
-    def test_outputs_equal_those_of_the_original_on_real_photos(self) -> None:
-        model = OneStageMaskRCNN(replace(CONFIG, num_classes=81))
+    def test_outputs_equal_those_of_the_original_on_real_photos(self, model: OneStageMaskRCNN) -> None:
         yolox.load(parts(model), YOLOX_FILE)
         core = openvino.Core()
         original = core.compile_model(core.read_model(YOLOX_FILE), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
