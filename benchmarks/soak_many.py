@@ -8,9 +8,7 @@ neither shown nor counted as dropped, if memory grows, or if a thread or process
 
 import argparse
 import contextlib
-import os
 import random
-import signal
 import socket
 import subprocess
 import threading
@@ -69,8 +67,9 @@ class Sender:
             sender.kill()
             return
         self.stalls += 1
-        os.kill(sender.pid, signal.SIGSTOP)
-        threading.Timer(rng.uniform(0.1, STALL), os.kill, (sender.pid, signal.SIGCONT)).start()
+        process = psutil.Process(sender.pid)
+        process.suspend()
+        threading.Timer(rng.uniform(0.1, STALL), process.resume).start()
 
     def end(self) -> None:
         """Stop serving."""
