@@ -147,6 +147,16 @@ class TestEngines:
         assert kinds.count("Swish") == len([name for name in yolox.layer_names() if _is_activated(name)])
         assert kinds.count("Sigmoid") == 2
 
+    def test_map_for_masks_is_joined_in_float32(self) -> None:
+        """In the bundled int8 form: the four convolutions of MaskFusion, and the nine that end the dense head."""
+        model = openvino.Core().read_model(ROOT / "weights" / "small-int8" / "trunk.xml")
+        convolutions = [node for node in model.get_ops() if node.get_type_name() == "Convolution"]
+        exact = [
+            node for node in convolutions if node.input_value(1).get_node().get_type_name() == "Constant"
+        ]
+        assert len(exact) == 4 + 9
+        assert len(convolutions) > 5 * len(exact)
+
     def test_nothing_above_the_threshold(self, converted: Path) -> None:
         engine = OpenVINOEngine(converted, replace(CONFIG, min_score=1.0))
         _, found = engine.detect(*images(2))

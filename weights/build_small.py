@@ -67,7 +67,7 @@ MIN_SCORE = 0.35
 """Score threshold of the card."""
 
 CALIBRATED_WITH = 128
-"""Training photos that int8 is calibrated with."""
+"""Photos that int8 is calibrated with, of those with masks of all their objects."""
 
 SMALL_FILE = Path(__file__).parent / "small.weights.h5"
 
@@ -145,7 +145,8 @@ def publish(model: Path, data: Path, run: Path) -> None:
     spec = resolve(SMALL_FILE)
     converted(spec, beside=True)
     segment = Segmenter(create("openvino", spec), COCO_CLASSES)
-    photos = sorted((data / "person/train").glob("*.jpg"))
+    complete = json.loads((run / "complete.json").read_text(encoding="utf-8"))
+    photos = [data / photo["file_name"] for photo in complete["images"]]
     images = [segment.prepared(read_image(path)) for path in photos[:: len(photos) // CALIBRATED_WITH]]
     quantized(spec, images[:CALIBRATED_WITH], beside=True)
     truths = ground_truths(data, run)
