@@ -111,8 +111,8 @@ def _without_transposes(model: openvino.Model) -> openvino.Model:
 def _ignored(part: str, model: openvino.Model, *, one_stage: bool) -> nncf.IgnoredScope:
     """Return the operations of `part` that are not quantized."""
     if part == "trunk":
-        names = _decoding(model) | _mask_fusion(model) if one_stage else set()
-        return nncf.IgnoredScope(names=sorted(names))
+        exact = _decoding(model) | _mask_fusion(model) if one_stage else set()
+        return nncf.IgnoredScope(names=sorted(exact))
     operations = model.get_ops()
     types = {operation.get_type_name() for operation in operations} - LAYERS - MOVES
     products = [operation for operation in operations if operation.get_type_name() == "MatMul"]
