@@ -148,7 +148,7 @@ class TestEngines:
         assert kinds.count("Sigmoid") == 2
 
     def test_map_for_masks_is_joined_in_float32(self) -> None:
-        """In the bundled int8 form: the four convolutions of MaskFusion, and the nine that end the dense head."""
+        """In the bundled int8 form: four convolutions of MaskFusion, and nine that end the dense head."""
         model = openvino.Core().read_model(ROOT / "weights" / "small-int8" / "trunk.xml")
         convolutions = [node for node in model.get_ops() if node.get_type_name() == "Convolution"]
         exact = [
