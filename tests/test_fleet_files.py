@@ -2,16 +2,20 @@
 
 import json
 import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from live_seg.cli.options import Options
+from live_seg.cli.signals import end_at_once, end_in_order, keeping_handlers
 from live_seg.errors import SinkError, SourceError, TakenError, UsageError
 from live_seg.fleet.jobs import Job, expand, jobs_for, stem_of
 from live_seg.fleet.progress import Progress
 from live_seg.fleet.resume import WorkFolder, identity, key_of
+from live_seg.sinks.remux import remux as really
 from tests.clips import clip, names, probe, text_as_mp4
 from tests.stand_ins import StandIn
 from tests.test_cli import invoke
@@ -113,6 +117,43 @@ def test_an_interrupted_file_is_processed_again(
     assert state(out)["state"] == "interrupted"
     assert invoke("video", *clips, "-o", out).exit_code == 0
     assert len(probe(out / "a.mp4").times) == 5
+
+
+@pytest.fixture
+def signals() -> Iterator[None]:
+    with keeping_handlers():
+        end_in_order()
+        yield
+        end_at_once()
+
+
+@pytest.mark.usefixtures("loads", "signals")
+@pytest.mark.parametrize(
+    ("options", "module"), [((), "sinks.video_writer"), (("--workers", "1"), "fleet.file_run")]
+)
+def test_a_signal_while_a_file_is_completed_ends_the_run_after_it(
+    clips: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: tuple[str, ...],
+    module: str,
+) -> None:
+    out = tmp_path / "out"
+
+    def remux(*words: Any, **more: Any) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        really(*words, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"live_seg.{module}.remux", remux)
+        assert invoke("video", *clips, "-o", out, *options).exit_code == 143
+    assert names(out) == [".live-seg", "a.mp4"]
+    assert state(out)["files"][0]["state"] == "complete"
+    assert state(out)["state"] == "interrupted"
+    end_in_order()
+    result = invoke("video", *clips, "-o", out, *options)
+    assert (result.exit_code, result.stdout.count("complete since an earlier run")) == (0, 1)
+    assert names(out) == [".live-seg", "a.mp4", "b.mp4"]
 
 
 def test_the_time_left_is_estimated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

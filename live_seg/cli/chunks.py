@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from live_seg.cli.many import ManyFilesBar, size_of
 from live_seg.cli.messages import clean
 from live_seg.cli.outputs import check_jobs
-from live_seg.cli.signals import keeping_handlers
+from live_seg.cli.signals import completing_now, keeping_handlers
 from live_seg.cli.unused import refuse
 from live_seg.errors import LiveSegError, UsageError
 
@@ -205,7 +205,7 @@ def _report(
     def failed(_: int, reason: str) -> None:
         bar.bar.write(f"live-seg: {reason}", file=sys.stderr)
 
-    return Report(opened=bar.begin, advanced=bar.bar.update, complete=complete, failed=failed)
+    return Report(bar.begin, bar.bar.update, complete, failed, completing_now)
 
 
 def _names(job: "Job") -> str:

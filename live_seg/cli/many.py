@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from live_seg.cli.messages import clean
 from live_seg.cli.process import Shared
+from live_seg.cli.signals import completing
 from live_seg.errors import LiveSegError, SinkError, SourceError
 
 if TYPE_CHECKING:
@@ -79,7 +80,11 @@ def process_many(
                 if not quiet:
                     say(f"complete since an earlier run -> {', '.join(map(str, job.outputs))}")
                 continue
-            _process(progress, number, job, functools.partial(one, job, Shared(load, begin, say)))
+            try:
+                _process(progress, number, job, functools.partial(one, job, Shared(load, begin, say)))
+            except BaseException:
+                progress.interrupt()
+                raise
     failed = sum(file.state == "failed" for file in progress.files)
     progress.finish()
     if failed:
@@ -87,18 +92,21 @@ def process_many(
 
 
 def _process(progress: "Progress", number: int, job: "Job", one: Callable[[bool], None]) -> None:
-    """Process file `number` and record in `progress` how it ended."""
-    try:
-        one(progress.owns(number))
-    except (SourceError, SinkError) as error:
-        progress.end(number, (), "failed", str(error))
-        print(f"live-seg: {clean(error)}", file=sys.stderr)
-    except BaseException:
-        progress.end(number, job.outputs, "interrupted")
-        progress.interrupt()
-        raise
-    else:
-        progress.end(number, job.outputs, "complete")
+    """Process file `number` and record in `progress` how it ended.
+
+    A first ending signal while the outputs are completed raises Ended only after that is recorded.
+    """
+    with completing():
+        try:
+            one(progress.owns(number))
+        except (SourceError, SinkError) as error:
+            progress.end(number, (), "failed", str(error))
+            print(f"live-seg: {clean(error)}", file=sys.stderr)
+        except BaseException:
+            progress.end(number, job.outputs, "interrupted")
+            raise
+        else:
+            progress.end(number, job.outputs, "complete")
 
 
 def size_of(source: str) -> int:

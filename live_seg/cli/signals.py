@@ -23,6 +23,8 @@ class _State:
     announced: bool = False
     """True once AGAIN was printed."""
     completing: bool = False
+    blocks: int = 0
+    """Number of `completing` blocks around the current code."""
 
 
 _state = _State()
@@ -70,18 +72,28 @@ def end_in_order() -> None:
 def completing() -> Iterator[Callable[[], None]]:
     """Yield a function to call when the outputs begin to be completed.
 
-    From then on, the first ending signal raises Ended only at the end of the `with` block.
+    From then on, the first ending signal raises Ended only at the end of the outermost `with` block.
     """
 
     def begin() -> None:
         _state.completing = True
 
+    _state.blocks += 1
     try:
         yield begin
     finally:
-        _state.completing = False
-    if _state.received:
+        _state.blocks -= 1
+        _state.completing = _state.completing and _state.blocks > 0
+    if _state.received and not _state.blocks:
         raise Ended(_state.received[0])
+
+
+@contextlib.contextmanager
+def completing_now() -> Iterator[None]:
+    """Delay the first ending signal to the end of the `with` block: see `completing`."""
+    with completing() as begin:
+        begin()
+        yield
 
 
 @contextlib.contextmanager

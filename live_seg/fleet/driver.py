@@ -3,6 +3,7 @@
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,8 @@ class Report:
     """Called when the outputs of a file are complete."""
     failed: Callable[[int, str], Any]
     """Called with the number of a file and the reason why it has none."""
+    completing: Callable[[], AbstractContextManager[object]] = nullcontext
+    """Returns the context in which the outputs of a file are completed, which may delay an interrupt."""
 
 
 class Driver:
@@ -159,12 +162,16 @@ class Driver:
             if not file.complete:
                 self._give_up(file)
                 continue
-            try:
-                file.finish()
-            except SinkError as error:
-                file.failures.append(str(error))
-                self._give_up(file)
-                continue
+            with self._report.completing():
+                self._finish(file)
+
+    def _finish(self, file: FileRun) -> None:
+        try:
+            file.finish()
+        except SinkError as error:
+            file.failures.append(str(error))
+            self._give_up(file)
+        else:
             self._progress.end(file.number, file.job.outputs, "complete")
             self._report.complete(file)
 
