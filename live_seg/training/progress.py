@@ -122,12 +122,15 @@ def draw_curves(rows: Sequence[Row], path: Path) -> None:
 
 
 def _plot(axes: "Axes", rows: Sequence[Row], names: Sequence[str]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     for name in names:
         known = [row for row in rows if row.get(name, -1.0) >= 0]
         if known:
             axes.plot([row["epoch"] for row in known], [row[name] for row in known], ".-", label=name)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if axes.lines:
-        axes.legend()
+        axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
 
 
 def draw_samples(
