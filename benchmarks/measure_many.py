@@ -15,7 +15,8 @@ from collections.abc import Iterator, Sequence
 import psutil
 
 import live_seg
-from live_seg.pipeline.many import Member, SharedKeyframes
+from live_seg.pipeline.many import SharedKeyframes
+from live_seg.pipeline.member import Member
 from live_seg.pipeline.run_many import joined
 from live_seg.pipeline.stats import Latency
 from live_seg.types import Frame
@@ -39,10 +40,10 @@ def repeated(clip: str) -> Iterator[Frame]:
 
 def measure(clips: Sequence[str], segment: live_seg.Segmenter, seconds: float) -> str:
     """Run one source for each of `clips` for `seconds` after the first results; return a row."""
-    members, wake = joined([repeated(clip) for clip in clips], live_seg.open_source)
+    members = joined([repeated(clip) for clip in clips], live_seg.open_source)
     shown: Counter[int] = Counter()
     latency, began, before = Latency(), 0.0, [0] * len(clips)
-    with SharedKeyframes(members, segment, wake, batch=8) as results:
+    with SharedKeyframes(members, segment, batch=8) as results:
         for position, frame, _ in results:
             now = time.monotonic()
             if not began:

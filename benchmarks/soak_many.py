@@ -20,7 +20,8 @@ import imageio_ffmpeg
 import psutil
 from soak import GROWTH, SETTLED, Counted, responding
 
-from live_seg.pipeline.many import Member, SharedKeyframes
+from live_seg.pipeline.many import SharedKeyframes
+from live_seg.pipeline.member import Member
 from live_seg.pipeline.run_many import joined
 from live_seg.sources.lane import FRAMES_WAITING
 from live_seg.types import Frame, Instances
@@ -95,12 +96,12 @@ def main() -> None:
     options = parser.parse_args()
     threads = threading.active_count()
     senders = [Sender(options.fps) for _ in range(options.sources)]
-    members, wake = joined([sender.url for sender in senders], lambda url: opened(str(url)))
+    members = joined([sender.url for sender in senders], lambda url: opened(str(url)))
     shown, memory = Counter[int](), list[float]()
     with contextlib.ExitStack() as stack:
         for sender in senders:
             stack.callback(sender.end)
-        running = stack.enter_context(SharedKeyframes(members, responding(options.delay), wake))
+        running = stack.enter_context(SharedKeyframes(members, responding(options.delay)))
         disturbed = disturbing(iter(running), senders, options.every)
         for position, _, _ in disturbed:
             shown[position] += 1
@@ -147,7 +148,7 @@ def report(members: Sequence[Member], shown: Counter[int], senders: Sequence[Sen
     """Print a line; return the memory in megabytes."""
     memory = psutil.Process().memory_info().rss / 1e6
     rows = [
-        f"{counted(member)} = {shown[number]} + {member.lane.dropped} ({member.segmented})"
+        f"{counted(member)} = {shown[number]} + {member.dropped} ({member.segmented})"
         for number, member in enumerate(members)
     ]
     outages = f"{sum(one.stalls for one in senders)} stalls, {sum(one.deaths for one in senders)} deaths"
@@ -158,7 +159,7 @@ def report(members: Sequence[Member], shown: Counter[int], senders: Sequence[Sen
 def check(members: Sequence[Member], shown: Counter[int], memory: Sequence[float]) -> None:
     """Exit with a message if counts or memory are not as expected."""
     for number, member in enumerate(members):
-        waiting = counted(member) - shown[number] - member.lane.dropped
+        waiting = counted(member) - shown[number] - member.dropped
         # One more may be on its way into the queue.
         if not 0 <= waiting <= FRAMES_WAITING + 1 or not shown[number] >= member.segmented > 0:
             raise SystemExit(

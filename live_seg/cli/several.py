@@ -20,7 +20,7 @@ from live_seg.urls import redacted
 
 if TYPE_CHECKING:
     from live_seg.cli.webcam import Show
-    from live_seg.pipeline.many import Member, WakeUps
+    from live_seg.pipeline.member import Member
     from live_seg.sinks.zone import Region
     from live_seg.types import Frame
     from live_seg.ui.several import Outputs
@@ -56,7 +56,7 @@ def check_several(options: LiveOptions) -> None:
     for name, template in (("--record", options.record), ("--json", options.json)):
         if template is not None and "{source}" not in str(template):
             raise UsageError(f"{name} needs {{source}} in the name for several sources. Got {template}.")
-    refuse(options, ("policy", "propagate"), "several sources always show every frame. Leave it out.")
+    refuse(options, ("policy", "propagate"), "several sources are always shown live. Leave it out.")
     refuse(options, ("delay", "fail_secure"), "several sources are shown at once. Leave it out.")
 
 
@@ -100,11 +100,11 @@ def several(
         sound = stack.enter_context(microphone_of(options))
         files = _Files(options, labels, each, segment.class_names, zone, stack, sound)
         stack.callback(lambda: written.extend(files.complete()))
-        members, wake = joined_sources(options, sources, each)
+        members = joined_sources(options, sources, each)
         outputs = functools.partial(files.outputs, members)
         session = SeveralSession(members, outputs, controls, tally, screen=screen, together=together)
         stack.callback(session.close)
-        running = SharedKeyframes(members, segment, wake, batch=options.batch, idle=session.idle)
+        running = SharedKeyframes(members, segment, batch=options.batch, idle=session.idle)
         running.on_end = ends = _Ends(members, each)
         bar = stack.enter_context(tqdm(unit=" frames", disable=True if options.quiet else None))
         with running as results:
@@ -120,10 +120,8 @@ def _segmented(labels: Sequence[str], members: "Sequence[Member]") -> str:
     return f"segmented {', '.join(counts)}"
 
 
-def joined_sources(
-    options: LiveOptions, sources: Sequence[str], each: Sequence[Events]
-) -> "tuple[list[Member], WakeUps]":
-    """Return a member for each source, and what wakes the loop that reads them."""
+def joined_sources(options: LiveOptions, sources: Sequence[str], each: Sequence[Events]) -> "list[Member]":
+    """Return a member for each source."""
     from live_seg.pipeline.run_many import joined
 
     return joined(

@@ -1,27 +1,30 @@
 """Several sources with one model: the newest frames of all are segmented together.
 
-source --Frame--> SourceLane --> the caller's loop: correct, advance <--Instances--+
-(one reader thread each)         main thread --newest keyframe--> SharedModel: segment a batch
+source --Frame--> SourceLane --next frame---> the caller's loop: correct, advance <--Instances--+
+(one reader thread each)     --newest frame----------------------> SharedModel: segment a batch -+
 """
 
 import contextlib
 import logging
+import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from functools import partial
 from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Self
 
-from live_seg.channel import IDLE_INTERVAL, Channel, Idle
+from live_seg.channel import IDLE_INTERVAL, Idle
 from live_seg.errors import SourceError, UsageError
-from live_seg.pipeline.keyframes import Identify, Propagation
+from live_seg.pipeline.member import Member
 from live_seg.pipeline.shared import SharedModel
-from live_seg.sources.lane import SourceLane
 from live_seg.types import Frame, Image, Instances, Segment
 
 logger = logging.getLogger(__name__)
+
+LOOP_SHARE = 1 / 4
+"""Share of the processor's time for frames between segmented ones, including the caller's work on them."""
 
 
 class WakeUps:
@@ -37,48 +40,44 @@ class WakeUps:
         if self._tokens.qsize() < self.LIMIT:
             self._tokens.put(None)
 
-    def wait(self) -> None:
-        """Wait for a call, at most IDLE_INTERVAL."""
-        try:
-            self._tokens.get(timeout=IDLE_INTERVAL)
-        except Empty:
-            return
+    def wait(self, seconds: float) -> None:
+        """Wait for a call since the last wait, at most `seconds`."""
+        with contextlib.suppress(Empty):
+            self._tokens.get(timeout=max(seconds, 0.0))
+            while True:
+                self._tokens.get_nowait()
 
 
-@dataclass(eq=False)
-class Member:
-    """One source of several, with a tracker and a propagator of its own."""
+class Budget:
+    """Limits the `share` of its time, 0..1, that a loop spends on work that can be left out."""
 
-    lane: SourceLane
-    propagator: Propagation
-    identify: Identify
-    segmented: int = 0
-    """Frames segmented so far."""
-    keyframe: Channel[Frame] = field(default_factory=lambda: Channel(1, drop_oldest=True))
-    """The newest frame that has not been segmented."""
-    results: SimpleQueue[tuple[Frame, Instances]] = field(default_factory=SimpleQueue)
+    def __init__(self, share: float) -> None:
+        self._pause = 1 / share - 1  # seconds for each second of work
+        self._free = 0.0
 
-    def advance(self, frame: Frame) -> Instances:
-        """Use the results so far, offer `frame` to the model, and return the instances propagated to it."""
-        while not self.results.empty():
-            past, detected = self.results.get()
-            self.propagator.correct(past.index, self.identify(detected, past.seconds))
-        self.keyframe.put(frame)
-        return self.propagator.advance(frame)
+    @property
+    def left(self) -> float:
+        """Seconds until there is time for more; 0 or less if there is."""
+        return self._free - time.monotonic()
+
+    def spend(self, seconds: float) -> None:
+        """Count `seconds` of work that have just ended."""
+        self._free = max(self._free, time.monotonic()) + seconds * self._pause
 
 
 class SharedKeyframes:
-    """Return every frame of all `members` as it arrives; segment their newest frames in turn.
+    """Return frames of all `members` as they arrive; segment their newest frames together.
 
-        with SharedKeyframes(members, segment, wake, batch=8) as results:
+        with SharedKeyframes(members, segment, batch=8) as results:
             for position, frame, instances in results:
                 ...
 
-    A `SharedModel` calls `segment` with up to `batch` images, at most one of each source; a batch begins with
-    the source after the last one, so that none is preferred. `wake` wakes the caller's loop; the members'
-    lanes call it. A source that ends, or fails with a SourceError, does not affect the others; the error is
-    logged, and `on_end` is called with its position and the error, if any. `idle` works as for Pipeline.
-    Leaving the `with` block stops and joins the threads.
+    A `SharedModel` calls `segment` with up to `batch` images, at most one of each source: those that have
+    waited longest for a turn. Every frame that is segmented is also returned. Between them, further frames of
+    several sources are returned in turn while the loop and the caller take less than LOOP_SHARE of the
+    processor's time, which the model needs. A source that ends, or fails with a SourceError, does not affect
+    the others; the error is logged, and `on_end` is called with its position and the error, if any. `idle`
+    works as for Pipeline. Leaving the `with` block stops and joins the threads.
 
     Raises UsageError when `batch` is below 1 or there are no members.
     """
@@ -86,22 +85,21 @@ class SharedKeyframes:
     on_end: Callable[[int, SourceError | None], None] | None = None
 
     def __init__(
-        self,
-        members: Sequence[Member],
-        segment: Segment,
-        wake: WakeUps,
-        *,
-        batch: int = 8,
-        idle: Idle | None = None,
+        self, members: Sequence[Member], segment: Segment, *, batch: int = 8, idle: Idle | None = None
     ) -> None:
         if batch < 1 or not members:
             raise UsageError(f"Expected a batch of at least 1 and a source. Got {batch}, {len(members)}.")
         self._members, self._batch = members, batch
-        self._idle, self._wake = idle, wake
+        self._idle, self._wake = idle, WakeUps()
         self._model = SharedModel(segment, batch)
         self._waits = False  # a request whose turn has not come
-        self._first = 0  # position at which the next batch begins
-        self._failure: BaseException | None = None
+        self._turns = list(members)  # for the model: those that have waited longest come first
+        self._left = dict(enumerate(members))
+        self._shown = len(members) - 1  # position of the source that had the last turn
+        self._late = False  # whether frames had to wait for the budget
+        self._budget = Budget(1 if len(members) == 1 else min(1, LOOP_SHARE * (os.cpu_count() or 1)))
+        self._error: SourceError | None = None  # the first one of a source
+        self._failure: BaseException | None = None  # of the model
         self._running = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
@@ -109,7 +107,7 @@ class SharedKeyframes:
             stack.enter_context(self._model)
             stack.callback(self._close_lanes)
             for member in self._members:
-                member.lane.start()
+                member.lane.start(self._changed)
             self._running = stack.pop_all()
         return self
 
@@ -124,54 +122,73 @@ class SharedKeyframes:
         Raises errors of `segment` and of sources at once, except SourceErrors: the first one of them is
         raised when all sources have ended.
         """
-        left, first_error = dict(enumerate(self._members)), None
-        while left:
-            taken = False
-            for position, member in list(left.items()):
-                failure: SourceError | None = None
-                try:
-                    frame, ended = member.lane.take()
-                except SourceError as error:
-                    logger.error("%s ends. %s", member.lane.name, error)
-                    first_error, failure, frame, ended = first_error or error, error, None, True
-                if ended:
-                    del left[position]
-                    member.lane.abandon()
-                    if self.on_end is not None:
-                        self.on_end(position, failure)
-                if frame is not None:
-                    taken = True
-                    instances = member.advance(frame)
-                    self._request()
-                    yield position, frame, instances
+        while self._left:
             if self._failure is not None:
                 raise self._failure
-            self._request()
-            if not taken and left:
-                self._wake.wait()
+            found = self._next()
+            if found is not None:
+                began = time.monotonic()
+                position, frame = found
+                instances = self._members[position].advance(frame)
+                self._request()
+                yield position, frame, instances
+                self._budget.spend(time.monotonic() - began)
+            elif self._left:
+                self._wake.wait(self._budget.left if self._late else IDLE_INTERVAL)
                 if self._idle is not None and not self._idle():
                     return
-        if first_error is not None:
-            raise first_error
+        if self._error is not None:
+            raise self._error
+
+    def _next(self) -> tuple[int, Frame] | None:
+        """Return the position of a source and its next frame, if there is one to show."""
+        only_chosen = self._budget.left > 0
+        self._late = self._late or only_chosen
+        for position in sorted(self._left, key=lambda place: (place <= self._shown, place)):
+            member = self._members[position]
+            frame = member.chosen if only_chosen else None
+            if frame is None and (member.lane.ending or not only_chosen):
+                frame = self._take_from(position)
+            if frame is not None:
+                self._shown = position
+                return position, frame
+        self._late = only_chosen
+        return None
+
+    def _take_from(self, position: int) -> Frame | None:
+        """Return the next frame of a source, if there is one. Notice its end."""
+        member, failure = self._members[position], None
+        try:
+            frame, ended = member.take(newest=self._late)
+        except SourceError as error:
+            logger.error("%s ends. %s", member.lane.name, error)
+            self._error, failure, frame, ended = self._error or error, error, None, True
+        if ended:
+            del self._left[position]
+            member.lane.abandon()
+            if self.on_end is not None:
+                self.on_end(position, failure)
+        return frame
+
+    def _changed(self) -> None:
+        """Use a new frame, or notice an end. Runs in the threads of the sources."""
+        self._request()
+        self._wake()
 
     def _request(self) -> None:
         """Ask for the results of the newest frames, unless such a request waits for its turn."""
-        if self._waits or not any(member.keyframe.waiting for member in self._members):
+        if self._waits or not any(member.ready for member in self._members):
             return
         self._waits = True
         taken: list[tuple[Member, Frame]] = []
-        self._model.submit(partial(self._take, taken)).add_done_callback(partial(self._answered, taken))
+        self._model.submit(partial(self._choose, taken)).add_done_callback(partial(self._answered, taken))
 
-    def _take(self, taken: list[tuple[Member, Frame]]) -> list[Image]:
+    def _choose(self, taken: list[tuple[Member, Frame]]) -> list[Image]:
         """Move the newest frames to `taken` and return their images. Runs in the model's thread."""
         self._waits = False  # first, so that a frame that arrives from now on makes a new request
-        count = len(self._members)
-        for position in [(self._first + step) % count for step in range(count)]:
-            member = self._members[position]
-            newest = member.keyframe.take(wait=False) if len(taken) < self._batch else []
-            if newest:
-                taken.append((member, newest[0]))
-                self._first = (position + 1) % count
+        chosen = [member for member in self._turns if member.ready][: self._batch]
+        self._turns = [member for member in self._turns if member not in chosen] + chosen
+        taken.extend((member, member.choose()) for member in chosen)
         return [frame.image for _, frame in taken]
 
     def _answered(self, taken: list[tuple[Member, Frame]], answer: Future[list[Instances]]) -> None:
@@ -182,8 +199,8 @@ class SharedKeyframes:
             self._failure = error
         else:
             for (member, frame), instances in zip(taken, answer.result(), strict=True):
-                member.results.put((frame, instances))
-                member.segmented += 1
+                member.answer(frame, instances)
+            self._request()
         self._wake()
 
     def _close_lanes(self) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from threading import Event
 from typing import Protocol, runtime_checkable
@@ -31,37 +32,41 @@ class _Feeding(Protocol):
 
 
 class _Frames(Channel[Frame]):
-    """Channel that drops its oldest frame, wakes its reader, and shows that it has been closed."""
+    """Channel that drops its oldest frame, keeps the newest one, and reports frames and its end."""
 
-    def __init__(self, wake: Callable[[], None]) -> None:
+    def __init__(self) -> None:
         super().__init__(FRAMES_WAITING, drop_oldest=True)
         self.closed = False
-        self._wake = wake
+        self.newest: deque[Frame] = deque(maxlen=1)
+        self.on_change: Callable[[], None] = _nothing
 
     def put(self, item: Frame) -> bool:
+        self.newest.append(item)  # first: whoever has taken an item finds no earlier one here
         accepted = super().put(item)
-        self._wake()
+        self.on_change()
         return accepted
 
     def close(self, error: BaseException | None = None) -> None:
         super().close(error)
         self.closed = True
-        self._wake()
+        self.on_change()
+
+
+def _nothing() -> None:
+    pass
 
 
 class SourceLane:
     """Open a source with `opening` and read it in the background; `take` returns its newest frames.
 
     Frames of a source that is not live arrive when they are due, from its first frame on. A stream that
-    cannot be opened is tried again while `retries`, with one warning. `wake` is called in the reading thread
-    for each frame and at the end.
+    cannot be opened is tried again while `retries`, with one warning.
     """
 
     def __init__(
         self,
         opening: Callable[[], Source],
         name: str,
-        wake: Callable[[], None],
         *,
         retries: bool = False,
         on_open: Callable[[Source], None] | None = None,
@@ -70,19 +75,20 @@ class SourceLane:
         self.source: Source | None = None
         """The source once it is open."""
         self._opening, self._retries, self._on_open = opening, retries, on_open
-        self._frames = _Frames(wake)
+        self._frames = _Frames()
         self._ending = Event()
         self._origin: float | None = None
         self._thread = DriverThread(self._run, f"live_seg {name}")
 
-    def start(self) -> None:
-        """Start the thread."""
+    def start(self, on_change: Callable[[], None]) -> None:
+        """Start the thread. It calls `on_change` for each frame and at the end."""
+        self._frames.on_change = on_change
         self._thread.start()
 
     @property
-    def dropped(self) -> int:
-        """Number of frames dropped because newer ones arrived."""
-        return self._frames.dropped
+    def newest(self) -> deque[Frame]:
+        """The newest frame, unless it was removed, for a second reader. `take` is independent of it."""
+        return self._frames.newest
 
     @property
     def started_at(self) -> float | None:
@@ -90,16 +96,21 @@ class SourceLane:
         live = self.source is not None and self.source.live
         return self.source.started_at if live and self.source is not None else self._origin
 
-    def take(self) -> tuple[Frame | None, bool]:
-        """Return the next frame, if there is one, and whether the source has ended.
+    @property
+    def ending(self) -> bool:
+        """Return whether `take` may raise an error or find the end: no frame waits, or the last ones do."""
+        return self._frames.closed or not self._frames.waiting
+
+    def take(self, *, newest: bool = False) -> tuple[Frame | None, bool]:
+        """Return the next frame, or the `newest`, if there is one, and whether the source has ended.
 
         Raises the error that ended it, and SourceError when it is silent for too long.
         """
         closed = self._frames.closed
-        found = self._frames.take(wait=False)
+        found = self._frames.take(FRAMES_WAITING if newest else 1, wait=False)
         if not found and not closed and self._frames.watch is not None:
             self._frames.watch()
-        return (found[0] if found else None), closed and not found
+        return (found[-1] if found else None), closed and not found
 
     def abandon(self) -> None:
         """Ask the thread to end, without waiting."""
@@ -157,8 +168,13 @@ class SourceLane:
 
     def _paced(self, source: Source) -> Iterator[Frame]:
         """Yield the frames of a source that is not live when they are due."""
+        latest = -1
         for frame in source:
-            now = time.monotonic()
+            if frame.index <= latest:
+                raise SourceError(
+                    f"{self.name} sent frame {frame.index} after frame {latest}: expected increasing indices."
+                )
+            latest, now = frame.index, time.monotonic()
             if self._origin is None:
                 self._origin = now - frame.seconds
             if self._ending.wait(max(self._origin + frame.seconds - now, 0.0)):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from live_seg.errors import SinkError
-from live_seg.pipeline.many import Member
+from live_seg.pipeline.member import Member
 from live_seg.pipeline.stats import Tally
 from live_seg.sinks.recorder import Recorder
 from live_seg.types import Frame, Image, Instances, Sink
