@@ -51,7 +51,8 @@ def measure(clips: Sequence[str], segment: live_seg.Segmenter, seconds: float) -
                     began, before = now, [member.segmented for member in members]
                 continue
             shown[position] += 1
-            latency.add(now - (members[position].lane.started_at or now) - frame.seconds)
+            due = (members[position].lane.started_at or now) + frame.seconds
+            latency.add(max(now - due, 0.0))
             if now - began > seconds:
                 break
         return row(members, before, shown, latency, time.monotonic() - began)

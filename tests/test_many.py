@@ -15,7 +15,7 @@ from live_seg.errors import SourceError, UsageError
 from live_seg.pipeline import many
 from live_seg.pipeline.many import SharedKeyframes
 from live_seg.pipeline.member import CHOSEN_WAITING, Member
-from live_seg.pipeline.run_many import run_many
+from live_seg.pipeline.run_many import joined, run_many
 from live_seg.sources import lane as lanes
 from live_seg.sources.lane import SourceLane
 from live_seg.types import Frame, Image, Instances, Source
@@ -133,6 +133,23 @@ def test_the_model_waits_for_a_slow_caller() -> None:
         assert len(segment.batches) <= CHOSEN_WAITING + 1
         # The newest frame arrives, as do those that were segmented.
         assert [frame.index for _, frame, _ in results][-1] == 49
+
+
+def test_a_file_that_is_read_too_slowly_plays_slower(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its frames do not get later and later."""
+    monkeypatch.setattr(lanes, "MAX_DELAY", 0.01)
+    began = time.monotonic()
+
+    def slow() -> Iterator[Frame]:
+        for index in range(3):
+            time.sleep(0.05)
+            yield Frame(index, 0.0, np.zeros((24, 32, 3), np.uint8))
+
+    (member,) = joined([slow()], live_seg.open_source)
+    with SharedKeyframes([member], StandIn()) as results:
+        assert len(list(results)) == 3
+    assert member.lane.started_at is not None
+    assert member.lane.started_at > began + 0.14
 
 
 def test_frames_in_disorder_are_an_error() -> None:

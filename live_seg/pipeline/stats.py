@@ -114,4 +114,4 @@ class Tally:
         self.seconds = seconds
         self.dropped = frame.index + 1 - self.frames
         if self.started_at is not None:
-            self.latency.add(time.monotonic() - self.started_at - frame.seconds)
+            self.latency.add(max(time.monotonic() - self.started_at - frame.seconds, 0.0))

@@ -20,6 +20,9 @@ FRAMES_WAITING = 2
 RETRY_DELAYS = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 """Seconds before each further attempt to open a stream; the last one repeats."""
 
+MAX_DELAY = 0.5
+"""Seconds that a frame of a file may be late. The times of later ones move, so that the file plays slower."""
+
 CLOSE_TIMEOUT = 2.0
 """Seconds that closing waits for a source that is being opened or read."""
 
@@ -59,8 +62,8 @@ def _nothing() -> None:
 class SourceLane:
     """Open a source with `opening` and read it in the background; `take` returns its newest frames.
 
-    Frames of a source that is not live arrive when they are due, from its first frame on. A stream that
-    cannot be opened is tried again while `retries`, with one warning.
+    Frames of a source that is not live arrive when they are due, from its first frame on, and at most
+    MAX_DELAY later. A stream that cannot be opened is tried again while `retries`, with one warning.
     """
 
     def __init__(
@@ -92,7 +95,7 @@ class SourceLane:
 
     @property
     def started_at(self) -> float | None:
-        """`time.monotonic()` of the time 0.0 of the source; None before its first frame."""
+        """`time.monotonic()` of the time 0.0 of the source, which MAX_DELAY may move; None before a frame."""
         live = self.source is not None and self.source.live
         return self.source.started_at if live and self.source is not None else self._origin
 
@@ -175,7 +178,7 @@ class SourceLane:
                     f"{self.name} sent frame {frame.index} after frame {latest}: expected increasing indices."
                 )
             latest, now = frame.index, time.monotonic()
-            if self._origin is None:
+            if self._origin is None or now > self._origin + frame.seconds + MAX_DELAY:
                 self._origin = now - frame.seconds
             if self._ending.wait(max(self._origin + frame.seconds - now, 0.0)):
                 return
