@@ -18,13 +18,13 @@ import pytest
 
 from live_seg.cli.live_options import LiveOptions
 from live_seg.errors import SinkError, UsageError
-from live_seg.sinks import event_target as targets
-from live_seg.sinks import notifier as module
-from live_seg.sinks.event_target import Command, Post, event_target
-from live_seg.sinks.notifier import Notifier
+from live_seg.events import notifier as module
+from live_seg.events import target as targets
+from live_seg.events.notifier import Notifier
+from live_seg.events.target import Command, Post, event_target
+from live_seg.events.watcher import Watcher
+from live_seg.events.zone import Zone
 from live_seg.sinks.recorder import Recorder
-from live_seg.sinks.watcher import Watcher
-from live_seg.sinks.zone import Zone
 from live_seg.sources import cameras, live
 from live_seg.types import Frame, Image, Instances
 from tests.clips import no_process_left_behind

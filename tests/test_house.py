@@ -26,7 +26,7 @@ MODULES = {
 FLOORS = (
     {"channel", "choices", "errors", "locks", "images", "processes", "sound", "timing", "masks", "types"},
     {"image_headers", "memory", "recent", "run_lengths", "urls"},
-    {"maskrcnn", "exports", "ffmpeg", "files"},
+    {"maskrcnn", "events", "exports", "ffmpeg", "files"},
     {"engines"},
     {"segmenter", "propagation", "tracking", "sources", "sinks"},
     {"evaluation", "pipeline", "models", "drawing"},

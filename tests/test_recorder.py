@@ -16,11 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from live_seg.errors import SinkError, UsageError
+from live_seg.events.trigger import Trigger
 from live_seg.sinks.encoding import Encoding
 from live_seg.sinks.file_names import FileNames
 from live_seg.sinks.recorder import Recorder, RecorderStatus, parse_duration
 from live_seg.sinks.recording_file import MAX_GAP
-from live_seg.sinks.trigger import Trigger
 from live_seg.types import Frame, Image, Instances
 from tests.clips import ffmpeg, names, no_process_left_behind, probe
 from tests.disks import fill, small_disk

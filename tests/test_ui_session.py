@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from live_seg.errors import SinkError
+from live_seg.events.trigger import Trigger
 from live_seg.files import read_image
 from live_seg.pipeline.run import run
 from live_seg.pipeline.stats import Tally
 from live_seg.sinks.recorder import Recorder
-from live_seg.sinks.trigger import Trigger
 from live_seg.types import Frame, Image, Instances, Sink, Source
 from live_seg.ui import session as module
 from live_seg.ui.controls import Controls

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from live_seg.errors import UsageError
-from live_seg.sinks.trigger import Trigger
-from live_seg.sinks.zone import Zone
+from live_seg.events.trigger import Trigger
+from live_seg.events.zone import Zone
 from live_seg.types import Instances
 from live_seg.ui.controls import Controls
 from live_seg.ui.zone import ChosenZone

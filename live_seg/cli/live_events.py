@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from live_seg.errors import SourceError
 
 if TYPE_CHECKING:
-    from live_seg.sinks.notifier import Notifier
+    from live_seg.events.notifier import Notifier
     from live_seg.types import Source
 
 
@@ -62,8 +62,8 @@ def sending_events(
     If it is `one` source, a SourceError that ends the session is reported, too. Raises UsageError for an
     invalid target.
     """
-    from live_seg.sinks.event_target import event_target
-    from live_seg.sinks.notifier import Notifier
+    from live_seg.events.notifier import Notifier
+    from live_seg.events.target import event_target
     from live_seg.urls import redacted
 
     if target is None:

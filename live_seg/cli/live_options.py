@@ -10,9 +10,9 @@ from live_seg.cli.options import StreamOptions
 from live_seg.cli.panels import ADVANCED, INPUT, OUTPUT, option, refuse_url
 
 if TYPE_CHECKING:
+    from live_seg.events.zone import Region, Zone
     from live_seg.sinks.recorder import OnFile, Recorder
     from live_seg.sinks.stream_targets import StreamTarget
-    from live_seg.sinks.zone import Region, Zone
     from live_seg.types import Source
 
 
@@ -101,7 +101,7 @@ class LiveOptions(StreamOptions):
 
     def parsed_zone(self) -> "Zone | None":
         """Return the zone in which instances count; None for the whole picture. Raises UsageError."""
-        from live_seg.sinks.zone import Zone
+        from live_seg.events.zone import Zone
 
         return Zone.parse(self.zone, self.zone_share) if self.zone else None
 
@@ -123,9 +123,9 @@ class LiveOptions(StreamOptions):
 
         `zone` limits where instances start a recording.
         """
+        from live_seg.events.trigger import Trigger
         from live_seg.models.classes import choose
         from live_seg.sinks.recorder import Recorder, parse_duration
-        from live_seg.sinks.trigger import Trigger
 
         trigger = None
         if self.record_on:

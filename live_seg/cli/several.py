@@ -20,8 +20,8 @@ from live_seg.urls import redacted
 
 if TYPE_CHECKING:
     from live_seg.cli.webcam import Show
+    from live_seg.events.zone import Region
     from live_seg.pipeline.member import Member
-    from live_seg.sinks.zone import Region
     from live_seg.types import Frame
     from live_seg.ui.several import Outputs
 

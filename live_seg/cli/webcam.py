@@ -23,8 +23,8 @@ from live_seg.errors import SinkError, SourceError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from live_seg.events.zone import Region
     from live_seg.sinks.stream_targets import StreamTarget
-    from live_seg.sinks.zone import Region
     from live_seg.types import Frame, Sink, Source
     from live_seg.ui.controls import Controls
     from live_seg.ui.session import Screen
@@ -159,7 +159,7 @@ def side_sinks(
     options: LiveOptions, class_names: "Sequence[str]", events: Events, zone: "Region"
 ) -> "Iterator[Sink]":
     """Yield the sinks beside window and recording. Instances in `zone` cause events."""
-    from live_seg.sinks.watcher import Watcher
+    from live_seg.events.watcher import Watcher
 
     if options.json is not None:
         yield options.json_sink(class_names)

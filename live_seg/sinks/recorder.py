@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from live_seg.errors import SinkError, TakenError, UsageError
+from live_seg.events.trigger import Trigger
 from live_seg.sinks.encoding import Encoding
 from live_seg.sinks.file_names import FileNames
 from live_seg.sinks.recording_file import RecordingFile
 from live_seg.sinks.soundtrack import ShiftedSound
-from live_seg.sinks.trigger import Trigger
 from live_seg.sinks.video_writer import VideoWriter
 from live_seg.sound import Sound
 from live_seg.types import Frame, Image, Instances, Sink

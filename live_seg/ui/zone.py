@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from live_seg.sinks.zone import Zone
+from live_seg.events.zone import Zone
 from live_seg.types import Instances
 from live_seg.ui.controls import Controls
 

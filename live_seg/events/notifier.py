@@ -7,7 +7,7 @@ from threading import Event, Lock, Thread
 from typing import Any, Literal
 
 from live_seg.errors import SinkError
-from live_seg.sinks.event_target import EventTarget
+from live_seg.events.target import EventTarget
 
 logger = logging.getLogger(__name__)
 

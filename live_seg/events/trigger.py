@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from live_seg.errors import UsageError
-from live_seg.sinks.zone import Region
+from live_seg.events.zone import Region
 from live_seg.types import Instances
 
 LONGEST_PRE = 60.0

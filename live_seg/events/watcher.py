@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from live_seg.sinks.notifier import Notifier
-from live_seg.sinks.zone import Region
+from live_seg.events.notifier import Notifier
+from live_seg.events.zone import Region
 from live_seg.types import Frame, Image, Instances, Sink
 
 GONE_SECONDS = 2.0

@@ -1,0 +1,1 @@
+"""Events of a live session: what triggers them, and where they are sent."""
