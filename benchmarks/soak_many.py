@@ -70,7 +70,7 @@ class Sender:
         self.stalls += 1
         process = psutil.Process(sender.pid)
         process.suspend()
-        threading.Timer(rng.uniform(0.1, STALL), process.resume).start()
+        threading.Timer(rng.uniform(0.1, STALL), resume, [process]).start()
 
     def end(self) -> None:
         """Stop serving."""
@@ -82,6 +82,12 @@ class Sender:
         for sender in self._senders:
             sender.kill()
             sender.wait()
+
+
+def resume(process: psutil.Process) -> None:
+    """Let a stopped process run, unless it has been killed."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process.resume()
 
 
 def main() -> None:

@@ -127,12 +127,12 @@ class SharedKeyframes:
                 raise self._failure
             found = self._next()
             if found is not None:
-                began = time.monotonic()
+                began = time.thread_time()
                 position, frame = found
                 instances = self._members[position].advance(frame)
                 self._request()
                 yield position, frame, instances
-                self._budget.spend(time.monotonic() - began)
+                self._budget.spend(time.thread_time() - began)
             elif self._left:
                 self._wake.wait(self._budget.left if self._late else IDLE_INTERVAL)
                 if self._idle is not None and not self._idle():
