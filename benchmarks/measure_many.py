@@ -4,7 +4,8 @@
 
 The sources are the clips in turn, each repeated without end and shown at its own speed. `network` is the sum
 over all sources; `share` is the smallest and largest number of frames segmented of one source; latency is the
-median from the time at which a frame is due until it is returned with propagated masks.
+median from the time at which a frame is due until it is returned with propagated masks. For shares to be
+compared, clips need the same frame rate, and colours that OpenCV reads without ffmpeg: no full range, no HDR.
 """
 
 import argparse

@@ -3,9 +3,8 @@
 import contextlib
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator
-from typing import cast
 
 import numpy as np
 import pytest
@@ -14,10 +13,8 @@ import live_seg
 from live_seg.errors import SourceError, UsageError
 from live_seg.pipeline import many
 from live_seg.pipeline.many import SharedKeyframes
-from live_seg.pipeline.member import CHOSEN_WAITING, Member
 from live_seg.pipeline.run_many import joined, run_many
 from live_seg.sources import lane as lanes
-from live_seg.sources.lane import SourceLane
 from live_seg.types import Frame, Image, Instances, Source
 from tests.live import FakeCapture, Sender, StuckCapture, put_captures
 from tests.stand_ins import StandIn, left_half
@@ -123,16 +120,27 @@ def test_sources_that_share_little_time_take_turns(monkeypatch: pytest.MonkeyPat
     assert min(shown[position] for position in range(3)) >= 9
 
 
-def test_the_model_waits_for_a_slow_caller() -> None:
-    """So that the number of frames kept for it is limited."""
-    segment, source = StandIn(), Clip(10, frames=50, rate=500.0)
-    with contextlib.closing(run_many([source], segment)) as results:
-        next(results)
-        while source.sent < 50:
-            time.sleep(0.01)
-        assert len(segment.batches) <= CHOSEN_WAITING + 1
-        # The newest frame arrives, as do those that were segmented.
-        assert [frame.index for _, frame, _ in results][-1] == 49
+def test_frames_between_segmented_ones_are_left_out_when_time_is_short(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(many, "LOOP_SHARE", 1e-6)
+    sources, answer = (
+        [Clip(10, frames=10**6, rate=500.0), Clip(20, frames=10**6, rate=500.0)],
+        threading.Event(),
+    )
+
+    def slow(images: list[Image]) -> list[Instances]:
+        answer.wait()
+        return left_halves(images)
+
+    def idle() -> bool:
+        enough = min(source.sent for source in sources) >= 50
+        if enough:
+            answer.set()
+        return not enough
+
+    shown = Counter(position for position, _, _ in run_many(sources, slow, idle=idle))
+    assert max(shown.values()) <= 4
 
 
 def test_a_file_that_is_read_too_slowly_plays_slower(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,104 +158,6 @@ def test_a_file_that_is_read_too_slowly_plays_slower(monkeypatch: pytest.MonkeyP
         assert len(list(results)) == 3
     assert member.lane.started_at is not None
     assert member.lane.started_at > began + 0.14
-
-
-def test_frames_in_disorder_are_an_error() -> None:
-    frame = Frame(3, 0.0, np.zeros((24, 32, 3), np.uint8))
-    with pytest.raises(SourceError, match="frame 3 after frame 3: expected increasing"):
-        list(run_many([[frame, frame]], StandIn()))
-
-
-class Lane:
-    """The frames of a source, read at once; the first ones have been dropped."""
-
-    def __init__(self, first: int, last: int) -> None:
-        self.frames = deque(Frame(i, i / 10, np.zeros((2, 2, 3), np.uint8)) for i in range(first, last + 1))
-        self.newest = deque([self.frames[-1]])
-
-    def take(self, *, newest: bool = False) -> tuple[Frame | None, bool]:
-        while newest and len(self.frames) > 1:
-            self.frames.popleft()
-        return (self.frames.popleft() if self.frames else None), not self.frames
-
-
-class Steps:
-    """Propagation that keeps what it was called with."""
-
-    def __init__(self) -> None:
-        self.calls = list[tuple[str, int]]()
-
-    def advance(self, frame: Frame) -> Instances:
-        self.calls.append(("advance", frame.index))
-        return Instances.empty()
-
-    def correct(self, index: int, _: Instances) -> None:
-        self.calls.append(("correct", index))
-
-
-class TestMember:
-    def member(self, lane: Lane) -> tuple[Member, Steps]:
-        steps = Steps()
-        return Member(cast(SourceLane, lane), steps, lambda found, _: found), steps
-
-    def indices(self, member: Member, *, newest: bool = False) -> list[int]:
-        """Move on to all frames and return their indices."""
-        found = list[int]()
-        while (frame := member.take(newest=newest)[0]) is not None:
-            member.advance(frame)
-            found.append(frame.index)
-        return found
-
-    def test_a_chosen_frame_that_was_dropped_comes_in_its_place(self) -> None:
-        lane = Lane(0, 2)
-        member, _ = self.member(lane)
-        assert member.choose().index == 2
-        lane.frames = Lane(3, 4).frames
-        assert self.indices(member) == [2, 3, 4]
-        assert (member.shown, member.dropped) == (3, 2)
-
-    def test_a_chosen_frame_that_was_not_dropped_comes_once(self) -> None:
-        member, _ = self.member(Lane(0, 2))
-        member.choose()
-        assert self.indices(member) == [0, 1, 2]
-        assert (member.shown, member.dropped, member.chosen) == (3, 0, None)
-
-    def test_only_chosen_frames_come_before_the_newest(self) -> None:
-        lane = Lane(0, 2)
-        member, _ = self.member(lane)
-        member.choose()
-        lane.frames.extend(Lane(3, 5).frames)
-        assert self.indices(member, newest=True) == [2, 5]
-        assert member.dropped == 4
-
-    def test_frames_before_a_chosen_one_that_was_shown_first_are_skipped(self) -> None:
-        member, _ = self.member(Lane(0, 2))
-        member.choose()
-        assert member.chosen is not None
-        member.advance(member.chosen)
-        assert self.indices(member) == []
-        assert member.chosen is None
-
-    def test_a_result_waits_until_its_frame_is_reached(self) -> None:
-        member, steps = self.member(Lane(0, 2))
-        member.answer(member.choose(), Instances.empty())
-        self.indices(member)
-        assert steps.calls == [("advance", 0), ("advance", 1), ("advance", 2)]
-        member.advance(Lane(3, 3).frames[0])
-        assert steps.calls[3:] == [("correct", 2), ("advance", 3)]
-
-    def test_one_frame_is_with_the_model_and_few_wait_for_the_caller(self) -> None:
-        lane = Lane(0, 0)
-        member, _ = self.member(lane)
-        for index in range(CHOSEN_WAITING):
-            assert member.ready
-            frame = member.choose()
-            lane.newest.append(Lane(index + 1, index + 1).frames[0])
-            assert not member.ready
-            member.answer(frame, Instances.empty())
-        assert not member.ready
-        member.advance(Lane(0, 0).frames[0])
-        assert member.ready
 
 
 def test_a_source_that_fails_disturbs_no_other(caplog: pytest.LogCaptureFixture) -> None:

@@ -18,7 +18,7 @@ from live_seg.types import Frame, Instances, Segment
 
 FRAMES_BEHIND = 2
 """Largest number of frames of a live source that wait for the caller. 2 frames absorb one late frame without
-loss, and limit the delay of a caller that is always too slow."""
+loss. A caller that is always too slow gets the newest of them."""
 
 FRAMES_AHEAD = 32
 """Largest number of frames read ahead by PeriodicKeyframes, even if `batch` keyframes span more. At full HD
@@ -47,8 +47,8 @@ class LatestKeyframe(Stages):
                 ...
 
     `source` is read in one thread and `segment` is called in another, with one image; `propagator` and
-    `identify` are called in the caller's loop. If the caller is slower than the source, the oldest waiting
-    frame is dropped. Leaving the `with` block stops and joins the threads, as for Pipeline; a frame that is
+    `identify` are called in the caller's loop. If the caller is slower than the source, it gets the
+    newest frame. Leaving the `with` block stops and joins the threads, as for Pipeline; a frame that is
     being segmented is waited for and its result discarded. `idle` works as for Pipeline.
     """
 
@@ -64,6 +64,7 @@ class LatestKeyframe(Stages):
         self._propagator = propagator
         self._identify = identify
         self._idle = idle
+        self._skipped = 0
         self._frames: Channel[Frame] = Channel(FRAMES_BEHIND, drop_oldest=True)
         self._keyframe: Channel[Frame] = Channel(1, drop_oldest=True)
         self._results: Channel[tuple[Frame, Instances]] = Channel(1)
@@ -79,7 +80,7 @@ class LatestKeyframe(Stages):
     @property
     def dropped(self) -> int:
         """Number of frames read but not returned because newer ones arrived."""
-        return self._frames.dropped
+        return self._frames.dropped + self._skipped
 
     def __iter__(self) -> Iterator[tuple[Frame, Instances]]:
         """Yield (frame, instances propagated to it) in source order. The first frames have none.
@@ -89,13 +90,16 @@ class LatestKeyframe(Stages):
         one result.
         """
         self._check_entered()
-        while frames := self._frames.take(idle=self._idle):
-            (frame,) = frames
+        limit = 1
+        while frames := self._frames.take(limit, idle=self._idle):
+            frame, dropped = frames[-1], self._frames.dropped
+            self._skipped += len(frames) - 1
             for past, detected in self._results.take(wait=False):
                 self._propagator.correct(past.index, self._identify(detected, past.seconds))
             # Sent from here, not by the reader: the propagator must see every frame that is segmented.
             self._keyframe.put(frame)
             yield frame, self._propagator.advance(frame)
+            limit = FRAMES_BEHIND if self._frames.dropped > dropped else 1
 
 
 class PeriodicKeyframes(Stages):

@@ -1,7 +1,7 @@
 """Several sources with one model: the newest frames of all are segmented together.
 
-source --Frame--> SourceLane --next frame---> the caller's loop: correct, advance <--Instances--+
-(one reader thread each)     --newest frame----------------------> SharedModel: segment a batch -+
+source --Frame--> SourceLane --> the caller's loop: correct, advance <--Instances--+
+(one reader thread each)         main thread --newest keyframe--> SharedModel: segment a batch
 """
 
 import contextlib
@@ -73,11 +73,11 @@ class SharedKeyframes:
                 ...
 
     A `SharedModel` calls `segment` with up to `batch` images, at most one of each source: those that have
-    waited longest for a turn. Every frame that is segmented is also returned. Between them, further frames of
-    several sources are returned in turn while the loop and the caller take less than LOOP_SHARE of the
-    processor's time, which the model needs. A source that ends, or fails with a SourceError, does not affect
-    the others; the error is logged, and `on_end` is called with its position and the error, if any. `idle`
-    works as for Pipeline. Leaving the `with` block stops and joins the threads.
+    waited longest for a turn. A source whose frame the model has taken moves on to a new one at once. Other
+    frames are returned in turn; if there are several sources, while the loop and the caller take less than
+    LOOP_SHARE of the processor's time, because the model needs the rest. A source that ends, or fails with a
+    SourceError, does not affect the others; the error is logged, and `on_end` is called with its position and
+    the error, if any. `idle` works as for Pipeline. Leaving the `with` block stops and joins the threads.
 
     Raises UsageError when `batch` is below 1 or there are no members.
     """
@@ -107,7 +107,7 @@ class SharedKeyframes:
             stack.enter_context(self._model)
             stack.callback(self._close_lanes)
             for member in self._members:
-                member.lane.start(self._changed)
+                member.lane.start(self._wake)
             self._running = stack.pop_all()
         return self
 
@@ -142,24 +142,23 @@ class SharedKeyframes:
 
     def _next(self) -> tuple[int, Frame] | None:
         """Return the position of a source and its next frame, if there is one to show."""
-        only_chosen = self._budget.left > 0
-        self._late = self._late or only_chosen
+        limited = self._budget.left > 0
+        self._late = self._late or limited
         for position in sorted(self._left, key=lambda place: (place <= self._shown, place)):
             member = self._members[position]
-            frame = member.chosen if only_chosen else None
-            if frame is None and (member.lane.ending or not only_chosen):
-                frame = self._take_from(position)
-            if frame is not None:
+            if limited and member.keyframe.waiting and not member.lane.ending:
+                continue
+            if (frame := self._take_from(position)) is not None:
                 self._shown = position
                 return position, frame
-        self._late = only_chosen
+        self._late = limited
         return None
 
     def _take_from(self, position: int) -> Frame | None:
         """Return the next frame of a source, if there is one. Notice its end."""
         member, failure = self._members[position], None
         try:
-            frame, ended = member.take(newest=self._late)
+            frame, ended = member.lane.take(newest=self._late)
         except SourceError as error:
             logger.error("%s ends. %s", member.lane.name, error)
             self._error, failure, frame, ended = self._error or error, error, None, True
@@ -170,14 +169,9 @@ class SharedKeyframes:
                 self.on_end(position, failure)
         return frame
 
-    def _changed(self) -> None:
-        """Use a new frame, or notice an end. Runs in the threads of the sources."""
-        self._request()
-        self._wake()
-
     def _request(self) -> None:
         """Ask for the results of the newest frames, unless such a request waits for its turn."""
-        if self._waits or not any(member.ready for member in self._members):
+        if self._waits or not any(member.keyframe.waiting for member in self._members):
             return
         self._waits = True
         taken: list[tuple[Member, Frame]] = []
@@ -186,9 +180,10 @@ class SharedKeyframes:
     def _choose(self, taken: list[tuple[Member, Frame]]) -> list[Image]:
         """Move the newest frames to `taken` and return their images. Runs in the model's thread."""
         self._waits = False  # first, so that a frame that arrives from now on makes a new request
-        chosen = [member for member in self._turns if member.ready][: self._batch]
+        chosen = [member for member in self._turns if member.keyframe.waiting][: self._batch]
         self._turns = [member for member in self._turns if member not in chosen] + chosen
-        taken.extend((member, member.choose()) for member in chosen)
+        taken.extend((member, frame) for member in chosen for frame in member.keyframe.take(wait=False))
+        self._wake()
         return [frame.image for _, frame in taken]
 
     def _answered(self, taken: list[tuple[Member, Frame]], answer: Future[list[Instances]]) -> None:
@@ -199,7 +194,8 @@ class SharedKeyframes:
             self._failure = error
         else:
             for (member, frame), instances in zip(taken, answer.result(), strict=True):
-                member.answer(frame, instances)
+                member.segmented += 1
+                member.results.append((frame, instances))
             self._request()
         self._wake()
 

@@ -2,7 +2,6 @@
 
 import logging
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from threading import Event
 from typing import Protocol, runtime_checkable
@@ -35,16 +34,14 @@ class _Feeding(Protocol):
 
 
 class _Frames(Channel[Frame]):
-    """Channel that drops its oldest frame, keeps the newest one, and reports frames and its end."""
+    """Channel that drops its oldest frame, reports frames and its end, and shows that it has been closed."""
 
     def __init__(self) -> None:
         super().__init__(FRAMES_WAITING, drop_oldest=True)
         self.closed = False
-        self.newest: deque[Frame] = deque(maxlen=1)
         self.on_change: Callable[[], None] = _nothing
 
     def put(self, item: Frame) -> bool:
-        self.newest.append(item)  # first: whoever has taken an item finds no earlier one here
         accepted = super().put(item)
         self.on_change()
         return accepted
@@ -87,11 +84,6 @@ class SourceLane:
         """Start the thread. It calls `on_change` for each frame and at the end."""
         self._frames.on_change = on_change
         self._thread.start()
-
-    @property
-    def newest(self) -> deque[Frame]:
-        """The newest frame, unless it was removed, for a second reader. `take` is independent of it."""
-        return self._frames.newest
 
     @property
     def started_at(self) -> float | None:
@@ -171,13 +163,8 @@ class SourceLane:
 
     def _paced(self, source: Source) -> Iterator[Frame]:
         """Yield the frames of a source that is not live when they are due."""
-        latest = -1
         for frame in source:
-            if frame.index <= latest:
-                raise SourceError(
-                    f"{self.name} sent frame {frame.index} after frame {latest}: expected increasing indices."
-                )
-            latest, now = frame.index, time.monotonic()
+            now = time.monotonic()
             if self._origin is None or now > self._origin + frame.seconds + MAX_DELAY:
                 self._origin = now - frame.seconds
             if self._ending.wait(max(self._origin + frame.seconds - now, 0.0)):
