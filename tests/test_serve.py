@@ -6,6 +6,7 @@ import datetime
 import json
 import ssl
 import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -194,6 +195,20 @@ def test_the_newest_frame_of_the_camera_is_read() -> None:
     assert camera.size == (1280, 360)
     camera.close()
     assert list(camera) == []
+
+
+def test_images_are_stamped_when_they_are_sent() -> None:
+    """Browsers would delay all images by the variation of the time from capture to sending."""
+
+    async def check() -> None:
+        track = connection.DrawnTrack()
+        track.put(VideoFrame(16, 16, "yuv420p"))
+        sending = time.monotonic()
+        frame = await track.recv()
+        assert frame.time is not None
+        assert sending <= frame.time + 1e-4 <= time.monotonic() + 2e-4
+
+    asyncio.run(check())
 
 
 class Browser:

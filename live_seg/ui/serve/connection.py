@@ -19,7 +19,7 @@ from aiortc.mediastreams import MediaStreamError
 from av import VideoFrame
 
 from live_seg.errors import UsageError
-from live_seg.types import Frame, Image, Segment
+from live_seg.types import Image, Segment
 from live_seg.ui.serve.camera import BrowserCamera
 from live_seg.ui.serve.choices import Choices
 from live_seg.ui.serve.visit import Visit
@@ -54,6 +54,8 @@ class DrawnTrack(MediaStreamTrack):
         frame = await self._newest.get()
         if frame is None:
             raise MediaStreamError
+        # The time of sending, not of capture: browsers delay all frames by how much their delays vary.
+        frame.pts, frame.time_base = round(time.monotonic() / CLOCK), CLOCK
         return frame
 
 
@@ -159,9 +161,9 @@ class Connection:
         if self._deadline is not None:
             self._deadline.cancel()
 
-    def _show(self, frame: Frame, image: Image) -> None:
+    def _show(self, image: Image) -> None:
         """Send a drawn image. Called in the thread of the session."""
-        self._call(self._drawn.put, _video_frame(image, frame.seconds))
+        self._call(self._drawn.put, _video_frame(image))
 
     def _report(self, text: str) -> None:
         now = time.monotonic()
@@ -181,11 +183,8 @@ class Connection:
             self._loop.call_soon_threadsafe(function, *arguments)
 
 
-def _video_frame(image: Image, seconds: float) -> VideoFrame:
+def _video_frame(image: Image) -> VideoFrame:
     """Convert an image (H, W, 3) uint8 BGR for the encoder, cropped to even sides."""
     height, width = (side // 2 * 2 for side in image.shape[:2])
     even = np.ascontiguousarray(image[:height, :width])
-    frame = VideoFrame.from_ndarray(even, format="bgr24").reformat(format="yuv420p")
-    frame.pts = round(seconds / CLOCK)
-    frame.time_base = CLOCK
-    return frame
+    return VideoFrame.from_ndarray(even, format="bgr24").reformat(format="yuv420p")

@@ -24,20 +24,20 @@ class BrowserScreen(Screen):
     """Screen that hands images and metrics to functions, which pass them on to the browser."""
 
     def __init__(
-        self, controls: Controls, show: Callable[[Frame, Image], None], report: Callable[[str], None]
+        self, controls: Controls, show: Callable[[Image], None], report: Callable[[str], None]
     ) -> None:
         self._controls, self._show, self._report = controls, show, report
 
     def write(
         self,
-        frame: Frame,
+        frame: Frame,  # noqa: ARG002
         image: Image,
         instances: Instances,  # noqa: ARG002
         metrics: Metrics | None = None,
         message: str = "",
     ) -> bool:
         """Hand over `image` and, as JSON, the metrics. Returns False once the visit has ended."""
-        self._show(frame, image)
+        self._show(image)
         named = [] if metrics is None else rows(self._controls, metrics)
         self._report(json.dumps({"metrics": named, "message": message}))
         return not self._controls.ended
@@ -54,7 +54,7 @@ class BrowserScreen(Screen):
 class Visit:
     """Segment `camera` with `segment` in a thread of its own, until `close` or the end of the camera.
 
-    `show` gets each frame with its drawn image, `report` its metrics as JSON; `end` is called last. All three
+    `show` gets the drawn image of each frame, `report` its metrics as JSON; `end` is called last. All three
     are called in the thread of the visit. An error ends this visit only and is logged.
     """
 
@@ -64,7 +64,7 @@ class Visit:
         segment: Segment,
         choices: Choices,
         *,
-        show: Callable[[Frame, Image], None],
+        show: Callable[[Image], None],
         report: Callable[[str], None],
         end: Callable[[], None],
     ) -> None:
