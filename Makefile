@@ -10,6 +10,9 @@ PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal
 demo: $(READY)
 	$(BIN)/live-seg demo -o demo.mp4 --overwrite
 
+# Without compiled modules, each of the many program starts in the tests would compile the package again.
+test test-all: export PYTHONDONTWRITEBYTECODE =
+
 # The tests are distributed to two processes, each of which loads TensorFlow. WORKERS=0: to none.
 test: $(READY)
 	$(PYTEST)

@@ -139,7 +139,7 @@ def _shown(path: Path, *options: str) -> Iterator[Shown]:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        text=True,
+        encoding="utf-8",
         **OWN_GROUP,
     ) as process:
         assert process.stdout is not None

@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 
 if TYPE_CHECKING:
+    from live_seg.maskrcnn.config import BackboneName
     from live_seg.maskrcnn.model import MaskRCNN
+    from live_seg.maskrcnn.rules import Rules
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # The worker processes already use all cores.
@@ -23,8 +26,22 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 cast(dict[str, Any], sys.modules).setdefault("openvino_telemetry", None)
 
 
-settings.register_profile("untimed", deadline=None)
-settings.load_profile("untimed")
+# Keras and TensorFlow Lite import these where they are installed, which takes seconds. No test needs them.
+for name in ("sklearn", *(() if os.environ.get("KERAS_BACKEND") == "jax" else ("jax",))):
+    cast(dict[str, Any], sys.modules).setdefault(name, None)
+
+settings.register_profile("quick", deadline=None, max_examples=10)
+settings.register_profile("thorough", deadline=None, max_examples=100)
+
+
+def is_quick(config: pytest.Config) -> bool:
+    """Return whether the slow tests are left out."""
+    return bool(config.option.markexpr == "not slow")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Try few examples in the quick set, many with the slow tests."""
+    settings.load_profile("quick" if is_quick(config) else "thorough")
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +89,41 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def tiny() -> "MaskRCNN":
+def light_mobile(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Replace MobileNetV2, which takes seconds to build and to convert, by five convolutions.
+
+    Among the slow tests, the same tests run with MobileNetV2.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        if is_quick(request.config):
+            from live_seg.maskrcnn.backbone import build_backbone as real
+            from tests.tiny_world import small_backbone
+
+            def light(name: "BackboneName", *rules: "Rules") -> Any:
+                return small_backbone() if name == "mobilenetv2" else real(name, *rules)
+
+            patch.setattr("live_seg.maskrcnn.model.build_backbone", light)
+        yield
+
+
+@pytest.fixture(scope="module")
+def light_resnet(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Leave most blocks of ResNet-50 out, also in weights files and in the reference in NumPy.
+
+    Among the slow tests, the same tests run with all blocks.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        if is_quick(request.config):
+            from live_seg.maskrcnn.config import RESNET_BLOCKS
+            from tests import matterport_weights, numpy_reference
+
+            for blocks in (RESNET_BLOCKS, matterport_weights.BLOCKS, numpy_reference.BLOCKS):
+                patch.setitem(blocks, "resnet50", (2, 1, 1, 1))
+        yield
+
+
+@pytest.fixture(scope="session")
+def tiny(light_mobile: None) -> "MaskRCNN":  # noqa: ARG001
     """Return a tiny network for tests that do not change it: building one takes seconds."""
     from tests.stand_ins import tiny_network
 
@@ -91,9 +142,14 @@ def untraced(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.fixture(scope="session")
 def tiny_converted(tiny: "MaskRCNN", tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Convert `tiny` to OpenVINO in float32, once for all tests; return its folder."""
+    """Convert `tiny` to OpenVINO in float32, once for all tests and processes; return its folder."""
     from live_seg.engines.openvino.convert import convert
 
-    folder = tmp_path_factory.mktemp("converted")
-    convert(tiny, folder)
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "tiny-converted"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            unfinished = tmp_path_factory.mktemp("converted")
+            convert(tiny, unfinished)
+            unfinished.rename(folder)
     return folder

@@ -1,10 +1,13 @@
 """Simulate another operating system for live_seg, as far as possible.
 
-    python -m tests.elsewhere win32 COMMAND...
+    python -m tests.elsewhere win32 all COMMAND...
 
-imports every module of live_seg and runs `live-seg COMMAND...` while live_seg sees the given system:
-`sys.platform`, `os.name` and `platform.system()` name it, and the modules, functions and signals that Windows
+imports all modules of live_seg and runs `live-seg COMMAND...` while live_seg sees the given system:
+`sys.platform`, `os.name` and `platform.system()` name it, and the modules, functions and signals that it
 lacks are missing. Other packages see the real system; they could not work otherwise.
+
+With `light` instead of `all`, a stand-in takes the place of the model, and modules that need one of `HEAVY`
+are left out: importing these takes most of the time.
 """
 
 import builtins
@@ -16,9 +19,10 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 POSIX_MODULES = {"fcntl", "grp", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty"}
 """Modules of the standard library that Windows lacks."""
@@ -40,6 +44,19 @@ POSIX_ONLY: dict[ModuleType, set[str]] = {
     socket: {"AF_UNIX"},
 }
 """What Windows lacks of modules that it has."""
+
+LINUX_ONLY: dict[ModuleType, set[str]] = {
+    os: {
+        *("copy_file_range", "eventfd", "memfd_create", "O_TMPFILE", "pidfd_open", "posix_fadvise"),
+        *("posix_fallocate", "sched_getaffinity", "sched_setaffinity", "splice", "getrandom"),
+    },
+    signal: {"SIGPOLL", "SIGPWR", "SIGRTMAX", "SIGRTMIN", "SIGSTKFLT", "sigtimedwait", "sigwaitinfo"},
+    socket: {"AF_NETLINK", "AF_PACKET", "SOCK_CLOEXEC", "SOCK_NONBLOCK", "TCP_KEEPIDLE"},
+    time: {"CLOCK_BOOTTIME", "pthread_getcpuclockid"},
+}
+"""What macOS lacks of modules that it has."""
+
+HEAVY = ("aiortc", "jax", "keras", "nncf", "openvino", "ray", "tensorflow")
 
 NEW_GROUP = 0x200
 """Value of `subprocess.CREATE_NEW_PROCESS_GROUP`, which exists on Windows only."""
@@ -79,15 +96,14 @@ def appear(system: str) -> None:
     changes: dict[ModuleType, dict[str, object]] = {
         sys: {"platform": system},
         platform: {"system": lambda: name},
-        os: {"sched_getaffinity": None},
     }
     hidden: set[str] = set()
+    for module, lacking in (POSIX_ONLY if system == "win32" else LINUX_ONLY).items():
+        changes.setdefault(module, {}).update(dict.fromkeys(lacking))
     if system == "win32":
         hidden = POSIX_MODULES
         subprocess.Popen = WindowsPopen  # type: ignore[assignment, misc]
         changes[subprocess] = {"CREATE_NEW_PROCESS_GROUP": NEW_GROUP}
-        for module, lacking in POSIX_ONLY.items():
-            changes.setdefault(module, {}).update(dict.fromkeys(lacking))
         changes[os]["name"] = "nt"
     seen = {module.__name__: Seen(module, attributes) for module, attributes in changes.items()}
     change_imports(seen, hidden)
@@ -113,20 +129,34 @@ def change_imports(seen: Mapping[str, ModuleType], hidden: set[str]) -> None:
     builtins.__import__ = changed
 
 
-def import_all() -> int:
-    """Import each module of live_seg; return how many there are."""
+def import_all(*, heavy: bool) -> int:
+    """Import each module of live_seg, unless it needs a `heavy` package; return how many are imported."""
     import live_seg
 
-    found = [module.name for module in pkgutil.walk_packages(live_seg.__path__, "live_seg.")]
-    for name in found:
-        importlib.import_module(name)
-    return len(found)
+    if not heavy:
+        cast(dict[str, Any], sys.modules).update(dict.fromkeys(HEAVY))
+    count = 0
+    for module in pkgutil.walk_packages(live_seg.__path__, "live_seg."):
+        try:
+            importlib.import_module(module.name)
+        except ModuleNotFoundError as error:
+            if heavy or str(error.name).partition(".")[0] not in HEAVY:
+                raise
+        else:
+            count += 1
+    return count
 
 
 if __name__ == "__main__":
-    appear(sys.argv[1])
-    print(import_all(), "modules", flush=True)
+    system, modules = sys.argv[1:3]
+    appear(system)
+    print(import_all(heavy=modules == "all"), "modules", flush=True)
     from live_seg.cli.main import main
+    from live_seg.cli.options import Options
 
-    sys.argv[1:2] = []
+    if modules == "light":
+        from tests.stand_ins import StandIn
+
+        Options.load = lambda _: StandIn()  # type: ignore[assignment, method-assign, return-value]
+    sys.argv[1:3] = []
     main()

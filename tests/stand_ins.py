@@ -11,6 +11,8 @@ from live_seg.maskrcnn.config import MOBILE
 from live_seg.types import Image, Instances
 
 if TYPE_CHECKING:
+    from live_seg.engines.keras import KerasEngine
+    from live_seg.maskrcnn.family import Network
     from live_seg.maskrcnn.model import MaskRCNN
 
 ROOT = Path(__file__).parent.parent
@@ -43,6 +45,22 @@ class StandIn:
     def __call__(self, images: list[Image]) -> list[Instances]:
         self.batches.append(len(images))
         return [left_half(image) for image in images]
+
+
+def untraced_engine(network: "Network") -> "KerasEngine":
+    """Return the engine that runs `network` operation by operation: tracing takes longer than a few images.
+
+    On JAX, which compiles each operation then, the engine is as it is.
+    """
+    import keras
+    import pytest
+
+    from live_seg.engines.keras import KerasEngine
+
+    with pytest.MonkeyPatch.context() as patch:
+        if keras.backend.backend() == "tensorflow":
+            patch.setattr("live_seg.engines.keras.compiled", lambda function, _: function)
+        return KerasEngine(network)
 
 
 def left_half(image: Image) -> Instances:

@@ -2,7 +2,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -248,7 +248,6 @@ edges = st.one_of(st.integers(-8, 70), st.floats(-8, 70, width=32))
     seed=st.integers(0, 99),
     flags=st.tuples(st.booleans(), st.booleans()),
 )
-@settings(max_examples=150, deadline=None)
 def test_any_box_can_be_drawn_on_an_image_of_any_size(
     size: tuple[int, int], boxes: list[Box], side: int, seed: int, flags: tuple[bool, bool]
 ) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from keras import ops
 from numpy.typing import NDArray
@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from live_seg.maskrcnn.anchors import pyramid_anchors, to_normalized, to_pixels
 from live_seg.maskrcnn.boxes import apply_deltas, area, clip, deltas_between, iou, overlap
 
-quick = settings(max_examples=40, deadline=None)
 seeds = st.integers(0, 2**32 - 1)
 
 
@@ -35,7 +34,6 @@ def test_the_last_pixel_lies_at_one() -> None:
     assert whole.dtype == inner.dtype == np.float32
 
 
-@quick
 @given(seed=seeds, height=st.integers(2, 2000), width=st.integers(2, 2000))
 def test_pixels_and_normalized_invert_each_other(seed: int, height: int, width: int) -> None:
     boxes = random_boxes(seed, 5)
@@ -54,7 +52,6 @@ def test_deltas_move_in_sides_and_stretch_by_powers_of_e() -> None:
     np.testing.assert_allclose(back, 5 * np.log([[1, 1, 2, 0.5]]), atol=5e-5)
 
 
-@quick
 @given(seed=seeds)
 def test_deltas_invert_each_other(seed: int) -> None:
     # Sides differ by a factor of 50 at most, less than the largest stretch.
@@ -82,7 +79,6 @@ def test_iou_by_hand() -> None:
     np.testing.assert_array_equal(numpy(area(others)), [16, 8, 16, 16, 1])
 
 
-@quick
 @given(seed=seeds)
 def test_iou_is_a_symmetric_share(seed: int) -> None:
     boxes, others = random_boxes(seed, 5), random_boxes(seed + 1, 7)

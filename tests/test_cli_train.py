@@ -168,6 +168,7 @@ class TestMistakes:
         assert result.exit_code == 3
         assert "holds no training to resume" in result.stderr
 
+    @pytest.mark.usefixtures("light_mobile")
     def test_unusable_initial_weights(
         self, data: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:

@@ -96,7 +96,9 @@ def model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Options, "load", lambda _: StandIn())
 
 
-@pytest.mark.parametrize("name", CLIPS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name == "hlg" else []) for name in CLIPS]
+)
 @pytest.mark.usefixtures("no_process_left_behind")
 def test_colours_are_those_of_ffmpeg(name: str, tmp_path: Path) -> None:
     path = make(name, tmp_path)

@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -68,7 +68,6 @@ class TestEveryEffect:
         st.tuples(st.integers(1, 70), st.integers(1, 70)),
         st.lists(st.tuples(*[st.floats(-100, 150)] * 2, *[st.floats(0, 150)] * 2), max_size=3),
     )
-    @settings(max_examples=25, deadline=None)
     def test_images_and_boxes_of_any_size(
         self, name: str, size: tuple[int, int], corners: list[tuple[float, float, float, float]]
     ) -> None:
@@ -151,7 +150,6 @@ class TestHiding:
             effect_of("blur", "face")(noise(), Instances.empty())  # type: ignore[arg-type]
 
     @given(st.integers(0, 2**32 - 1), st.tuples(*[st.integers(-20, 130)] * 2, *[st.integers(1, 120)] * 2))
-    @settings(max_examples=30, deadline=None)
     def test_pixels_with_a_probability_of_at_least_0_3_are_hidden_completely(
         self, seed: int, corner: tuple[int, int, int, int]
     ) -> None:
@@ -267,7 +265,6 @@ class TestBackgrounds:
 
 class TestEdges:
     @given(st.integers(0, 2**32 - 1))
-    @settings(max_examples=30, deadline=None)
     def test_blending_is_the_rounded_weighted_sum(self, seed: int) -> None:
         rng = np.random.default_rng(seed)
         under, over = rng.integers(0, 256, (2, 9, 7, 3), np.uint8)

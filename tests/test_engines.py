@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import openvino
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from keras import ops
 from numpy.typing import NDArray
@@ -64,7 +64,6 @@ def assert_well_formed(found: Found, masks: NDArray[np.float32]) -> None:
 
 
 class TestSuppression:
-    @settings(max_examples=40, deadline=None)
     @given(
         seed=st.integers(0, 2**32 - 1),
         count=st.sampled_from([1, 7, 30]),
@@ -98,7 +97,6 @@ class TestSuppression:
         assert kept.tolist() == []
         assert kept.dtype == np.intp
 
-    @settings(max_examples=60, deadline=None)
     @given(scores=st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), max_size=12), count=st.integers(1, 15))
     def test_of_equal_scores_the_first_come_first(self, scores: list[float], count: int) -> None:
         best = np.argsort(-np.array(scores, np.float32), kind="stable")[:count]
@@ -516,6 +514,7 @@ def run_python(program: str) -> str:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
 
+@pytest.mark.slow
 def test_ctrl_c_is_safe_after_openvino_is_released(tiny_converted: Path, tmp_path: Path) -> None:
     program = f"""
 import gc, os, signal, time
@@ -540,6 +539,7 @@ except KeyboardInterrupt:
     assert (done.returncode, done.stdout.splitlines()[-1:]) == (0, ["heard"])
 
 
+@pytest.mark.slow
 def test_no_telemetry_is_sent(tmp_path: Path) -> None:
     """A stand-in for OpenVINO's telemetry says whether it is imported, and sends nothing."""
     (tmp_path / "openvino_telemetry.py").write_text('print("imported")\nraise ImportError\n')

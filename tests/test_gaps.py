@@ -6,7 +6,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from live_seg.errors import UsageError
@@ -163,7 +163,6 @@ def test_instances_that_are_found_stay_as_they_are() -> None:
 
 
 @given(st.sets(st.integers(0, 19)), st.sampled_from([0.0, 0.35, 2.0]))
-@settings(max_examples=25, deadline=None)
 def test_every_frame_is_completed_once_and_gaps_are_hidden(detected: set[int], delay: float) -> None:
     filled = fill(detected, 20, delay=delay)
     assert [len(one.found) for one in filled] == [index in detected for index in range(20)]

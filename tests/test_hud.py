@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from live_seg.types import Image
@@ -52,7 +52,6 @@ class TestRate:
         rate.add(5.0)
         assert rate.per_second(5.0) == rate.per_second(7.0) == 0
 
-    @settings(max_examples=40, deadline=None)
     @given(st.floats(0.2, 240), st.integers(3, 900), st.floats(0, 1))
     def test_a_constant_rate_is_exact_between_events_too(self, fps: float, count: int, part: float) -> None:
         rate = Rate()
@@ -179,7 +178,6 @@ def test_text_grows_with_the_image() -> None:
     assert 1.8 < (large[2] - large[0]) / (small[2] - small[0]) < 2.2
 
 
-@settings(max_examples=40, deadline=None)
 @given(st.integers(1, 300), st.integers(1, 300), st.text(max_size=300), st.booleans())
 def test_any_image_and_any_message(height: int, width: int, message: str, helped: bool) -> None:
     controls = Controls()

@@ -10,10 +10,12 @@ import pytest
 from live_seg.errors import WeightsError
 from live_seg.maskrcnn import matterport
 from live_seg.maskrcnn.checkpoint import read_network
-from live_seg.maskrcnn.config import MaskRCNNConfig
+from live_seg.maskrcnn.config import RESNET_BLOCKS, MaskRCNNConfig
 from live_seg.maskrcnn.matterport import Tensors
 from live_seg.maskrcnn.model import MaskRCNN
 from tests.matterport_weights import write
+
+pytestmark = pytest.mark.usefixtures("light_resnet")
 
 CLASSES = 3
 
@@ -47,8 +49,10 @@ def test_backbone_and_classes_are_read_from_the_tensors(stored: Tensors) -> None
 def test_every_tensor_of_the_file_ends_up_in_the_model(model: MaskRCNN, stored: Tensors) -> None:
     matterport.load(model, stored)
     np.testing.assert_array_equal(model.backbone.get_layer("stem_conv").kernel, stored["conv1/kernel"])
-    last = model.backbone.get_layer("stage5_block2_norm3")
-    np.testing.assert_array_equal(last.moving_variance, stored["bn5c_branch2c/moving_variance"])
+    number = RESNET_BLOCKS["resnet50"][-1] - 1
+    last = model.backbone.get_layer(f"stage5_block{number}_norm3")
+    variance = stored[f"bn5{'abc'[number]}_branch2c/moving_variance"]
+    np.testing.assert_array_equal(last.moving_variance, variance)
     np.testing.assert_array_equal(model.rpn.deltas.bias, stored["rpn_bbox_pred/bias"])
     np.testing.assert_array_equal(model.mask_head.logits.kernel, stored["mrcnn_mask/kernel"])
     hidden = stored["mrcnn_class_conv1/kernel"]

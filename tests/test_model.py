@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 
+from live_seg.maskrcnn.backbone import build_backbone
 from live_seg.maskrcnn.config import MOBILE, MaskRCNNConfig
 from live_seg.maskrcnn.fpn import FeaturePyramid
 from live_seg.maskrcnn.model import MaskRCNN
@@ -16,8 +17,19 @@ WHOLE = np.array([[0, 0, 1, 1]], np.float32)
 
 
 @pytest.fixture(scope="module", params=[0, 1])
-def network(request: pytest.FixtureRequest) -> MaskRCNN:
+def network(request: pytest.FixtureRequest, light_mobile: None) -> MaskRCNN:  # noqa: ARG001
     return MaskRCNN(replace(TINY, num_classes=3, first_level=3, finer_levels=request.param))
+
+
+def test_maps_of_mobilenet() -> None:
+    maps = build_backbone("mobilenetv2")(np.full((1, 64, 64, 3), 100, np.float32))
+    assert [tuple(level.shape[1:]) for level in maps] == [
+        (16, 16, 144),
+        (8, 8, 192),
+        (4, 4, 576),
+        (2, 2, 320),
+    ]
+    assert all(np.isfinite(level).all() for level in maps)
 
 
 class TestPyramid:

@@ -268,6 +268,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_steps_on_one_batch_reduce_the_loss_and_one_without_objects_is_finite(tmp_path: Path) -> None:
     keras.utils.set_random_seed(0)
@@ -285,14 +286,35 @@ def test_steps_on_one_batch_reduce_the_loss_and_one_without_objects_is_finite(tm
     assert 0 < values["objectness"] < np.inf
 
 
+def write_start(folder: Path) -> Path:
+    """Write a network with one class and few layers to start from."""
+    keras.utils.set_random_seed(3)
+    start = folder / "start.weights.h5"
+    save(OneStageMaskRCNN(replace(CONFIG, num_classes=2)), ("background", "disc"), start, {})
+    return start
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_command_trains_from_a_one_stage_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("live_seg.training.settings.AUGMENTATION", EASY["augmentation"])
+    photos, file = draw_shapes(tmp_path / "data", 2)
+    words = ["train", "--images", photos, "--annotations", file, "--from", write_start(tmp_path)]
+    words += ["-o", tmp_path / "run", "--epochs", 1, "--batch", 2, "--size", SIDE, "--heads-first", 0]
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    assert result.exit_code == 0, result.output
+    assert "_classes for block" in result.stdout
+    assert read_state(tmp_path / "run" / "state.npz").config.first_stage == "yolox"
+    (row,) = read_table(tmp_path / "run" / "log.csv", 99)
+    assert set(row) == {"epoch", "loss", *LOSSES, "learning_rate", "seconds"}
+
+
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_the_command_trains_from_a_one_stage_model_and_resumes_with_the_same_result(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("live_seg.training.settings.AUGMENTATION", EASY["augmentation"])
-    keras.utils.set_random_seed(3)
-    start = tmp_path / "start.weights.h5"
-    save(OneStageMaskRCNN(replace(CONFIG, num_classes=2)), ("background", "disc"), start, {})
+    start = write_start(tmp_path)
     photos, file = draw_shapes(tmp_path / "data", 4)
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
 

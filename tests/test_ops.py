@@ -5,7 +5,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from keras import ops as keras_ops
 from numpy.typing import NDArray
@@ -14,7 +14,6 @@ from live_seg.maskrcnn import ops
 from live_seg.maskrcnn.boxes import iou
 from live_seg.maskrcnn.ops import LOWEST, compiled, crop, greedy_nms, nms, nms_within_class
 
-quick = settings(max_examples=25, deadline=None)
 seeds = st.integers(0, 2**32 - 1)
 
 only_tensorflow = pytest.mark.skipif(
@@ -58,7 +57,6 @@ def chosen(result: tuple[Any, Any]) -> list[list[int]]:
     return [row[counts].tolist() for row, counts in zip(kept, valid, strict=True)]
 
 
-@quick
 @given(seed=seeds, count=st.integers(1, 20), limit=st.integers(1, 25), threshold=st.floats(0.05, 0.9))
 def test_nms_keeps_what_the_slow_form_keeps(seed: int, count: int, limit: int, threshold: float) -> None:
     rng = np.random.default_rng(seed)

@@ -75,6 +75,7 @@ def invoke(*arguments: str | Path) -> Result:
     return result
 
 
+@pytest.mark.slow
 def test_int8_form_is_used_by_auto(
     saved: Path, video: Path, cache: Path, calibrated_with: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,13 +22,16 @@ from live_seg.maskrcnn.model import MaskRCNN
 from live_seg.maskrcnn.roi import roi_align
 from live_seg.segmenter import Segmenter
 from live_seg.types import Image, Instances
+from tests.conftest import is_quick
 from tests.matterport_weights import write
 from tests.numpy_reference import MEAN_PIXEL, Reference, Result, Settings, pyramid_roi_align, resize_image
+from tests.stand_ins import untraced_engine
+
+pytestmark = pytest.mark.usefixtures("light_resnet")
 
 CLASSES = 6
-SIZES = {"as it is": (256, 256), "enlarged, black around": (100, 110), "shrunk, tall": (400, 300)}
-MOST = 40
-"""Detections a picture: each of these has more to offer."""
+SIZES = {"enlarged, black around": (50, 55), "shrunk, tall": (200, 150)}
+"""Sizes of the pictures in the quick set, for a network of 128 pixels. With the slow tests, all double."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Expected:
     rles: list[dict[str, Any]]  # N at the size of the picture
 
 
-ENGINES = ("keras", "openvino")
+ENGINES = ("keras", pytest.param("openvino", marks=pytest.mark.slow))
 
 
 def partners(found: Instances, expected: Expected) -> list[int]:
@@ -78,10 +81,11 @@ def make_network(path: Path, config: MaskRCNNConfig) -> MaskRCNN:
     return model
 
 
-def make_segmenter(network: MaskRCNN, engine: str, folder: Path) -> Segmenter:
+def make_segmenter(network: MaskRCNN, engine: str, folder: Path, *, traced: bool = False) -> Segmenter:
     names = ["background", *(f"class {i}" for i in range(1, network.config.num_classes))]
     if engine == "keras":
-        return Segmenter(KerasEngine(network), names, layout="square")
+        keras_engine = KerasEngine(network) if traced else untraced_engine(network)
+        return Segmenter(keras_engine, names, layout="square")
     convert(network, folder)
     return Segmenter(OpenVINOEngine(folder, network.config), names, layout="square")
 
@@ -103,9 +107,19 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def network(weights: Path) -> MaskRCNN:
-    small = MaskRCNNConfig(num_classes=CLASSES, backbone="resnet50", size=256, min_side=200)
-    fast = {"candidates": 1000, "proposals": 200, "detections": MOST}
+def scale(pytestconfig: pytest.Config) -> int:
+    return 1 if is_quick(pytestconfig) else 2
+
+
+@pytest.fixture(scope="module")
+def sizes(scale: int) -> dict[str, tuple[int, int]]:
+    return {name: (scale * height, scale * width) for name, (height, width) in SIZES.items()}
+
+
+@pytest.fixture(scope="module")
+def network(weights: Path, scale: int) -> MaskRCNN:
+    small = MaskRCNNConfig(num_classes=CLASSES, backbone="resnet50", size=128 * scale, min_side=100 * scale)
+    fast = {"candidates": 1000, "proposals": 100 * scale, "detections": 20 * scale}
     return make_network(weights, MaskRCNNConfig(**vars(small) | fast))
 
 
@@ -117,23 +131,23 @@ def segmenter(
 
 
 @pytest.fixture(scope="module")
-def found(segmenter: Segmenter) -> dict[str, Instances]:
+def found(segmenter: Segmenter, sizes: dict[str, tuple[int, int]]) -> dict[str, Instances]:
     """All pictures in one batch."""
-    return dict(zip(SIZES, segmenter([picture(*size) for size in SIZES.values()]), strict=True))
+    return dict(zip(sizes, segmenter([picture(*size) for size in sizes.values()]), strict=True))
 
 
 @pytest.fixture(scope="module")
-def references(weights: Path) -> dict[str, Result]:
+def references(weights: Path, scale: int, sizes: dict[str, tuple[int, int]]) -> dict[str, Result]:
     settings = Settings(
         backbone="resnet50",
-        image_max_dim=256,
-        image_min_dim=200,
+        image_max_dim=128 * scale,
+        image_min_dim=100 * scale,
         pre_nms_limit=1000,
-        post_nms_rois_inference=200,
-        detection_max_instances=MOST,
+        post_nms_rois_inference=100 * scale,
+        detection_max_instances=20 * scale,
     )
     reference = Reference(weights, settings)
-    return {name: reference.detect(picture(*size)[..., ::-1]) for name, size in SIZES.items()}
+    return {name: reference.detect(picture(*size)[..., ::-1]) for name, size in sizes.items()}
 
 
 @pytest.mark.parametrize("name", SIZES)
@@ -148,14 +162,18 @@ def test_feature_maps_are_the_references(name: str, network: MaskRCNN, reference
 
 @pytest.mark.parametrize("name", SIZES)
 def test_detections_are_the_references(
-    name: str, found: dict[str, Instances], references: dict[str, Result]
+    name: str,
+    found: dict[str, Instances],
+    references: dict[str, Result],
+    sizes: dict[str, tuple[int, int]],
+    scale: int,
 ) -> None:
     reference = references[name]
-    assert len(reference.boxes) > 30
+    assert len(reference.boxes) > 15 * scale
     assert len(np.unique(reference.class_ids)) >= 3
     rles = [coco_mask.encode(np.asfortranarray(bitmap.astype(np.uint8))) for bitmap in reference.bitmaps]
     expected = Expected(reference.boxes, reference.class_ids, reference.scores, reference.masks, rles)
-    check(found[name], SIZES[name], expected)
+    check(found[name], sizes[name], expected)
 
 
 @pytest.mark.parametrize("size", [(1024, 1024), (576, 1024)])
@@ -197,7 +215,7 @@ def import_path(path: Path) -> ModuleType:
 def test_full_size_detections_are_matterports(tmp_path: Path, engine: str) -> None:
     import_path(PARITY / "make_weights.py").write(tmp_path / "full.h5", seed=0)
     network = make_network(tmp_path / "full.h5", MaskRCNNConfig())
-    segmenter = make_segmenter(network, engine, tmp_path)
+    segmenter = make_segmenter(network, engine, tmp_path, traced=True)
     numbers = np.load(PARITY / "reference_seed0.npz")
     for name in ("wide", "photo", "square", "vga"):
         image = np.asarray(cv2.imread(str(PARITY / "images" / f"{name}.png")), np.uint8)

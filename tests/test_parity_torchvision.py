@@ -21,9 +21,10 @@ from live_seg.maskrcnn.config import TORCHVISION, MaskRCNNConfig
 from live_seg.maskrcnn.model import MaskRCNN
 from live_seg.segmenter import Segmenter
 from live_seg.types import Image, Instances
+from tests.stand_ins import untraced_engine
 from tests.torchvision_weights import tensors
 
-ENGINES = ("keras", "openvino")
+ENGINES = ("keras", pytest.param("openvino", marks=pytest.mark.slow))
 
 REFERENCE = Path(__file__).with_name("torchvision_reference.npz")
 """What `maskrcnn_resnet50_fpn_v2` finds in `picture` with `tensors(SEED, CLASSES)` and the SETTINGS.
@@ -89,7 +90,7 @@ def check_detections(found: Instances, size: tuple[int, int], expected: Numbers)
 def make_segmenter(network: MaskRCNN, engine: str, folder: Path) -> Segmenter:
     names = ["background", *(f"class {i}" for i in range(1, network.config.num_classes))]
     if engine == "keras":
-        return Segmenter(KerasEngine(network), names, layout="exact")
+        return Segmenter(untraced_engine(network), names, layout="exact")
     if keras.backend.backend() != "tensorflow":
         pytest.skip("conversion needs TensorFlow")
     convert(network, folder)
@@ -153,6 +154,7 @@ def test_detections_are_torchvisions(name: str, segmenter: Segmenter) -> None:
     check_detections(segmenter(picture(*size)), size, expected)
 
 
+@pytest.mark.slow
 def test_batches_find_the_same(segmenter: Segmenter) -> None:
     one, other = picture(96, 176), picture(96, 176)[::-1].copy()
     together = segmenter([one, other])

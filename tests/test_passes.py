@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import openvino
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from openvino import Model, Node, opset13
@@ -72,7 +72,6 @@ def outcome(model: Model, image: Image) -> Image:
     return np.array(compiled(image)[0])
 
 
-@settings(max_examples=25, deadline=None)
 @given(height=st.integers(1, 18), width=st.integers(1, 18), seed=st.integers(0, 99))
 def test_same_result_for_any_size(height: int, width: int, seed: int) -> None:
     size = MIN_CHANNELS, height, width
@@ -85,7 +84,6 @@ def test_same_result_for_any_size(height: int, width: int, seed: int) -> None:
     np.testing.assert_allclose(outcome(fast, image), expected, atol=2e-5)
 
 
-@settings(max_examples=25, deadline=None)
 @given(height=st.integers(1, 15), width=st.integers(1, 15), count=st.integers(1, 5), seed=st.integers(0, 99))
 def test_same_result_for_any_regions(height: int, width: int, count: int, seed: int) -> None:
     size = MIN_CHANNELS, height, width

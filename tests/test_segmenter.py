@@ -494,7 +494,7 @@ class TestLoad:
 
 
 @pytest.fixture(scope="module")
-def matterports(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def matterports(light_resnet: None, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: ARG001
     path = tmp_path_factory.mktemp("matterport") / "balloon.h5"
     return matterport_weights.write(path, seed=1, classes=4, backbone="resnet50")
 

@@ -24,6 +24,8 @@ from tests.tiny_world import EASY, draw_shapes
 from tests.torch_files import write
 from tests.torchvision_weights import Tensors, tensors
 
+pytestmark = pytest.mark.usefixtures("light_resnet")
+
 CLASSES = 3
 
 
@@ -153,6 +155,7 @@ class TestFile:
         with pytest.raises(UsageError, match="one-stage"):
             resolve("small", proposals=50)
 
+    @pytest.mark.usefixtures("untraced")
     def test_finds_something(self, file: Path) -> None:
         segment = live_seg.load(file, engine="keras", size=128, proposals=20, min_score=0.05)
         image = np.random.default_rng(0).integers(0, 256, (72, 128, 3), np.uint8)

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
-from importlib.util import find_spec
+from importlib.machinery import PathFinder
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -60,6 +60,27 @@ def short(tmp_path: Path) -> Settings:
     return Settings(data=(data,), start=start, epochs=3, batch=4, heads_first=1, **EASY)
 
 
+@pytest.mark.usefixtures("eager")
+def test_files_of_a_run(short: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("live_seg.training.train.SAMPLE_ROUNDS", 1)
+    data, val = draw_shapes(tmp_path / "few", 4), draw_shapes(tmp_path / "val", 2, seed=5)
+    settings = replace(short, data=(data,), val=val, epochs=1, heads_first=0, val_every=1)
+    run, lines = tmp_path / "run", list[str]()
+    train(settings, run, report=lines.append, quiet=True)
+    assert lines[0].endswith("random: box_head/logits, box_head/deltas, mask_head/logits for block.")
+    assert lines[1] == "Compiling the training step, which can take some minutes."
+    assert lines[-2].startswith("epoch 1/1: loss ")
+    assert lines[-2].startswith(lines[-1].removeprefix("Best ").removesuffix("."))
+    (row,) = read_table(run / "log.csv", 99)
+    card = json.loads((run / "model.json").read_text())
+    assert card["class_names"] == ["background", "disc", "block"]
+    assert card["measured"]["mask"]["ap"] == pytest.approx(row["mask_ap"], abs=1e-6)
+    assert len(list((run / "val").glob("001_*.jpg"))) == 2
+    assert (run / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert not list(run.rglob("*partial*"))
+
+
+@pytest.mark.slow
 def test_shapes_are_learnt_and_the_loaded_model_has_the_same_ap(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -101,6 +122,7 @@ def test_shapes_are_learnt_and_the_loaded_model_has_the_same_ap(
 
 
 class TestResume:
+    @pytest.mark.slow
     @pytest.mark.usefixtures("eager")
     def test_the_result_equals_that_of_an_uninterrupted_run(
         self, short: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -218,6 +240,7 @@ class TestResume:
             resume(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("eager")
 def test_the_best_epoch_is_the_model_and_the_last_one_lies_beside(
     short: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -274,8 +297,14 @@ def test_the_progress_bar_counts_the_steps_of_the_whole_run(
 
 
 @pytest.mark.usefixtures("eager")
-def test_a_loss_that_is_not_finite_stops_the_run(short: Settings, tmp_path: Path) -> None:
+@pytest.mark.parametrize("real", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_loss_that_is_not_finite_stops_the_run(
+    short: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, real: bool
+) -> None:
+    """Of a `real` step with an absurd learning rate, or of a stand-in."""
     run = tmp_path / "run"
+    if not real:
+        monkeypatch.setattr(Trainer, "step", lambda *_: {"loss": float("nan")})
     with pytest.raises(LiveSegError, match=r"epoch 1, step \d of 2 is not finite"):
         train(replace(short, learning_rate=1e25), run, quiet=True)
     assert sorted(path.name for path in run.iterdir()) == ["bad_batch.npz", "settings.json"]
@@ -396,6 +425,7 @@ class TestStarts:
             set_trainable(model, layers)
             assert len(model.backbone.trainable_variables) == 2 * convolutions
 
+    @pytest.mark.slow
     def test_a_size_of_its_own(self, tmp_path: Path) -> None:
         path = untrained(tmp_path, "disc")
         assert initial_network(str(path), ("background", "disc"), None, "float32").model.config.size == 64
@@ -427,6 +457,7 @@ def test_mixed_precision_keeps_weights_and_outputs_in_float32(short: Settings) -
     assert found[1] != found[0]
 
 
+@pytest.mark.slow
 class TestStep:
     """The same step on either backend."""
 
@@ -435,7 +466,7 @@ class TestStep:
 
         self.check(steps(tmp_path))
 
-    @pytest.mark.skipif(find_spec("jax") is None, reason="JAX is not installed")
+    @pytest.mark.skipif(PathFinder.find_spec("jax") is None, reason="JAX is not installed")
     def test_on_jax(self, tmp_path: Path) -> None:
         command = [sys.executable, "-m", "tests.train_step", str(tmp_path)]
         # Most of the time goes into compiling: better little than well.

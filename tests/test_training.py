@@ -261,7 +261,7 @@ ALL = Sampling(anchors=1000, positive_anchors=500, proposals=32, positive_propos
 
 
 @pytest.fixture(scope="module")
-def tiny() -> MaskRCNN:
+def tiny(light_mobile: None) -> MaskRCNN:  # noqa: ARG001
     keras.utils.set_random_seed(7)
     return MaskRCNN(replace(TINY, num_classes=3))
 
@@ -282,6 +282,7 @@ def find_losses(model: MaskRCNN, pictures: Any, truth: Truth, sampling: Sampling
     return losses(model, pictures, truth, sampling, keras.random.SeedGenerator(0))
 
 
+@pytest.mark.usefixtures("light_mobile")
 def test_images_are_normalized(monkeypatch: pytest.MonkeyPatch) -> None:
     model = MaskRCNN(replace(TINY, num_classes=3, mean_pixel=(10, 20, 30), pixel_deviation=(2, 4, 8)))
     seen: list[Any] = []
@@ -330,7 +331,8 @@ def test_default_sampling_fits_a_network_of_few_proposals(tiny: MaskRCNN) -> Non
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="needs a gradient tape")
-def test_gradients_reach_every_part_and_the_loss_falls(tiny: MaskRCNN) -> None:
+@pytest.mark.parametrize(("steps", "least"), [(2, 1.0), pytest.param(8, 0.7, marks=pytest.mark.slow)])
+def test_gradients_reach_every_part_and_the_loss_falls(tiny: MaskRCNN, steps: int, least: float) -> None:
     import tensorflow as tf
 
     pictures, truth = batch()
@@ -347,12 +349,12 @@ def test_gradients_reach_every_part_and_the_loss_falls(tiny: MaskRCNN) -> None:
         return total, gradients
 
     total, gradients = step()
-    parts = set()
+    parts, first = set(), tiny.trainable_variables[0].path
     for variable, gradient in zip(tiny.trainable_variables, gradients, strict=True):
         values = numpy(ops.convert_to_tensor(gradient))
         assert np.isfinite(values).all(), variable.path
         parts |= {variable.path.split("/")[0]} if values.any() else set()
-    assert parts >= {"Conv1", "pyramid", "rpn", "box_head", "mask_head"}
-    history = [float(total)] + [float(step()[0]) for _ in range(8)]
+    assert parts >= {first.split("/")[0], "pyramid", "rpn", "box_head", "mask_head"}
+    history = [float(total)] + [float(step()[0]) for _ in range(steps)]
     assert np.isfinite(history).all()
-    assert history[-1] < 0.7 * history[0], history
+    assert history[-1] < least * history[0], history
