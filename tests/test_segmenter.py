@@ -34,7 +34,8 @@ from live_seg.timing import NO_TIMER, StageTimer
 from live_seg.training.checkpoint import save
 from live_seg.types import Image, Instances
 from tests import matterport_weights
-from tests.stand_ins import TINY
+from tests.conftest import is_quick
+from tests.stand_ins import TINY, untraced_engine
 
 OPENVINO_STAGES = ["trunk", "proposals", "heads", "suppression"]
 
@@ -74,9 +75,9 @@ def assert_same(one: Instances, other: Instances) -> None:
 
 
 @pytest.fixture(scope="module")
-def keras_engine(tiny: MaskRCNN) -> KerasEngine:
-    """Return one engine for all tests: a new one would trace its graphs, which takes seconds."""
-    return KerasEngine(tiny)
+def keras_engine(tiny: MaskRCNN, pytestconfig: pytest.Config) -> KerasEngine:
+    """Return one engine for all tests. With the slow tests it has graphs, which take seconds to trace."""
+    return untraced_engine(tiny) if is_quick(pytestconfig) else KerasEngine(tiny)
 
 
 @pytest.fixture(scope="module", params=["keras", "openvino"])
@@ -394,6 +395,7 @@ def _built_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_built_once")
 class TestLoad:
+    @pytest.mark.usefixtures("untraced")
     def test_what_was_saved_finds_the_same_above_the_least_score(
         self, saved: Path, keras_engine: KerasEngine
     ) -> None:
