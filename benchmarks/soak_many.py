@@ -156,7 +156,7 @@ def report(members: Sequence[Member], shown: Counter[int], senders: Sequence[Sen
     """Print a line; return the memory in megabytes."""
     memory = psutil.Process().memory_info().rss / 1e6
     rows = [
-        f"{counted(member)} = {shown[number]} + {member.dropped} ({member.segmented})"
+        f"{counted(member)} = {shown[number]} + {member.lane.dropped} ({member.segmented})"
         for number, member in enumerate(members)
     ]
     outages = f"{sum(one.stalls for one in senders)} stalls, {sum(one.deaths for one in senders)} deaths"
@@ -167,7 +167,7 @@ def report(members: Sequence[Member], shown: Counter[int], senders: Sequence[Sen
 def check(members: Sequence[Member], shown: Counter[int], memory: Sequence[float]) -> None:
     """Exit with a message if counts or memory are not as expected."""
     for number, member in enumerate(members):
-        waiting = counted(member) - shown[number] - member.dropped
+        waiting = counted(member) - shown[number] - member.lane.dropped
         # One more may be on its way into the queue.
         if not 0 <= waiting <= FRAMES_WAITING + 1 or not shown[number] >= member.segmented > 0:
             raise SystemExit(

@@ -89,7 +89,7 @@ def _choices(compare: str | None, options: ModelOptions) -> dict[str, ModelOptio
     for name in map(str.strip, compare.split(",")):
         model, _, engine = name.rpartition(":")
         if engine not in known:
-            raise UsageError(f"Unknown engine {engine!r} in --compare. {nearest(engine, known)}")
+            raise UsageError(f"Unknown engine {redacted(name)!r} in --compare. {nearest(engine, known)}")
         choices[name] = replace(options, model=model or options.model, engine=cast(EngineName, engine))
     return choices
 

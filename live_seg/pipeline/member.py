@@ -18,10 +18,6 @@ class Member:
     identify: Identify
     segmented: int = 0
     """Frames segmented so far."""
-    shown: int = 0
-    """Frames that the caller's loop has moved on to."""
-    dropped: int = 0
-    """Frames that it has skipped because newer ones had arrived."""
     keyframe: Channel[Frame] = field(default_factory=lambda: Channel(1, drop_oldest=True))
     """The frame that the loop has moved on to, until the model takes it."""
     results: deque[tuple[Frame, Instances]] = field(default_factory=deque)
@@ -31,7 +27,5 @@ class Member:
         while self.results:
             past, detected = self.results.popleft()
             self.propagator.correct(past.index, self.identify(detected, past.seconds))
-        self.shown += 1
-        self.dropped = frame.index + 1 - self.shown
         self.keyframe.put(frame)
         return self.propagator.advance(frame)

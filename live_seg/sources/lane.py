@@ -76,6 +76,7 @@ class SourceLane:
         """The source once it is open."""
         self._opening, self._retries, self._on_open = opening, retries, on_open
         self._frames = _Frames()
+        self._skipped = 0
         self._ending = Event()
         self._origin: float | None = None
         self._thread = DriverThread(self._run, f"live_seg {name}")
@@ -92,6 +93,11 @@ class SourceLane:
         return self.source.started_at if live and self.source is not None else self._origin
 
     @property
+    def dropped(self) -> int:
+        """Number of frames so far that gave way to newer ones before they were taken."""
+        return self._frames.dropped + self._skipped
+
+    @property
     def ending(self) -> bool:
         """Return whether `take` may raise an error or find the end: no frame waits, or the last ones do."""
         return self._frames.closed or not self._frames.waiting
@@ -103,6 +109,7 @@ class SourceLane:
         """
         closed = self._frames.closed
         found = self._frames.take(FRAMES_WAITING if newest else 1, wait=False)
+        self._skipped += max(0, len(found) - 1)
         if not found and not closed and self._frames.watch is not None:
             self._frames.watch()
         return (found[-1] if found else None), closed and not found
