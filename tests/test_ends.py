@@ -215,6 +215,26 @@ class TestSignals:
         assert len(probe(left).times) >= 5
 
 
+SWALLOWED = """
+import signal, sys, time
+from live_seg.cli.signals import Ended, end_in_order
+class Swallowing:
+    def __del__(self):
+        signal.raise_signal(signal.SIGTERM)
+end_in_order()
+try:
+    Swallowing()
+    time.sleep(10)
+except Ended as ended:
+    sys.exit(128 + ended.number)
+"""
+
+
+def test_a_signal_in_a_destructor_is_raised_again() -> None:
+    done = subprocess.run([sys.executable, "-c", SWALLOWED], cwd=ROOT, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (143, b"")
+
+
 FIRST = "from live_seg.cli.start import main; main()"
 
 

@@ -4,14 +4,19 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from types import FrameType
+from typing import Any
 
 from live_seg.cli.streams import STDERR
 
 ENDING = ("SIGINT", "SIGTERM", "SIGHUP")
 """Ctrl-C; the signal of `kill`, `timeout`, systemd and `docker stop`; a closed terminal."""
+
+RETRY_SECONDS = 0.02
+"""Seconds after which an ending signal is raised again that had no effect."""
 
 AGAIN = "\nlive-seg: completing the output. Once more stops at once and keeps the partial file.\n"
 
@@ -25,6 +30,8 @@ class _State:
     completing: bool = False
     blocks: int = 0
     """Number of `completing` blocks around the current code."""
+    unraisable: Callable[[Any], object] = sys.unraisablehook
+    """The hook that `end_in_order` replaces."""
 
 
 _state = _State()
@@ -52,9 +59,10 @@ def end_in_order() -> None:
     """Raise Ended in the main thread for each ending signal, except one while the output is completed.
 
     That is the second one, or the first one if `completing`: it only prints a message. A signal that is
-    ignored, as SIGHUP under nohup, stays ignored.
+    ignored, as SIGHUP under nohup, stays ignored. Replaces `sys.unraisablehook` until `end_at_once`.
     """
     _reset()
+    _state.unraisable, sys.unraisablehook = sys.unraisablehook, _repeat_swallowed
 
     def handle(number: int, _: FrameType | None) -> None:
         _state.received.append(number)
@@ -66,6 +74,21 @@ def end_in_order() -> None:
             os.write(sys.stderr.fileno() if sys.stderr else STDERR, AGAIN.encode())
 
     _set_handlers(handle)
+
+
+def _repeat_swallowed(unraisable: Any) -> None:
+    """Raise a signal again if Python discarded its Ended, which it does in destructors and weakref callbacks.
+
+    Those of the import system run during each import.
+    """
+    if not isinstance(unraisable.exc_value, Ended):
+        _state.unraisable(unraisable)
+        return
+    number = unraisable.exc_value.number
+    _state.received.remove(number)
+    repeat = threading.Timer(RETRY_SECONDS, signal.raise_signal, [number])
+    repeat.daemon = True
+    repeat.start()
 
 
 @contextlib.contextmanager
@@ -117,6 +140,8 @@ def end_at_once() -> None:
 def _reset() -> None:
     _state.received.clear()
     _state.announced = _state.completing = False
+    if sys.unraisablehook is _repeat_swallowed:
+        sys.unraisablehook = _state.unraisable
 
 
 def _set_handlers(handler: "signal._HANDLER") -> None:
