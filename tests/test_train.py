@@ -168,11 +168,11 @@ class TestResume:
         program = f"""
             import os, signal, sys
             from pathlib import Path
+            from tests.tiny_world import small_backbone  # before TensorFlow: see `tests`
             import live_seg.maskrcnn.model
             from live_seg.training.batches import Batches
             from live_seg.training.settings import read_settings
             from live_seg.training.train import train
-            from tests.tiny_world import small_backbone
             live_seg.maskrcnn.model.build_backbone = small_backbone
             make = Batches.make
             def deadly(batches, epoch, index):
