@@ -255,7 +255,10 @@ class TestFirstInstant:
                 _, stderr = process.communicate()
             ends.add(process.returncode)
             assert "live_seg" not in stderr.replace("live-seg", "")
-        assert ends <= {-signal.SIGINT, 130, 3, 1}  # 1: Python itself was interrupted while it started
+            if process.returncode == 1:  # Python itself was interrupted while it started
+                assert "live-seg" not in stderr
+                ends.remove(1)
+        assert ends <= {-signal.SIGINT, 130, 3}
 
 
 def shell(command: str, *arguments: str | Path, pipefail: bool = True) -> subprocess.CompletedProcess[str]:

@@ -205,7 +205,13 @@ def _report(
     def failed(_: int, reason: str) -> None:
         bar.bar.write(f"live-seg: {reason}", file=sys.stderr)
 
-    return Report(bar.begin, bar.bar.update, complete, failed, completing_now)
+    return Report(
+        opened=bar.begin,
+        advanced=bar.bar.update,
+        complete=complete,
+        failed=failed,
+        completing=completing_now,
+    )
 
 
 def _names(job: "Job") -> str:
