@@ -13,6 +13,7 @@ from pycocotools import mask as coco_mask
 
 from live_seg.errors import SinkError
 from live_seg.masks import Region, paste, png, silhouettes
+from live_seg.sound import Sound
 
 Image = NDArray[np.uint8]
 """(height, width, 3) uint8, BGR as OpenCV delivers it."""
@@ -232,6 +233,8 @@ class Source(Protocol):
     """Declared number of frames, often off by a few; None when unknown or endless."""
     audio: Path | None = None
     """The file with the audio of these frames, if it has any; 0.0 s is its first video frame."""
+    sound: Sound | None = None
+    """The sound of a network stream, on the clock of its frames, if it has any and it is kept."""
     skipped: Sequence[Path] = ()
     """Still images that could not be read so far. Their indices are missing among the frames."""
 

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import pytest
 
-from live_seg.sources import cameras, streams
+from live_seg.sources import cameras, sound_capture, streams
 from live_seg.types import Image
 from tests.clips import FFMPEG
 
@@ -29,7 +29,9 @@ HTTP = b"HTTP/1.0 200 OK\r\n\r\n"
 
 
 class FakeCapture:
-    """A fake cv2.VideoCapture that delivers `frames` frames."""
+    """A fake cv2.VideoCapture that delivers `frames` frames, or a SoundCapture without sound."""
+
+    has_sound = False
 
     def __init__(
         self, frames: int = FRAMES, *, opens: bool = True, fps: float = 30.0, declared: int = -1
@@ -89,6 +91,7 @@ def put_captures(monkeypatch: pytest.MonkeyPatch, *captures: FakeCapture) -> Non
 
     for module in (cameras, streams):
         monkeypatch.setattr(module, "open_capture", open_capture)
+    monkeypatch.setattr(sound_capture, "SoundCapture", open_capture)
 
 
 class ServingFolder(ThreadingHTTPServer):

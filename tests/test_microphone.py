@@ -15,7 +15,8 @@ from live_seg.doctor import microphones
 from live_seg.errors import SourceError, UsageError
 from live_seg.sinks.recorder import Recorder
 from live_seg.sound import CHANNELS, RATE, SAMPLE_BYTES, Sound, position
-from live_seg.sources import microphone
+from live_seg.sources import kept_sound, microphone
+from live_seg.sources.kept_sound import SoundClock
 from live_seg.sources.microphone import Microphone
 from live_seg.types import Frame, Image, Instances
 from tests.clips import FFMPEG, clip, no_process_left_behind, probe
@@ -124,7 +125,7 @@ def test_the_last_seconds_are_kept_and_the_rest_is_silence() -> None:
 
 @pytest.mark.usefixtures("sine")
 def test_sound_that_does_not_come_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(microphone, "PATIENCE", 0.05)
+    monkeypatch.setattr(kept_sound, "PATIENCE", 0.05)
     with Microphone() as one:
         begin = time.monotonic() + 60
         assert set(one.between(begin, begin + 0.1)) == {0}
@@ -163,31 +164,31 @@ def test_a_lost_microphone_is_opened_again(
     assert sum("microphone is silent" in message for message in caplog.messages) == 1
 
 
-def arrived(clock: microphone._Clock, seconds: int, delay: float, *, fast: float = 0.0) -> None:
+def arrived(clock: SoundClock, seconds: int, delay: float, *, fast: float = 0.0) -> None:
     """Let the sound of `seconds` arrive in pieces, with a `delay`, from a card that runs `fast`."""
     for piece in range(1, 10 * seconds + 1):
-        clock.received(piece * RATE // 10, 100 + piece / 10 * (1 - fast) + delay * (piece % 7 > 0))
+        clock.received(piece / 10, 100 + piece / 10 * (1 - fast) + delay * (piece % 7 > 0))
 
 
 def test_the_shortest_delay_counts() -> None:
-    clock = microphone._Clock()
+    clock = SoundClock()
     assert clock.sample(100) == 0
     arrived(clock, 3, 0.08)
     assert clock.sample(101.5) == position(1.5)
 
 
 def test_a_fast_sound_card_is_followed() -> None:
-    clock = microphone._Clock()
+    clock = SoundClock()
     arrived(clock, 300, 0.02, fast=1e-4)
     # 300 s have passed on the card, 30 ms less on the clock of the machine.
     assert clock.sample(100 + 300 * (1 - 1e-4)) == pytest.approx(position(300), abs=RATE * 0.01)
 
 
 def test_a_jump_is_followed_at_once() -> None:
-    clock = microphone._Clock()
+    clock = SoundClock()
     arrived(clock, 1, 0.0)
     for second in range(2, 15):  # half a second was lost
-        clock.received(second * RATE, 100.5 + second)
+        clock.received(second, 100.5 + second)
     assert clock.sample(114.5) == position(14)
 
 

@@ -1,4 +1,4 @@
-"""The microphone of `live-seg webcam`."""
+"""The sound in recordings of `live-seg webcam`: a microphone, or that of a network stream."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -29,6 +29,16 @@ class SourceSound(Sound):
         return self._sound.between(origin + begin, origin + end)
 
 
+def kept_seconds(options: "LiveOptions") -> float:
+    """Return the number of seconds of sound that recordings need."""
+    return options.pre + options.delay + SPARE_SECONDS
+
+
+def stream_sound(options: "LiveOptions", *, records: bool) -> float:
+    """Return the number of seconds of sound that a network stream keeps for recordings; 0.0 for none."""
+    return kept_seconds(options) if records and options.sound and options.microphone is None else 0.0
+
+
 @contextlib.contextmanager
 def microphone_of(options: "LiveOptions", source: "Source | None" = None) -> Iterator[Sound | None]:
     """Yield the sound of the microphone that `options` name, if any.
@@ -42,11 +52,13 @@ def microphone_of(options: "LiveOptions", source: "Source | None" = None) -> Ite
         raise UsageError(f"--microphone needs a camera or a live stream. {source.name} is a file.")
     from live_seg.sources.microphone import Microphone
 
-    with Microphone(options.microphone, keep=options.pre + options.delay + SPARE_SECONDS) as microphone:
+    with Microphone(options.microphone, keep=kept_seconds(options)) as microphone:
         yield microphone
 
 
-def record_sound(recorder: "Recorder", sound: Sound | None, source: "Source | SourceLane") -> None:
-    """Let `recorder` record `sound`, if there is one, beside the frames of `source`."""
-    if sound is not None:
-        recorder.listen(SourceSound(sound, lambda: source.started_at))
+def record_sound(recorder: "Recorder", microphone: Sound | None, source: "Source | SourceLane") -> None:
+    """Let `recorder` record `microphone`, or else the sound of `source`, beside the frames of `source`."""
+    if microphone is not None:
+        recorder.listen(SourceSound(microphone, lambda: source.started_at))
+    elif source.sound is not None:
+        recorder.listen(source.sound)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from live_seg.cli.live_events import Events, sending_events
 from live_seg.cli.live_options import LiveOptions
-from live_seg.cli.live_sound import microphone_of, record_sound
+from live_seg.cli.live_sound import microphone_of, record_sound, stream_sound
 from live_seg.cli.outputs import inputs_of
 from live_seg.cli.process import final_summary
 from live_seg.cli.unused import refuse
@@ -124,9 +124,10 @@ def joined_sources(options: LiveOptions, sources: Sequence[str], each: Sequence[
     """Return a member for each source."""
     from live_seg.pipeline.run_many import joined
 
+    keep = stream_sound(options, records=bool(options.record))
     return joined(
         sources,
-        functools.partial(options.open, wait=False, camera_returns=options.reconnect),
+        functools.partial(options.open, wait=False, camera_returns=options.reconnect, keep_sound=keep),
         smooth=options.run_arguments["smooth"],
         retries=options.reconnect,
         on_open=lambda position, source: each[position].watch(source),

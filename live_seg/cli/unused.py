@@ -62,6 +62,8 @@ def refuse_unused_of_webcam(options: LiveOptions, sources: Sequence[str]) -> Non
     cameras = len(sources) > 1 and any(map(is_camera, sources))
     if not (options.reconnect or cameras or any("://" in source for source in sources)):
         raise UsageError("--no-reconnect would do nothing: only streams reconnect. Leave it out.")
+    if options.microphone is not None or not any("://" in source for source in sources):
+        refuse(options, ("sound",), "it applies to the sound of network streams. Leave it out.")
     if not (options.record or options.record_on):
         refuse(options, ("segment",), "nothing is recorded. Give --record FILE or --record-on CLASS, too.")
     if not (options.record_on or options.on_event):

@@ -12,7 +12,7 @@ from live_seg.cli.expand import with_options
 from live_seg.cli.hiding import hiding_of
 from live_seg.cli.live_events import Events, sending_events
 from live_seg.cli.live_options import LiveOptions
-from live_seg.cli.live_sound import microphone_of, record_sound
+from live_seg.cli.live_sound import microphone_of, record_sound, stream_sound
 from live_seg.cli.outputs import check_outputs, inputs_of
 from live_seg.cli.panels import ADVANCED, INPUT, LIVE, option
 from live_seg.cli.process import final_summary
@@ -21,7 +21,7 @@ from live_seg.cli.unused import refuse, refuse_unused_of_webcam
 from live_seg.errors import SinkError, SourceError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from live_seg.events.zone import Region
     from live_seg.sinks.stream_targets import StreamTarget
@@ -91,7 +91,8 @@ def _single(options: LiveOptions, source: str, show: Show | None, seconds: float
         records = _check_files(options, shown)
         targets = options.stream_targets()
         screen = stack.enter_context(open_screen(show, web_address, source, controls)) if shown else None
-        if (opened := _opened(source, options, screen, seconds)) is None:
+        opening = functools.partial(options.open, source, keep_sound=stream_sound(options, records=records))
+        if (opened := _opened(opening, screen, seconds)) is None:
             return
         events.watch(stack.enter_context(opened))
         check_outputs([options.json], inputs_of(opened, options))
@@ -179,8 +180,8 @@ def streaming(target: "StreamTarget", fps: float, about: list[str]) -> "Iterator
             about.append(stream.summary)
 
 
-def _opened(source: str, options: LiveOptions, screen: "Screen | None", seconds: float) -> "Source | None":
-    """Open the source. Returns None if the user quits before it is open.
+def _opened(opening: "Callable[..., Source]", screen: "Screen | None", seconds: float) -> "Source | None":
+    """Open the source with `opening`. Returns None if the user quits before it is open.
 
     Raises SourceError and UsageError, also if it does not open within `seconds`.
     """
@@ -195,7 +196,7 @@ def _opened(source: str, options: LiveOptions, screen: "Screen | None", seconds:
         return not quits and time.monotonic() < ends_at
 
     try:
-        return options.open(source, idle=idle)
+        return opening(idle=idle)
     except SourceError as error:
         if quits:
             return None

@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 
 from live_seg.channel import Channel
 from live_seg.errors import SourceError
+from live_seg.sound import Sound
 from live_seg.sources.driver_thread import DriverThread
 from live_seg.types import Frame, Source
 
@@ -91,6 +92,11 @@ class SourceLane:
         """`time.monotonic()` of the time 0.0 of the source, which MAX_DELAY may move; None before a frame."""
         live = self.source is not None and self.source.live
         return self.source.started_at if live and self.source is not None else self._origin
+
+    @property
+    def sound(self) -> Sound | None:
+        """The sound of the source: see Source; None before it is open."""
+        return self.source.sound if self.source is not None else None
 
     @property
     def dropped(self) -> int:

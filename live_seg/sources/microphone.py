@@ -6,13 +6,13 @@ import sys
 import tempfile
 import threading
 import time
-from collections import deque
 from typing import Self
 
 from live_seg.errors import SinkError, SourceError, UsageError
 from live_seg.ffmpeg import command, first_error
 from live_seg.processes import OWN_GROUP, shielded
-from live_seg.sound import CHANNELS, RATE, SAMPLE_BYTES, Sound, position
+from live_seg.sound import CHANNELS, RATE, SAMPLE_BYTES, Sound
+from live_seg.sources.kept_sound import KeptSound
 
 logger = logging.getLogger(__name__)
 
@@ -22,22 +22,7 @@ STARTS_WITHIN = 5.0
 RETRY_SECONDS = 5.0
 """Seconds after which a microphone that was lost is opened again."""
 
-PATIENCE = 1.5
-"""Seconds after which sound that has not arrived is taken for silence."""
-
 UNKNOWN_INPUT = "Unknown input format"
-
-WINDOW = 10
-"""Seconds of which the shortest delay is taken for that of the microphone: the others are due to load."""
-
-TOLERANCE = 0.005
-"""Seconds by which sound may be early or late before it is moved."""
-
-STEP = 24
-"""Samples, half a millisecond, by which sound is moved each second, as the clock of a sound card drifts."""
-
-JUMP = 0.1
-"""Seconds from which on it is moved at once."""
 
 
 def input_options(device: str) -> list[str]:
@@ -70,20 +55,16 @@ class Microphone(Sound):
 
     def __init__(self, device: str = "default", *, keep: float = 10.0) -> None:
         self._device, self._options = device, input_options(device)
-        self._kept = position(keep) * SAMPLE_BYTES
-        self._samples = bytearray()
-        self._begin = 0  # number of the first sample kept
-        self._clock = _Clock()
-        self._changed = threading.Condition()
-        self._ending = threading.Event()
+        self._kept = KeptSound(keep)
+        self._heard = False
+        self._answered, self._ending = threading.Event(), threading.Event()
         self._reason = ""
         self._process: subprocess.Popen[bytes] | None = None
         self._thread = threading.Thread(target=self._run, name="live_seg microphone")
         self._thread.start()
         try:
-            with self._changed:
-                self._changed.wait_for(lambda: self._samples or self._reason, STARTS_WITHIN)
-            if not self._samples:
+            self._answered.wait(STARTS_WITHIN)
+            if not self._heard:
                 raise self._error()
         except BaseException:
             self.close()
@@ -96,18 +77,8 @@ class Microphone(Sound):
         self.close()
 
     def between(self, begin: float, end: float) -> bytes:
-        """Return the samples from `begin` to `end`: see Sound. Waits until `end` is PATIENCE ago for them."""
-        length = position(end) - position(begin)
-        wait = min(max(end + PATIENCE - time.monotonic(), 0.0), PATIENCE)
-        with self._changed:
-            self._changed.wait_for(lambda: self._end >= self._clock.sample(end), wait)
-            first = self._clock.sample(begin)
-            last = first + length
-            start = max(first, self._begin)
-            stop = max(start, min(last, self._end))
-            found = self._samples[(start - self._begin) * SAMPLE_BYTES : (stop - self._begin) * SAMPLE_BYTES]
-        before = bytes((min(start, last) - first) * SAMPLE_BYTES)
-        return (before + bytes(found)).ljust(length * SAMPLE_BYTES, b"\0")
+        """Return the samples from `begin` to `end`: see Sound. Waits for those that are to come."""
+        return self._kept.between(begin, end)
 
     def close(self) -> None:
         """Stop reading. May be called again."""
@@ -115,11 +86,6 @@ class Microphone(Sound):
         if self._process is not None:
             self._process.kill()
         self._thread.join()
-
-    @property
-    def _end(self) -> int:
-        """Number of the sample after the last one."""
-        return self._begin + len(self._samples) // SAMPLE_BYTES
 
     def _error(self) -> SourceError:
         reason = self._reason or f"no sound within {STARTS_WITHIN:g} s"
@@ -136,10 +102,9 @@ class Microphone(Sound):
                 reason = self._read()
             except (SinkError, OSError) as error:
                 reason = str(error)
-            with self._changed:
-                self._reason = reason.removesuffix(".")
-                self._changed.notify_all()
-            if self._samples and not warned and not self._ending.is_set():
+            self._reason = reason.removesuffix(".")
+            self._answered.set()
+            if self._heard and not warned and not self._ending.is_set():
                 logger.warning("The microphone is silent: %s. Recordings continue without sound.", reason)
                 warned = True
             self._ending.wait(RETRY_SECONDS)
@@ -167,47 +132,11 @@ class Microphone(Sound):
     def _receive(self, process: "subprocess.Popen[bytes]") -> None:
         """Keep the samples that ffmpeg writes."""
         assert process.stdout is not None
-        with self._changed:
-            self._samples.clear()
-            self._begin, self._clock = 0, _Clock()
+        self._kept.restart()
+        received = 0
         while chunk := process.stdout.read(SAMPLE_BYTES * RATE // 100):  # 10 ms
-            with self._changed:
-                self._samples += chunk
-                self._clock.received(self._end, time.monotonic())
-                surplus = max(len(self._samples) - self._kept, 0) // SAMPLE_BYTES
-                del self._samples[: surplus * SAMPLE_BYTES]
-                self._begin += surplus
-                self._changed.notify_all()
-
-
-class _Clock:
-    """When a sample was heard, by the times at which samples arrive."""
-
-    def __init__(self) -> None:
-        self._origin: float | None = None  # time of sample 0
-        self._shortest: deque[float] = deque(maxlen=WINDOW)
-        self._second = -1
-
-    def received(self, end: int, now: float) -> None:
-        """Note that the samples before the number `end` have arrived at `now`."""
-        origin = now - end / RATE
-        if self._second != (second := end // RATE):
-            self._second = second
-            self._shortest.append(origin)
-            self._move(STEP / RATE)
-        self._shortest[-1] = min(self._shortest[-1], origin)
-        if self._origin is None or len(self._shortest) == 1:
-            self._origin = self._shortest[-1]
-
-    def _move(self, most: float) -> None:
-        if self._origin is None:
-            return
-        late = min(self._shortest) - self._origin
-        if abs(late) > JUMP:
-            self._origin += late
-        elif abs(late) > TOLERANCE:
-            self._origin += max(-most, min(late, most))
-
-    def sample(self, seconds: float) -> int:
-        """Return the number of the sample at `seconds`."""
-        return 0 if self._origin is None else round((seconds - self._origin) * RATE)
+            received += len(chunk) // SAMPLE_BYTES
+            self._kept.align(received / RATE, time.monotonic())
+            self._kept.add(chunk)
+            self._heard = True
+            self._answered.set()

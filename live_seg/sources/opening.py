@@ -31,6 +31,7 @@ def open_source(
     image_fps: float = 1.0,
     start: float = 0.0,
     end: float = math.inf,
+    keep_sound: float = 0.0,
     idle: Idle | None = None,
 ) -> Source:
     """Open the source that `spec` names. Close it when done, or use it in a `with` block.
@@ -45,6 +46,7 @@ def open_source(
     that is not available yet. Otherwise that is an error. `camera` holds the settings to request from a
     camera. `image_fps` is the number of still images per second. Of a video file, the
     frames from `start` on and before `end` are read, in seconds; they keep their times in the whole file.
+    Of a stream, the last `keep_sound` seconds of sound are kept for recordings, as `Source.sound`.
     `idle` is called about 20 times a second while a camera or stream opens; when it returns False, the wait
     ends with a SourceError.
 
@@ -61,7 +63,7 @@ def open_source(
     if path is not None:
         return ImageFiles(str(path), images, image_fps)
     if isinstance(spec, str) and "://" in spec:
-        return Stream(spec, timeout, reconnect=reconnect, wait=wait, idle=idle)
+        return Stream(spec, timeout, reconnect=reconnect, wait=wait, idle=idle, keep_sound=keep_sound)
     if (screen := screen_number(spec)) is not None:
         return Screen(screen, timeout, idle=idle)
     if isinstance(spec, int | str):

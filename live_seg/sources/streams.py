@@ -1,8 +1,10 @@
 """Network streams."""
 
 import base64
+import math
 import time
 from http.client import HTTPException
+from statistics import median
 from urllib.parse import unquote, urlsplit
 from urllib.request import Request, urlopen
 
@@ -10,7 +12,8 @@ import cv2
 
 from live_seg.channel import Idle
 from live_seg.errors import SourceError
-from live_seg.sources.captures import Capture, CaptureInfo, open_capture
+from live_seg.sources.captures import Capture, CaptureInfo, RawFrame, open_capture
+from live_seg.sources.kept_sound import KeptSound
 from live_seg.sources.live import DEFAULT_TIMEOUT, LiveSource
 from live_seg.urls import redacted
 
@@ -34,7 +37,7 @@ class Stream(LiveSource):
     With `reconnect`, a live stream that breaks off or sends no frame for `timeout` seconds is reconnected
     until it is back; with `wait`, also one that is not available yet. Without `reconnect`, silence is a
     SourceError, and the end of the connection is the end of the source. `name` hides credentials and the
-    query.
+    query. With `keep_sound`, the last seconds of its sound are kept as `sound`, if it has any when it opens.
     """
 
     def __init__(
@@ -45,21 +48,21 @@ class Stream(LiveSource):
         reconnect: bool = True,
         wait: bool = True,
         idle: Idle | None = None,
+        keep_sound: float = 0.0,
     ) -> None:
         name, scheme = redacted(url), url.partition("://")[0].lower()
         if scheme not in SCHEMES:
             raise SourceError(f"Cannot read {name}: the scheme must be {', '.join(SCHEMES)}. Got {scheme}.")
         self._url, self._is_file = url, False
+        self._kept = KeptSound(keep_sound, self._now, median) if keep_sound else None
         super().__init__(name, timeout, reconnect=reconnect, wait=wait, idle=idle)
         self.live = not self._is_file
         self.frames = None if self.live else self.frames
         self._reconnect = reconnect and self.live
 
     def _open(self) -> Capture:
-        limit = max(1, int(self._timeout * 1000))  # 0 would disable it
-        limits = (cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, limit, cv2.CAP_PROP_READ_TIMEOUT_MSEC, limit)
         began = time.monotonic()
-        capture = open_capture(self._url, cv2.CAP_FFMPEG, (*limits, cv2.CAP_PROP_N_THREADS, DECODER_THREADS))
+        capture = self._with_sound(self._kept) if self._kept else self._silently()
         if not capture.isOpened():
             timed_out = time.monotonic() - began >= self._timeout
             within = f" within {self._timeout:g} s" if timed_out else ""
@@ -71,6 +74,31 @@ class Stream(LiveSource):
             known = CaptureInfo.of(capture).frames is not None
             self._is_file = known or has_length(self._url, min(self._timeout, LENGTH_TIMEOUT))
         return capture
+
+    def _silently(self) -> Capture:
+        """Open the images alone."""
+        limit = max(1, int(self._timeout * 1000))  # 0 would disable it
+        limits = (cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, limit, cv2.CAP_PROP_READ_TIMEOUT_MSEC, limit)
+        return open_capture(self._url, cv2.CAP_FFMPEG, (*limits, cv2.CAP_PROP_N_THREADS, DECODER_THREADS))
+
+    def _with_sound(self, kept: KeptSound) -> Capture:
+        """Open images and sound."""
+        from live_seg.sources.sound_capture import SoundCapture
+
+        kept.restart()
+        capture = SoundCapture(self._url, self._timeout, kept, DECODER_THREADS)
+        self.sound = kept if capture.has_sound else self.sound
+        return capture
+
+    def _seconds(self, raw: RawFrame) -> float:
+        seconds = super()._seconds(raw)
+        if self._kept is not None and raw.milliseconds > 0:
+            self._kept.align(raw.milliseconds / 1000, seconds)
+        return seconds
+
+    def _now(self) -> float:
+        """Return the current time of the frames in seconds. A file does not wait for its sound."""
+        return time.monotonic() - (self.started_at or 0.0) if self.live else math.inf
 
 
 def has_length(url: str, timeout: float) -> bool:
