@@ -1,5 +1,6 @@
 """Fixtures of all tests: default signal handling, no thread left running, a cache folder of their own."""
 
+import gc
 import os
 import signal
 import sys
@@ -42,6 +43,13 @@ def is_quick(config: pytest.Config) -> bool:
 def pytest_configure(config: pytest.Config) -> None:
     """Try few examples in the quick set, many with the slow tests."""
     settings.load_profile("quick" if is_quick(config) else "thorough")
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Keep modules and collected tests out of later garbage collections, which they make slow."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)
@@ -120,6 +128,15 @@ def light_resnet(request: pytest.FixtureRequest) -> Iterator[None]:
             for blocks in (RESNET_BLOCKS, matterport_weights.BLOCKS, numpy_reference.BLOCKS):
                 patch.setitem(blocks, "resnet50", (2, 1, 1, 1))
         yield
+
+
+@pytest.fixture
+def _built_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Build the layers of equal two-stage networks once for all tests: see `stand_ins.built_once`."""
+    from tests.stand_ins import built_once
+
+    monkeypatch.setattr("live_seg.maskrcnn.family.MaskRCNN", built_once)
+    monkeypatch.setattr("live_seg.maskrcnn.checkpoint.MaskRCNN", built_once)
 
 
 @pytest.fixture(scope="session")

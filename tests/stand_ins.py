@@ -1,5 +1,6 @@
 """Replacements of a model: a Segmenter without a network, and a tiny network."""
 
+import functools
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from live_seg.maskrcnn.config import MOBILE
+from live_seg.maskrcnn.config import MOBILE, RESNET_BLOCKS, MaskRCNNConfig
 from live_seg.types import Image, Instances
 
 if TYPE_CHECKING:
@@ -71,6 +72,30 @@ def left_half(image: Image) -> Instances:
         class_ids=np.ones(1, np.int32),
         scores=np.full(1, 0.9, np.float32),
     )
+
+
+def built_once(config: MaskRCNNConfig) -> "MaskRCNN":
+    """Return the MaskRCNN of `config`, built for the first test that needs its layers: that takes seconds.
+
+    Weights left by one test are replaced by the next one's.
+    """
+    import keras
+
+    from live_seg.maskrcnn import model
+
+    layers = replace(config, size=64, min_side=64, candidates=1, proposals=1, detections=1, min_score=0)
+    network = _built(
+        layers, keras.config.dtype_policy().name, vars(model)["build_backbone"], RESNET_BLOCKS["resnet50"]
+    )
+    network.config = config
+    return network
+
+
+@functools.cache
+def _built(config: MaskRCNNConfig, *_: object) -> "MaskRCNN":
+    from live_seg.maskrcnn.model import MaskRCNN
+
+    return MaskRCNN(config)
 
 
 def tiny_network(num_classes: int = 3, seed: int = 0) -> "MaskRCNN":

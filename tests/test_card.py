@@ -175,6 +175,7 @@ def test_a_converted_network_without_valid_digests_is_not_used(
     assert store.find(resolve(saved), "float32") is None
 
 
+@pytest.mark.usefixtures("_built_once")
 @pytest.mark.parametrize("value", [np.nan, pytest.param(np.inf, marks=pytest.mark.slow)])
 def test_weights_that_are_not_finite(saved: Path, tiny: "MaskRCNN", value: float) -> None:
     with h5py.File(saved, "r+") as file:

@@ -222,7 +222,7 @@ class TestMistakes:
         assert (result.exit_code, result.stdout, names(out)) == (130, "", [])
 
 
-@pytest.mark.usefixtures("untraced")
+@pytest.mark.usefixtures("untraced", "_built_once")
 def test_eval_with_a_real_network(data: SimpleNamespace, out: Path, tiny: "MaskRCNN") -> None:
     """From the weights file to the report, without stand-ins."""
     tiny.save_weights(out / "pets.weights.h5")

@@ -14,10 +14,11 @@ from live_seg.maskrcnn.config import RESNET_BLOCKS, MaskRCNNConfig
 from live_seg.maskrcnn.matterport import Tensors
 from live_seg.maskrcnn.model import MaskRCNN
 from tests.matterport_weights import write
+from tests.stand_ins import built_once
 
 pytestmark = pytest.mark.usefixtures("light_resnet")
 
-CLASSES = 3
+CLASSES = 6
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def stored(path: Path) -> Tensors:
 
 @pytest.fixture(scope="module")
 def model() -> MaskRCNN:
-    return MaskRCNN(MaskRCNNConfig(num_classes=CLASSES, backbone="resnet50"))
+    return built_once(MaskRCNNConfig(num_classes=CLASSES, backbone="resnet50"))
 
 
 def sums(model: MaskRCNN) -> list[float]:
@@ -111,6 +112,7 @@ def test_many_faults_are_cut_short(model: MaskRCNN) -> None:
     assert len(str(error.value).splitlines()) == 22
 
 
+@pytest.mark.slow
 def test_too_many_classes_asked_for(path: Path) -> None:
     with pytest.raises(WeightsError, match="81 classes") as error:
         read_network(path, MaskRCNNConfig(backbone="resnet50", num_classes=81))

@@ -25,7 +25,7 @@ from live_seg.types import Image, Instances
 from tests.conftest import is_quick
 from tests.matterport_weights import write
 from tests.numpy_reference import MEAN_PIXEL, Reference, Result, Settings, pyramid_roi_align, resize_image
-from tests.stand_ins import untraced_engine
+from tests.stand_ins import built_once, untraced_engine
 
 pytestmark = pytest.mark.usefixtures("light_resnet")
 
@@ -76,7 +76,7 @@ def check(found: Instances, size: tuple[int, int], expected: Expected) -> None:
 
 
 def make_network(path: Path, config: MaskRCNNConfig) -> MaskRCNN:
-    model = MaskRCNN(config)
+    model = built_once(config)
     matterport.load(model, matterport.read(path))
     return model
 

@@ -42,6 +42,7 @@ SETTINGS = {
     "min_score": 0.05,  # box_score_thresh
 }
 SIZES = {"wide": (96, 176), "tall": (240, 152)}
+NAMES = ("wide", pytest.param("tall", marks=pytest.mark.slow))
 
 Numbers = dict[str, NDArray[Any]]
 
@@ -129,7 +130,7 @@ def test_input_and_maps_are_torchvisions(name: str, network: MaskRCNN) -> None:
         np.testing.assert_allclose(ours, expected[f"fpn_{key}"], atol=1e-4)
 
 
-@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize("name", NAMES)
 def test_proposals_are_torchvisions(name: str, network: MaskRCNN) -> None:
     image = picture(*SIZES[name])
     segmenter = Segmenter(KerasEngine(network), ["background"], layout="exact")
@@ -145,7 +146,7 @@ def test_proposals_are_torchvisions(name: str, network: MaskRCNN) -> None:
     assert distances.min(axis=1).max() < 0.02
 
 
-@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize("name", NAMES)
 def test_detections_are_torchvisions(name: str, segmenter: Segmenter) -> None:
     expected = numbers_of(REFERENCE, name)
     size = SIZES[name]

@@ -13,13 +13,14 @@ import pytest
 import live_seg
 from live_seg.errors import UsageError, WeightsError
 from live_seg.maskrcnn import torchvision
-from live_seg.maskrcnn.config import RESNET_BLOCKS, TORCHVISION, MaskRCNNConfig
+from live_seg.maskrcnn.config import RESNET_BLOCKS, TORCHVISION
 from live_seg.maskrcnn.model import MaskRCNN
 from live_seg.models.spec import resolve
 from live_seg.training.batches import Batches, Columns
 from live_seg.training.progress import read_table
 from live_seg.training.settings import Settings
 from live_seg.training.train import resume, train
+from tests.stand_ins import built_once
 from tests.tiny_world import EASY, draw_shapes
 from tests.torch_files import write
 from tests.torchvision_weights import Tensors, tensors
@@ -35,8 +36,11 @@ def stored() -> Tensors:
 
 
 @pytest.fixture(scope="module")
-def network() -> MaskRCNN:
-    return MaskRCNN(replace(TORCHVISION, num_classes=CLASSES))
+def network(stored: Tensors) -> MaskRCNN:
+    """Return a network with the weights of `stored`."""
+    model = built_once(replace(TORCHVISION, num_classes=CLASSES))
+    torchvision.load(model, dict(stored))
+    return model
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +49,6 @@ def file(stored: Tensors, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_tensor_is_loaded(network: MaskRCNN, stored: Tensors) -> None:
-    torchvision.load(network, dict(stored))
     count = sum(int(np.prod(variable.shape)) for variable in network.variables)
     assert count == sum(tensor.size for tensor in stored.values())
     stem = network.backbone.get_layer("stem_conv").kernel
@@ -53,7 +56,6 @@ def test_every_tensor_is_loaded(network: MaskRCNN, stored: Tensors) -> None:
 
 
 def test_deltas_are_turned_to_y_first_and_our_units(network: MaskRCNN, stored: Tensors) -> None:
-    torchvision.load(network, dict(stored))
     theirs = stored["rpn.head.bbox_pred.bias"].reshape(3, 4)
     dx, dy, dw, dh = theirs.T
     ours = np.asarray(network.rpn.deltas.bias).reshape(3, 4)
@@ -101,23 +103,21 @@ def with_one(name: str, *shape: int) -> Callable[[Tensors], Tensors]:
 def test_tensors_that_do_not_fit(
     network: MaskRCNN, stored: Tensors, change: Callable[[Tensors], Tensors], message: str
 ) -> None:
-    torchvision.load(network, dict(stored))
     before = np.array(network.rpn.deltas.bias)
     with pytest.raises(WeightsError, match=message):
         torchvision.load(network, change({**stored, "rpn.head.cls_logits.bias": np.ones(3, np.float32)}))
     np.testing.assert_array_equal(network.rpn.deltas.bias, before)
 
 
-def test_another_number_of_classes(stored: Tensors) -> None:
-    model = MaskRCNN(replace(TORCHVISION, num_classes=CLASSES + 1))
-    with pytest.raises(WeightsError, match=r"with 4 classes .*\n.*wrong shape: roi_heads"):
-        torchvision.load(model, dict(stored))
+def test_another_number_of_classes(network: MaskRCNN) -> None:
+    with pytest.raises(WeightsError, match=r"with 3 classes .*\n.*wrong shape: roi_heads"):
+        torchvision.load(network, dict(tensors(0, CLASSES + 1)))
 
 
-def test_a_network_of_another_origin(stored: Tensors) -> None:
-    model = MaskRCNN(MaskRCNNConfig(backbone="resnet50", num_classes=CLASSES))
+def test_a_network_of_another_origin(tiny: MaskRCNN, stored: Tensors) -> None:
+    assert tiny.config.origin == "matterport"
     with pytest.raises(WeightsError, match="not one that follows matterport"):
-        torchvision.load(model, dict(stored))
+        torchvision.load(tiny, dict(stored))
 
 
 def shapes_of(tensors: Tensors) -> dict[str, tuple[int, ...]]:
@@ -155,7 +155,7 @@ class TestFile:
         with pytest.raises(UsageError, match="one-stage"):
             resolve("small", proposals=50)
 
-    @pytest.mark.usefixtures("untraced")
+    @pytest.mark.usefixtures("untraced", "_built_once")
     def test_finds_something(self, file: Path) -> None:
         segment = live_seg.load(file, engine="keras", size=128, proposals=20, min_score=0.05)
         image = np.random.default_rng(0).integers(0, 256, (72, 128, 3), np.uint8)

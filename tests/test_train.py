@@ -52,15 +52,22 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write the initial weights once: building their network takes seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("live_seg.maskrcnn.model.build_backbone", small_backbone)
+        return untrained(tmp_path_factory.mktemp("start"), "disc")
+
+
 @pytest.fixture
-def short(tmp_path: Path) -> Settings:
+def short(start: Path, tmp_path: Path) -> Settings:
     """Three epochs of two steps; the heads alone in the first."""
     data = draw_shapes(tmp_path / "data", 8)
-    start = str(untrained(tmp_path, "disc"))
-    return Settings(data=(data,), start=start, epochs=3, batch=4, heads_first=1, **EASY)
+    return Settings(data=(data,), start=str(start), epochs=3, batch=4, heads_first=1, **EASY)
 
 
-@pytest.mark.usefixtures("eager")
+@pytest.mark.usefixtures("eager", "untraced", "_built_once")
 def test_files_of_a_run(short: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("live_seg.training.train.SAMPLE_ROUNDS", 1)
     data, val = draw_shapes(tmp_path / "few", 4), draw_shapes(tmp_path / "val", 2, seed=5)
@@ -296,7 +303,7 @@ def test_the_progress_bar_counts_the_steps_of_the_whole_run(
         assert ("epoch 2/4:  28%" in shown and "| 11/40 [00:00<" in shown) != quiet
 
 
-@pytest.mark.usefixtures("eager")
+@pytest.mark.usefixtures("eager", "_built_once")
 @pytest.mark.parametrize("real", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_loss_that_is_not_finite_stops_the_run(
     short: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, real: bool
@@ -313,11 +320,11 @@ def test_a_loss_that_is_not_finite_stops_the_run(
         assert file["images"].shape == (4, 64, 64, 3)
 
 
-def test_a_folder_in_use(short: Settings, tmp_path: Path) -> None:
+def test_a_folder_in_use(short: Settings, tmp_path: Path, start: Path) -> None:
     with pytest.raises(SinkError, match=r"is not empty. Choose another folder, or pass --resume"):
         train(short, tmp_path)
     with pytest.raises(SinkError, match="is a file"):
-        train(short, tmp_path / "untrained.json")
+        train(short, start)
 
 
 def test_val_photos_of_something_else(short: Settings, tmp_path: Path) -> None:
@@ -361,9 +368,28 @@ def test_settings_come_back_from_their_file(short: Settings, tmp_path: Path) -> 
         assert read_settings(tmp_path / "settings.json") == settings
 
 
+@pytest.fixture(scope="module")
+def pair() -> tuple[MaskRCNN, MaskRCNN]:
+    """Build two networks for two classes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("live_seg.maskrcnn.model.build_backbone", small_backbone)
+        config = replace(CONFIG, num_classes=3)
+        return MaskRCNN(config), MaskRCNN(config)
+
+
+@pytest.fixture
+def networks(pair: tuple[MaskRCNN, MaskRCNN]) -> tuple[MaskRCNN, MaskRCNN]:
+    """Return the two networks with weights of their own."""
+    rng = np.random.default_rng(0)
+    for network in pair:
+        network.trainable = True
+        network.set_weights([rng.random(weights.shape, np.float32) for weights in network.get_weights()])
+    return pair
+
+
 class TestStarts:
-    def test_last_layers_keep_the_classes_both_know(self) -> None:
-        old, new = (build(replace(CONFIG, num_classes=3), "float32") for _ in range(2))
+    def test_last_layers_keep_the_classes_both_know(self, networks: tuple[MaskRCNN, MaskRCNN]) -> None:
+        old, new = networks
         fresh = [np.array(v) for v in new.box_head.deltas.weights]
         message = transfer_weights(old, ("background", "disc", "ring"), new, ("background", "Cube", "Disc"))
         assert message == "box_head/logits, box_head/deltas, mask_head/logits for Cube"
@@ -380,23 +406,27 @@ class TestStarts:
         for one, other in zip(old.pyramid.weights, new.pyramid.weights, strict=True):
             np.testing.assert_array_equal(one, other)
 
-    def test_nothing_starts_fresh_with_the_same_classes_in_any_order(self) -> None:
-        old, new = (build(replace(CONFIG, num_classes=3), "float32") for _ in range(2))
+    def test_nothing_starts_fresh_with_the_same_classes_in_any_order(
+        self, networks: tuple[MaskRCNN, MaskRCNN]
+    ) -> None:
+        old, new = networks
         assert transfer_weights(old, ("background", "a", "b"), new, ("background", "b", "a")) == ""
         kernel, taken = np.array(old.box_head.logits.kernel), np.array(new.box_head.logits.kernel)
         np.testing.assert_array_equal(taken, kernel[:, [0, 2, 1]])
 
-    def test_the_background_is_matched_by_its_place_whatever_its_name(self) -> None:
-        old, new = (build(replace(CONFIG, num_classes=2), "float32") for _ in range(2))
-        assert transfer_weights(old, ("BG", "disc"), new, ("background", "disc")) == ""
+    def test_the_background_is_matched_by_its_place_whatever_its_name(
+        self, networks: tuple[MaskRCNN, MaskRCNN]
+    ) -> None:
+        old, new = networks
+        assert transfer_weights(old, ("BG", "disc", "ring"), new, ("background", "disc", "ring")) == ""
         np.testing.assert_array_equal(new.box_head.logits.kernel, old.box_head.logits.kernel)
 
     @pytest.mark.parametrize(
         ("layers", "stages"),
         [("heads", 0), ("5+", 1), ("4+", 2), ("3+", 3), ("all", 5)],
     )
-    def test_layers_that_learn(self, layers: Any, stages: int) -> None:
-        model = build(CONFIG, "float32")
+    def test_layers_that_learn(self, networks: tuple[MaskRCNN, MaskRCNN], layers: Any, stages: int) -> None:
+        model, _ = networks
         heads = len(model.trainable_variables) - len(model.backbone.trainable_variables)
         for first in ("heads", "all"):  # whatever learnt before
             set_trainable(model, first)

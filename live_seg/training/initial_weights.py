@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, get_args
 
+import h5py
 import keras
 import numpy as np
 
@@ -65,9 +66,11 @@ def initial_network(
     """
     count = len(class_names)
     if start.startswith(BACKBONE_PREFIX):
-        config = _resized(replace(MOBILE, num_classes=count), size)
-        model = build(config, precision)
-        load_backbone(model, Path(start.removeprefix(BACKBONE_PREFIX)).expanduser())
+        path = Path(start.removeprefix(BACKBONE_PREFIX)).expanduser()
+        if not h5py.is_hdf5(path):  # before the network is built, which takes seconds
+            raise _no_backbone(path, "it is missing or no HDF5 file")
+        model = build(_resized(replace(MOBILE, num_classes=count), size), precision)
+        load_backbone(model, path)
         return InitialNetwork(model, "pyramid, rpn, box_head, mask_head")
     if start.startswith(YOLOX_PREFIX):
         model = build(_resized(replace(SMALL, num_classes=count), size), precision)
@@ -134,12 +137,16 @@ def load_backbone(model: Network, path: Path) -> None:
     try:
         whole.load_weights(path)
     except (OSError, ValueError, KeyError) as error:
-        raise WeightsError(
-            f"{path} holds no weights of keras.applications.MobileNetV2(include_top=False): {error}"
-        ) from error
+        raise _no_backbone(path, str(error)) from error
     for layer in _trunk(model).layers:
         if layer.weights:
             layer.set_weights(whole.get_layer(layer.name).get_weights())
+
+
+def _no_backbone(path: Path, reason: str) -> WeightsError:
+    return WeightsError(
+        f"{path} holds no weights of keras.applications.MobileNetV2(include_top=False): {reason}"
+    )
 
 
 def set_trainable(model: Network, layers: Layers) -> None:
