@@ -1,7 +1,9 @@
 """Video clips for the tests, encoded and decoded with the ffmpeg of imageio-ffmpeg; and a check for leaks."""
 
+import functools
 import re
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,8 +43,25 @@ def clip(
     `rate` may be a fraction ("30000/1001"); `size` may be odd; `audio` is the number of tracks, each with a
     different tone; `rotation` is written as metadata only, in degrees counterclockwise for display; `delay`
     starts the video that many seconds after the audio (negative: before); `pattern` is an ffmpeg lavfi source
-    ("color=red"); `encode` adds output options, of which the last one of a kind applies.
+    ("color=red"); `encode` adds output options, of which the last one of a kind applies. Equal clips are
+    encoded once.
     """
+    path.write_bytes(_encoded(path.suffix, rate, seconds, size, audio, rotation, delay, pattern, encode))
+    return path
+
+
+@functools.cache
+def _encoded(
+    suffix: str,
+    rate: str,
+    seconds: float,
+    size: str,
+    audio: int,
+    rotation: int,
+    delay: float,
+    pattern: str,
+    encode: tuple[str, ...],
+) -> bytes:
     joint = ":" if "=" in pattern else "="
     inputs: list[str] = ["-itsoffset", str(max(delay, 0.0)), "-f", "lavfi"]
     inputs += ["-i", f"{pattern}{joint}rate={rate}:size={size}:duration={seconds}"]
@@ -52,12 +71,13 @@ def clip(
     mapped = [word for stream in range(audio + 1) for word in ("-map", str(stream))]
     odd = any(int(side) % 2 for side in size.split("x"))
     codec = ["-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv444p" if odd else "yuv420p"]
-    upright = path.with_name(f"upright-{path.name}") if rotation else path
-    ffmpeg(*inputs, *mapped, *codec, *encode, upright)
-    if rotation:
+    with tempfile.TemporaryDirectory() as folder:
+        upright, path = (Path(folder) / f"{name}{suffix}" for name in ("upright", "rotated"))
+        ffmpeg(*inputs, *mapped, *codec, *encode, upright)
+        if not rotation:
+            return upright.read_bytes()
         ffmpeg("-display_rotation", str(rotation), "-i", upright, "-map", "0", "-c", "copy", path)
-        upright.unlink()
-    return path
+        return path.read_bytes()
 
 
 def variable_clip(path: Path, *, audio: int = 0) -> Path:
@@ -107,6 +127,13 @@ class Probe:
 
 def probe(path: Path) -> Probe:
     """Decode every video frame and audio track of `path` with ffmpeg and return their properties."""
+    now = path.stat()
+    return _probed(path, now.st_ino, now.st_size, now.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=100)
+def _probed(path: Path, *_: int) -> Probe:
+    """Probe each state of a file once."""
     every = ("-map", "0:v?", "-map", "0:a?", "-fps_mode", "passthrough", "-enc_time_base", "demux")
     done = ffmpeg("-i", path, *every, "-f", "framecrc", "-")
     log = done.stderr.decode(errors="replace").split("\nOutput #0")[0]
@@ -143,11 +170,12 @@ def probe(path: Path) -> Probe:
 
 def decode_frames(path: Path) -> list[Image]:
     """Decode the frames of `path` with ffmpeg, after rotation, as (height, width, 3) uint8 BGR each."""
-    size = probe(path).size
-    assert size is not None, f"{path} holds no video"
     as_bgr = ("-fps_mode", "passthrough", "-pix_fmt", "bgr24", "-f", "rawvideo", "-")
     raw = ffmpeg("-i", path, "-map", "0:v:0", *as_bgr)
-    return list(np.frombuffer(raw.stdout, np.uint8).reshape(-1, size[1], size[0], 3))
+    written = raw.stderr.decode(errors="replace").partition("\nOutput #0")[2]
+    size = re.search(r"Video: rawvideo.*?, (\d+)x(\d+)", written)
+    assert size, f"{path} holds no video"
+    return list(np.frombuffer(raw.stdout, np.uint8).reshape(-1, int(size[2]), int(size[1]), 3))
 
 
 def names(folder: Path) -> list[str]:

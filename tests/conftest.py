@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 if "PYTEST_XDIST_WORKER" in os.environ:
     # The worker processes already use all cores.
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+    # Creating threads for NumPy takes longer than the rest of its import, in each program of a test.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 # As live_seg.engines.openvino does, here before a test module imports OpenVINO itself: its telemetry sends
 # events from processes of their own, which takes seconds for each conversion.

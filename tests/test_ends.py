@@ -14,6 +14,7 @@ import pytest
 
 from live_seg.cli.signals import AGAIN
 from tests.clips import clip, decode_frames, names, no_process_left_behind, probe
+from tests.marks import slow
 from tests.stand_ins import ROOT
 from tests.test_cli import LOADING, SLOW, STAND_IN, program
 from tests.test_cli_live import SLOW as SLOW_CAMERA
@@ -55,11 +56,6 @@ def started(
 
 INT, TERM, HUP = (signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)
 """The ending signals, each with its exit code."""
-
-
-def slow(*values: object) -> object:
-    """Mark parameters that repeat a test of the quick set: each starts the program once more."""
-    return pytest.param(*values, marks=pytest.mark.slow)
 
 
 COMPLETING = """
@@ -120,9 +116,8 @@ class TestSignals:
         ("name", "number", "code"),
         [
             ("a.mp4", *TERM),
-            ("a.mkv", *HUP),
             *(slow("a.mp4", *ending) for ending in (INT, HUP)),
-            *(slow("a.mkv", *ending) for ending in (INT, TERM)),
+            *(slow("a.mkv", *ending) for ending in (INT, TERM, HUP)),
         ],
     )
     def test_a_signal_completes_a_video(
@@ -179,7 +174,7 @@ class TestSignals:
             process.communicate()
         assert process.returncode == 143
 
-    @pytest.mark.parametrize("delay", [0.0, 0.02, *map(slow, (0.005, 0.05, 0.1, 0.25))])
+    @pytest.mark.parametrize("delay", [0.02, *map(slow, (0.0, 0.005, 0.05, 0.1, 0.25))])
     def test_a_second_signal_loses_nothing(self, source: Path, out: Path, delay: float) -> None:
         with started(SLOW, "video", source, "-o", out / "a.mp4") as process:
             process.send_signal(signal.SIGINT)

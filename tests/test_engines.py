@@ -37,9 +37,8 @@ from live_seg.models.card import read_card
 from live_seg.segmenter import Segmenter
 from live_seg.types import Image
 from tests.clips import names
+from tests.marks import slow
 from tests.stand_ins import ROOT, TINY
-
-CANVASES = ((64, 64), (32, 64), (96, 64))
 
 
 def prepared(seed: int, canvas: tuple[int, int] = (64, 64)) -> Prepared:
@@ -129,7 +128,7 @@ class TestConversion:
             assert_both_find_the_same(*engines, batch(count, canvas))
 
     @pytest.mark.usefixtures("untraced")
-    @pytest.mark.parametrize("most", [1, 7])
+    @pytest.mark.parametrize("most", [slow(1), 7])
     def test_regions_in_parts(
         self, tiny: MaskRCNN, tiny_converted: Path, monkeypatch: pytest.MonkeyPatch, most: int
     ) -> None:
@@ -229,7 +228,7 @@ class TestQuantization:
         assert OpenVINOEngine(in_int8, TINY).device.startswith("OpenVINO int8, ")
         assert OpenVINOEngine(tiny_converted, TINY).device.startswith("OpenVINO float32, ")
 
-    @pytest.mark.parametrize("canvas", CANVASES, ids=str)
+    @pytest.mark.parametrize("canvas", [(32, 64), slow((64, 64)), slow((96, 64))], ids=str)
     def test_instances_are_well_formed(self, in_int8: Path, tiny: MaskRCNN, canvas: tuple[int, int]) -> None:
         engine = OpenVINOEngine(in_int8, tiny.config)
         maps, found = engine.detect(*batch(2, canvas))

@@ -32,6 +32,7 @@ from live_seg.sinks.video_writer import VideoWriter
 from live_seg.sources.opening import open_source
 from live_seg.types import Image, Instances
 from tests.clips import clip, decode_frames, names, probe
+from tests.marks import slow
 from tests.stand_ins import StandIn
 from tests.test_cli import invoke
 
@@ -161,13 +162,13 @@ def same_json(one: Path, other: Path) -> None:
 @pytest.mark.parametrize(
     ("suffix", "options", "changes"),
     [
-        (".mp4", StreamOptions(), {}),
-        (".mkv", StreamOptions(effect="blur-background"), {}),
         (".mp4", StreamOptions(), {"every": 3}),
-        (".mov", StreamOptions(), {"timing": Timing(constant=True)}),
-        pytest.param(".webm", StreamOptions(effect="cutout"), {}, marks=pytest.mark.slow),
+        (".mov", StreamOptions(effect="blur-background"), {"timing": Timing(constant=True)}),
+        slow(".mp4", StreamOptions(), {}),
+        slow(".mkv", StreamOptions(), {}),
+        slow(".webm", StreamOptions(effect="cutout"), {}),
     ],
-    ids=["mp4", "effect", "propagation", "constant", "alpha"],
+    ids=["propagation", "effect at a constant rate", "mp4", "mkv", "alpha"],
 )
 def test_the_output_is_that_of_a_single_run(
     moving: Path, tmp_path: Path, suffix: str, options: StreamOptions, changes: dict[str, Any]

@@ -11,12 +11,13 @@ from live_seg.maskrcnn.config import MOBILE, MaskRCNNConfig
 from live_seg.maskrcnn.fpn import FeaturePyramid
 from live_seg.maskrcnn.model import MaskRCNN
 from live_seg.maskrcnn.roi import Detections, refine, select
+from tests.marks import slow
 from tests.stand_ins import TINY
 
 WHOLE = np.array([[0, 0, 1, 1]], np.float32)
 
 
-@pytest.fixture(scope="module", params=[0, 1])
+@pytest.fixture(scope="module", params=[slow(0), 1])
 def network(request: pytest.FixtureRequest, light_mobile: None) -> MaskRCNN:  # noqa: ARG001
     return MaskRCNN(replace(TINY, num_classes=3, first_level=3, finer_levels=request.param))
 

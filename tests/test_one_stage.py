@@ -1,5 +1,6 @@
 """The one-stage member of the family: decoding, region sampling, detection, engines, published weights."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -179,9 +180,12 @@ def write_onnx(path: Path, kernels: dict[str, NDArray[np.float32]]) -> None:
     onnx.save(onnx.helper.make_model(onnx.helper.make_graph(nodes, "yolox", [], [], tensors)), path)
 
 
-@pytest.fixture(scope="module")
-def model() -> OneStageMaskRCNN:
-    return OneStageMaskRCNN(replace(CONFIG, num_classes=81))
+@pytest.fixture
+def model(network: OneStageMaskRCNN) -> Iterator[OneStageMaskRCNN]:
+    """Return the network, whose weights a test may replace."""
+    before = network.get_weights()
+    yield network
+    network.set_weights(before)
 
 
 class TestPublishedWeights:
@@ -231,8 +235,10 @@ class TestPublishedWeights:
         with pytest.raises(WeightsError, match="as ONNX"):
             yolox.read(tmp_path / "missing.onnx")
 
+    @pytest.mark.slow
     @pytest.mark.skipif(not YOLOX_FILE.exists(), reason="YOLOX-Nano's published file is not at hand")
-    def test_outputs_equal_those_of_the_original_on_real_photos(self, model: OneStageMaskRCNN) -> None:
+    def test_outputs_equal_those_of_the_original_on_real_photos(self) -> None:
+        model = OneStageMaskRCNN(replace(CONFIG, num_classes=81))
         yolox.load(parts(model), YOLOX_FILE)
         core = openvino.Core()
         original = core.compile_model(core.read_model(YOLOX_FILE), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})

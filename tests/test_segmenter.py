@@ -188,7 +188,7 @@ class TestPictures:
         with pytest.raises(UsageError, match=r"BGR images \(H, W, 3\) uint8"):
             segment([PICTURES[0], image])
 
-    @settings(max_examples=10, deadline=None)
+    @settings(max_examples=5, deadline=None)
     @given(height=st.integers(1, 200), width=st.integers(1, 200))
     def test_square_takes_any_size(self, square: Segmenter, height: int, width: int) -> None:
         found = square([picture(height, width)])[0]

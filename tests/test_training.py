@@ -282,19 +282,19 @@ def find_losses(model: MaskRCNN, pictures: Any, truth: Truth, sampling: Sampling
     return losses(model, pictures, truth, sampling, keras.random.SeedGenerator(0))
 
 
-@pytest.mark.usefixtures("light_mobile")
-def test_images_are_normalized(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = MaskRCNN(replace(TINY, num_classes=3, mean_pixel=(10, 20, 30), pixel_deviation=(2, 4, 8)))
+def test_images_are_normalized(tiny: MaskRCNN, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = replace(tiny.config, mean_pixel=(10, 20, 30), pixel_deviation=(2, 4, 8))
+    monkeypatch.setattr(tiny, "config", config)
     seen: list[Any] = []
-    compute = model.features
+    compute = tiny.features
 
     def spy(images: Any) -> list[Any]:
         seen.append(numpy(images))
         return compute(images)
 
-    monkeypatch.setattr(model, "features", spy)
+    monkeypatch.setattr(tiny, "features", spy)
     pictures, truth = batch()
-    find_losses(model, pictures, truth)
+    find_losses(tiny, pictures, truth)
     np.testing.assert_allclose(seen[0], (numpy(pictures) - [10, 20, 30]) / [2, 4, 8], rtol=1e-5)
 
 
