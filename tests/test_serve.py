@@ -4,10 +4,13 @@ import asyncio
 import contextlib
 import datetime
 import json
+import shutil
+import socket
 import ssl
+import subprocess
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,7 +18,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import numpy as np
 import pytest
-from aiortc import RTCPeerConnection, RTCSessionDescription
+from aiortc import RTCConfiguration, RTCIceTransportPolicy, RTCPeerConnection, RTCSessionDescription
 from aiortc.mediastreams import MediaStreamError, VideoStreamTrack
 from av import VideoFrame
 from cryptography import x509
@@ -38,6 +41,7 @@ from live_seg.ui.serve.choices import OFFERED, Choices
 from live_seg.ui.serve.ice import ice_server
 from live_seg.ui.serve.places import MAX_WAITING, PATIENCE, Places
 from live_seg.ui.web import gate
+from tests.live import free_port
 
 NAMES = ("background", "person", "<dog>")
 SECONDS = 30
@@ -214,8 +218,14 @@ def test_images_are_stamped_when_they_are_sent() -> None:
 class Browser:
     """A browser's side of the connection: sends a camera and keeps what it receives."""
 
-    def __init__(self, session: aiohttp.ClientSession, url: str, name: str) -> None:
-        self.peer = RTCPeerConnection()
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        url: str,
+        name: str,
+        configuration: RTCConfiguration | None = None,
+    ) -> None:
+        self.peer = RTCPeerConnection(configuration)
         self._session, self._url, self._name = session, url, name
         self.channel = self.peer.createDataChannel("live-seg")
         self.messages: asyncio.Queue[str] = asyncio.Queue()
@@ -250,9 +260,11 @@ class Browser:
 
 
 @contextlib.asynccontextmanager
-async def visiting(url: str, name: str) -> AsyncIterator[Browser]:
+async def visiting(
+    url: str, name: str, configuration: RTCConfiguration | None = None
+) -> AsyncIterator[Browser]:
     async with aiohttp.ClientSession() as session:
-        browser = Browser(session, url, name)
+        browser = Browser(session, url, name, configuration)
         try:
             yield browser
         finally:
@@ -295,6 +307,53 @@ def test_a_visitor_sees_the_camera_with_masks_and_gets_metrics() -> None:
             assert [name for name, _ in told["metrics"]][:2] == ["camera", "network"]
 
     run(check)
+
+
+@contextlib.contextmanager
+def turn_server() -> Iterator[str]:
+    """Run a coturn on this machine. Yields its address, with user and password."""
+    program = shutil.which("turnserver")
+    if program is None:
+        pytest.skip("needs coturn: apt-get install coturn")
+    port = free_port()
+    words = (program, "-n", "-L", "127.0.0.1", "-p", str(port), "--no-tls", "--no-dtls", "--no-cli")
+    access = ("--lt-cred-mech", "-u", "me:secret", "-r", "test", "--allow-loopback-peers")
+    log = ("--log-file", "stdout", "--pidfile", "")
+    with subprocess.Popen(
+        (*words, *access, *log), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as server:
+        try:
+            until = time.monotonic() + SECONDS
+            while True:
+                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                    break
+                assert server.poll() is None
+                assert time.monotonic() < until
+            yield f"turn:me:secret@127.0.0.1:{port}"
+        finally:
+            server.terminate()
+
+
+@pytest.mark.slow
+def test_a_visitor_is_reached_through_a_turn_server() -> None:
+    """The visitor uses nothing but the relay."""
+    with turn_server() as address:
+        relay = ice_server(address)
+
+        async def check(url: str) -> None:
+            only = RTCConfiguration([relay], iceTransportPolicy=RTCIceTransportPolicy.RELAY)
+            async with visiting(url, "a", only) as browser:
+                assert await browser.connect() == 200
+                candidates = [
+                    line for line in browser.peer.localDescription.sdp.splitlines() if "candidate:" in line
+                ]
+                assert candidates
+                assert all(" typ relay " in line for line in candidates)
+                assert (
+                    await browser.first(lambda image: bool(np.ptp(image[60, :, 0].astype(int)) > 20))
+                ).any()
+
+        run(check, ice=(relay,))
 
 
 def test_choices_of_the_page_change_the_image() -> None:
