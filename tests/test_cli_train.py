@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from live_seg.cli.main import app
+from live_seg.training import initial_weights
 from live_seg.training.settings import Settings
 from tests.tiny_world import draw_shapes
 
@@ -168,10 +169,14 @@ class TestMistakes:
         assert result.exit_code == 3
         assert "holds no training to resume" in result.stderr
 
-    @pytest.mark.usefixtures("light_mobile")
     def test_unusable_initial_weights(
-        self, data: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+        self,
+        data: list[str],
+        tmp_path: Path,
+        caplog: pytest.LogCaptureFixture,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
+        monkeypatch.setattr(initial_weights, "build", lambda *_: pytest.fail("a network was built"))
         caplog.set_level(logging.ERROR)
         for start, message in (
             ("persson", "Did you mean person?"),
