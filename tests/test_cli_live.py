@@ -377,6 +377,7 @@ class TestFaults:
 
         class Kills(StandIn):
             def __call__(self, images: list[Image]) -> list[Instances]:
+                time.sleep(0.02)
                 counts[0] += len(images)
                 if counts[0] == 10:
                     sender.kill()

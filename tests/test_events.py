@@ -324,6 +324,7 @@ class TestCommandLine:
 
         class Kills(StandIn):
             def __call__(self, images: list[Image]) -> list[Instances]:
+                time.sleep(0.02)
                 counts[0] += 1
                 if counts[0] == 5:
                     sender.kill()

@@ -223,7 +223,7 @@ class TestCommandLine:
     def test_a_session_is_streamed(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         class Paced(FakeCapture):
             def read(self) -> tuple[bool, Image | None]:
-                time.sleep(0.02)
+                time.sleep(0.05)
                 return super().read()
 
         put_captures(monkeypatch, Paced(10**6))
