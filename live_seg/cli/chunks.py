@@ -51,7 +51,7 @@ def process_in_chunks(
     common = settings.fingerprint()
     keys = [key_of(_identity(source), source, common) for source in sources]
     _forget_missing(jobs)
-    with WorkFolder(folder, anew=no_resume) as work:
+    with WorkFolder(folder, restart=no_resume) as work:
         progress = Progress(work.path / "progress.json", jobs, keys)
         new = [job for job, file in zip(jobs, progress.files, strict=True) if file.state != "complete"]
         check_targets(new, overwrite=options.overwrite)

@@ -16,7 +16,7 @@ READER_GONE = (errno.EPIPE, errno.EIO)
 
 
 CONTROL = re.compile(rf"(?!\x1b\[[\d;]*m)[{CONTROLS}]")
-"""Control characters, but for colours. Names of files may contain them."""
+"""Control characters, except for colours. Names of files may contain them."""
 
 
 class Stream(io.TextIOWrapper):

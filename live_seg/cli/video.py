@@ -227,7 +227,7 @@ def _process_many(
     identities = [identity(source) for source in sources]
     keys = [key_of(one, common) if one is not None else None for one in identities]
     folder = next(path for path in (output, options.json) if path is not None)
-    with WorkFolder(folder / FOLDER, anew=no_resume) as work:
+    with WorkFolder(folder / FOLDER, restart=no_resume) as work:
         progress = Progress(work.path / "progress.json", jobs, keys)
         new = [job for job, file in zip(jobs, progress.files, strict=True) if file.state == "waiting"]
         check_targets(new, overwrite=options.overwrite)

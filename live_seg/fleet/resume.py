@@ -45,13 +45,13 @@ class WorkFolder:
         with WorkFolder(path) as work:
             ...
 
-    With `anew`, earlier work in it is deleted. Raises TakenError while another run uses it, SinkError if it
+    With `restart`, earlier work in it is deleted. Raises TakenError while another run uses it, SinkError if it
     cannot be created.
     """
 
-    def __init__(self, path: Path, *, anew: bool = False) -> None:
+    def __init__(self, path: Path, *, restart: bool = False) -> None:
         self.path = path
-        self._anew = anew
+        self._restart = restart
         self._lock = FileLock(path / "lock", timeout=0)
 
     def __enter__(self) -> Self:
@@ -64,7 +64,7 @@ class WorkFolder:
             ) from None
         except OSError as error:
             raise SinkError(f"Cannot create the folder {self.path}: {error.strerror}.") from error
-        if self._anew:
+        if self._restart:
             self._clear()
         return self
 

@@ -106,7 +106,7 @@ class ProposalTargets(NamedTuple):
 
     boxes: Tensor  # (B, T, 4)
     class_ids: Tensor  # (B, T) int32: 0 background, -1 an empty row
-    deltas: Tensor  # (B, T, 4), zero but for positives
+    deltas: Tensor  # (B, T, 4), zero except for positives
     mask_places: Tensor  # (B, M) int32: the proposals that have a mask loss
     masks: Tensor  # (B, M, 28, 28) 0 or 1
     masked: Tensor  # (B, M) bool: a positive with a known mask

@@ -70,7 +70,7 @@ class Recorder(Sink):
     after a gap of MAX_GAP. Writing blocks while the encoder is behind; use a `ThreadedSink` if the session
     must not wait.
 
-    `on_file` is told of each file, in the thread that writes or completes it.
+    `on_file` is called for each file, in the thread that writes or completes it.
 
     The failure of a recording (full disk, broken encoder) is logged and shown by `status`. The session
     continues. The recording is tried again with the next segment, after RETRY_SECONDS, or with the next start

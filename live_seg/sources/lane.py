@@ -100,7 +100,7 @@ class SourceLane:
 
     @property
     def dropped(self) -> int:
-        """Number of frames so far that gave way to newer ones before they were taken."""
+        """Number of frames so far that were replaced by newer ones before they were taken."""
         return self._frames.dropped + self._skipped
 
     @property
