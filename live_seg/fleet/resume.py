@@ -45,8 +45,8 @@ class WorkFolder:
         with WorkFolder(path) as work:
             ...
 
-    With `restart`, earlier work in it is deleted. Raises TakenError while another run uses it, SinkError if it
-    cannot be created.
+    With `restart`, earlier work in it is deleted. Raises TakenError while another run uses it, SinkError if
+    it cannot be created.
     """
 
     def __init__(self, path: Path, *, restart: bool = False) -> None:
