@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from live_seg.cli.live_options import LiveOptions
 from live_seg.doctor import microphones
 from live_seg.errors import SourceError, UsageError
 from live_seg.sinks.recorder import Recorder
+from live_seg.sinks.timeline import Timeline, Timing
+from live_seg.sinks.video_writer import VideoWriter
 from live_seg.sound import CHANNELS, RATE, SAMPLE_BYTES, Sound, position
 from live_seg.sources import kept_sound, microphone
 from live_seg.sources.kept_sound import SoundClock
@@ -101,6 +104,27 @@ def test_a_pause_takes_no_time_in_the_sound(tmp_path: Path) -> None:
             recorder.write(Frame(index, seconds, picture(False)), picture(bright), Instances.empty())
     assert beginning_of_sound(tmp_path / "out.mkv") == pytest.approx(1.5, abs=0.01)
     assert beginning_of_flash(tmp_path / "out.mkv") == pytest.approx(1.5, abs=0.01)
+
+
+def test_parts_of_the_source_that_a_video_shows() -> None:
+    timeline = Timeline(Fraction(FPS), Timing())
+    timeline.first = 5.0
+    timeline.cuts = [(1.0, 20.0), (22.0, 30.0)]
+    assert list(timeline.played(0.0, 6.0)) == [(5.0, 6.0), (25.0, 27.0), (35.0, 38.0)]
+    assert list(timeline.played(1.0, 2.0)) == [(25.0, 26.0)]
+    assert list(timeline.played(3.5, 4.0)) == [(35.5, 36.0)]
+    assert list(timeline.played(2.0, 2.0)) == []
+
+
+def test_a_gap_that_is_cut_is_cut_from_the_sound(tmp_path: Path) -> None:
+    path = tmp_path / "out.mkv"
+    with VideoWriter(path, FPS, timing=Timing(max_gap=1.0), audio=Beeps((3.0, 4.0), (20.5, 20.7))) as writer:
+        for index in range(90):
+            seconds = index / FPS + (0 if index < 30 else 19)
+            image = picture(seconds >= 20.5)
+            writer.write(Frame(index, seconds, image), image, Instances.empty())
+    assert beginning_of_flash(path) == pytest.approx(1.5, abs=0.01)
+    assert beginning_of_sound(path) == pytest.approx(1.5, abs=0.01)
 
 
 @pytest.fixture

@@ -30,7 +30,6 @@ class LiveOptions(StreamOptions):
         str | None,
         option(INPUT, "Record this microphone, too: default, or the name of a device.", callback=refuse_url),
     ] = None
-    sound: Annotated[bool, option(INPUT, "Record the sound of network streams.", "--sound/--no-sound")] = True
     record_on: Annotated[
         str | None, option(OUTPUT, "Record only while one of these classes is visible: person,dog.")
     ] = None

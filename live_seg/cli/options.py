@@ -261,9 +261,8 @@ class StreamOptions(Options):
             show_default="latest when live, else all",
         ),
     ] = None
-    reconnect: Annotated[bool, option(ADVANCED, "Wait for a stream that is lost or not available yet.")] = (
-        True
-    )
+    sound: Annotated[bool, option(ADVANCED, "Keep the sound of streams.", "--sound/--no-sound")] = True
+    reconnect: Annotated[bool, option(ADVANCED, "Wait for a stream that is lost or not yet there.")] = True
     timeout: Annotated[
         float,
         option(ADVANCED, "Seconds without a frame after which a stream counts as lost.", min=0.1, max=86400),

@@ -7,6 +7,8 @@ from live_seg.cli.live_options import LiveOptions
 from live_seg.cli.options import Options, StreamOptions
 from live_seg.errors import UsageError
 
+SOUNDLESS = "it applies to the sound of network streams. Leave it out."
+
 HIDES_NOTHING = "it applies to --effect blur and pixelate. Choose one of them."
 
 
@@ -45,7 +47,9 @@ def refuse_unused_of_video(
         raise UsageError(f"--audit would do nothing: {HIDES_NOTHING}")
     if not writes_video:
         reason = "no video is written. Give -o OUT.mp4, or leave it out."
-        refuse(options, ("crf", "codec", "encoder"), reason)
+        refuse(options, ("crf", "codec", "encoder", "sound"), reason)
+    if "://" not in source:
+        refuse(options, ("sound",), SOUNDLESS)
     if "://" not in source and not is_camera(source):
         names = ("timeout", "reconnect")
         refuse(options, names, f"{source} is a file; only streams and cameras can be lost. Leave it out.")
@@ -63,7 +67,7 @@ def refuse_unused_of_webcam(options: LiveOptions, sources: Sequence[str]) -> Non
     if not (options.reconnect or cameras or any("://" in source for source in sources)):
         raise UsageError("--no-reconnect would do nothing: only streams reconnect. Leave it out.")
     if options.microphone is not None or not any("://" in source for source in sources):
-        refuse(options, ("sound",), "it applies to the sound of network streams. Leave it out.")
+        refuse(options, ("sound",), SOUNDLESS)
     if not (options.record or options.record_on):
         refuse(options, ("segment",), "nothing is recorded. Give --record FILE or --record-on CLASS, too.")
     if not (options.record_on or options.on_event):

@@ -38,6 +38,9 @@ Gaps = Literal["keep", "cut"]
 IMAGES_FPS = 25.0
 """Frames per second of a folder of images."""
 
+KEPT_SOUND = 60.0
+"""Seconds of the sound of a network stream that are kept while its frames are segmented and written."""
+
 
 @with_options
 def video(
@@ -169,7 +172,8 @@ class VideoSettings:
         reopen = functools.partial(
             options.open, source, wait=False, image_fps=self.fps or IMAGES_FPS, **self.part
         )
-        with reopen() as opened, contextlib.ExitStack() as stack:
+        kept = KEPT_SOUND if output is not None and output.suffix and options.sound else 0.0
+        with reopen(keep_sound=kept) as opened, contextlib.ExitStack() as stack:
             check_outputs([output, json, audit], inputs_of(opened, options))
             screen = _screen(opened) if show else None
             sinks = [_video_or_images(output, opened, self)] if output else []
@@ -268,7 +272,7 @@ def _video_or_images(output: Path, source: "Source", settings: VideoSettings) ->
         output,
         settings.fps or source.fps,
         timing=settings.timing(),
-        audio=source.audio,
+        audio=source.audio or source.sound,
         encoding=options.encoding(),
         alpha=alpha,
         overwrite=overwrite,

@@ -1,6 +1,7 @@
 """The sound of a video while it is written."""
 
 from live_seg.sinks.encoder import Encoder
+from live_seg.sinks.timeline import Timeline
 from live_seg.sound import RATE, SAMPLE_BYTES, Sound
 
 BEHIND = 1.0
@@ -11,17 +12,18 @@ LONGEST = 10.0
 
 
 class Soundtrack:
-    """Write the part of `sound` that belongs to the images of a video; its time 0 is `first` of the sound."""
+    """Write the part of `sound` that belongs to the images of a video. Sound and images have one clock."""
 
-    def __init__(self, sound: Sound, first: float) -> None:
-        self._sound, self._first = sound, first
+    def __init__(self, sound: Sound, timeline: Timeline) -> None:
+        self._sound, self._timeline = sound, timeline
         self._written = 0.0
 
     def write(self, encoder: Encoder, until: float) -> None:
         """Write what is missing until the time `until` of the video, in seconds. Raises SinkError."""
         while until > self._written:
             end = min(until, self._written + LONGEST)
-            samples = self._sound.between(self._first + self._written, self._first + end)
+            parts = self._timeline.played(self._written, end)
+            samples = b"".join(self._sound.between(*part) for part in parts)
             if samples:
                 encoder.play(self._written, samples)
             self._written += len(samples) / SAMPLE_BYTES / RATE

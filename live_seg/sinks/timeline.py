@@ -83,6 +83,18 @@ class Timeline:
         self._placed = max(seconds - self.first - self._removed, earliest)
         return self._placed
 
+    def played(self, begin: float, end: float) -> Iterator[tuple[float, float]]:
+        """Yield (start, end) of each part of the source that the video shows from `begin` to `end`."""
+        offset = self.first
+        for start, stop in self.cuts:
+            until = min(start + self.first - offset, end)
+            if begin < until:
+                yield begin + offset, until + offset
+                begin = until
+            offset += stop - start
+        if begin < end:
+            yield begin + offset, end + offset
+
     def end(self, seconds: float | None = None) -> float:
         """Return the end of the video. `seconds` is the end of the last frame in the source, if known."""
         placed = self._placed or 0.0

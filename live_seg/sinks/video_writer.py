@@ -84,7 +84,7 @@ class VideoWriter(Sink):
             self._encoder = self._start(image)
             self._shown_from = self._timeline.place(frame.seconds)
             if self._sound is not None:
-                self._soundtrack = Soundtrack(self._sound, frame.seconds)
+                self._soundtrack = Soundtrack(self._sound, self._timeline)
         elif image.shape != self._encoder.shape:
             raise SinkError(
                 f"Frame {frame.index} has the shape {image.shape}, but {self._path} started with "
