@@ -108,7 +108,7 @@ class TestKeptSound:
         kept = ready(keep=0.5)
         for index in range(200):
             kept.add(samples(480), index / 100)
-        assert len(kept._samples) == position(0.5) * SAMPLE_BYTES
+        assert len(kept._piece.samples) == position(0.5) * SAMPLE_BYTES
         assert set(values(kept.between(1.5, 2.0))) == {1000}
         assert set(values(kept.between(1.0, 1.5))) == {0}
 
@@ -116,13 +116,26 @@ class TestKeptSound:
         kept = KeptSound(1.0, lambda: math.inf)
         assert set(kept.between(0.0, 0.1)) == {0}
 
-    def test_a_restart_forgets_samples_and_clock(self) -> None:
-        kept = ready()
-        kept.add(samples(480), 0.0)
+    def test_a_restart_keeps_what_was_heard_before(self) -> None:
+        now = 0.01
+        kept = KeptSound(1.0, lambda: now)
+        kept.align(100.0, 0.0)
+        kept.add(samples(480), 100.0)
         kept.restart()
-        kept.align(50.0, 0.0)
+        now = 5.0
+        kept.restart()  # a connection without samples
+        kept.align(50.0, 0.01)
         kept.add(samples(480, 7), 50.0)
-        assert values(kept.between(0.0, 0.02)) == [7] * 480 + [0] * 480
+        assert values(kept.between(0.0, 0.03)) == [1000] * 480 + [7] * 480 + [0] * 480
+        assert values(kept.between(-0.01, 0.0)) == [0] * 480
+        assert values(kept.between(0.015, 0.02)) == [7] * 240
+
+    def test_every_call_returns_the_samples_it_should(self) -> None:
+        kept = ready()
+        kept.add(samples(RATE), 0.0)
+        times = np.cumsum(np.random.default_rng(0).uniform(0, 0.01, 200)) - 0.2
+        lengths = [len(kept.between(*pair)) for pair in itertools.pairwise(times)]
+        assert sum(lengths) == (position(times[-1]) - position(times[0])) * SAMPLE_BYTES
 
 
 def test_the_median_delay_is_that_of_the_frames() -> None:
@@ -256,7 +269,9 @@ def test_a_stream_that_returns_has_another_clock(monkeypatch: pytest.MonkeyPatch
         assert source.sound is not None
         found = values(source.sound.between(last - 0.05, last + 0.05))
         assert set(found[RATE // 20 :]) == {2}
-        assert 1 not in found
+        before = values(source.sound.between(0.0, last - 0.1))
+        assert 1 in before
+        assert 2 not in before[: RATE // 100]
 
 
 def error_of(url: str, timeout: float = 5.0) -> str:

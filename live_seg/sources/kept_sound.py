@@ -1,5 +1,6 @@
 """The last seconds of a live sound, and the relation of its clock to that of its listeners."""
 
+import math
 import threading
 import time
 from collections import deque
@@ -36,20 +37,17 @@ class KeptSound(Sound):
 
     def __init__(self, keep: float, now: Callable[[], float] = time.monotonic, choose: Choose = min) -> None:
         self._keep, self._now, self._choose = position(keep), now, choose
-        self._samples = bytearray()
-        self._begin = 0  # number of the first sample kept, by its own time
-        self._clock = SoundClock(choose)
+        self._piece = _Piece(self._keep, SoundClock(choose))
+        self._past = self._piece
+        self._restarted = -math.inf  # time on the clock of `between` at which the past ends
         self._changed = threading.Condition()
 
     def restart(self) -> None:
-        """Forget everything: the next samples have another clock."""
+        """Begin again: the next samples have another clock. Those so far remain for the time until now."""
         with self._changed:
-            self._samples.clear()
-            self._begin, self._clock = 0, SoundClock(self._choose)
-
-    @property
-    def _end(self) -> int:
-        return self._begin + len(self._samples) // SAMPLE_BYTES
+            if self._piece.samples:
+                self._past, self._restarted = self._piece, self._now()
+            self._piece = _Piece(self._keep, SoundClock(self._choose))
 
     def add(self, samples: bytes, own: float | None = None) -> None:
         """Add `samples`, the first of which has the time `own`; None: they follow the last ones.
@@ -57,36 +55,59 @@ class KeptSound(Sound):
         Missing samples become silence, and those that are there already are left out.
         """
         with self._changed:
-            self._samples += samples if own is None else self._placed(samples, position(own))
-            surplus = max(len(self._samples) // SAMPLE_BYTES - self._keep, 0)
-            del self._samples[: surplus * SAMPLE_BYTES]
-            self._begin += surplus
+            self._piece.add(samples, None if own is None else position(own))
             self._changed.notify_all()
 
     def align(self, own: float, seconds: float) -> None:
         """Note that what has the own time `own` arrived at `seconds` on the clock of `between`."""
         with self._changed:
-            self._clock.received(own, seconds)
+            self._piece.clock.received(own, seconds)
 
     def between(self, begin: float, end: float) -> bytes:
         """Return the samples from `begin` to `end`: see Sound. Waits until `end` is PATIENCE ago for them."""
-        length = position(end) - position(begin)
         wait = min(max(end + PATIENCE - self._now(), 0.0), PATIENCE)
         with self._changed:
-            self._changed.wait_for(lambda: self._end >= self._clock.sample(end), wait)
-            first = self._clock.sample(begin)
-            last = first + length
-            start = max(first, self._begin)
-            stop = max(start, min(last, self._end))
-            found = self._samples[(start - self._begin) * SAMPLE_BYTES : (stop - self._begin) * SAMPLE_BYTES]
+            self._changed.wait_for(lambda: self._piece.end >= self._piece.clock.sample(end), wait)
+            middle = min(max(begin, self._restarted), end)
+            return self._past.read(begin, middle) + self._piece.read(middle, end)
+
+
+class _Piece:
+    """The last samples, `keep` at most, of a sound without a restart."""
+
+    def __init__(self, keep: int, clock: "SoundClock") -> None:
+        self.samples, self.clock = bytearray(), clock
+        self._keep = keep
+        self._begin = 0  # number of the first sample kept, by its own time
+
+    @property
+    def end(self) -> int:
+        """Number of the sample after the last one."""
+        return self._begin + len(self.samples) // SAMPLE_BYTES
+
+    def add(self, samples: bytes, begin: int | None) -> None:
+        """Add `samples` from the number `begin` on, by default after the last one."""
+        self.samples += samples if begin is None else self._placed(samples, begin)
+        surplus = max(len(self.samples) // SAMPLE_BYTES - self._keep, 0)
+        del self.samples[: surplus * SAMPLE_BYTES]
+        self._begin += surplus
+
+    def read(self, begin: float, end: float) -> bytes:
+        """Return the samples from `begin` to `end` on the other clock, with silence where there are none."""
+        length = position(end) - position(begin)
+        first = self.clock.sample(begin)
+        last = first + length
+        start = max(first, self._begin)
+        stop = max(start, min(last, self.end))
+        found = self.samples[(start - self._begin) * SAMPLE_BYTES : (stop - self._begin) * SAMPLE_BYTES]
         before = bytes((min(start, last) - first) * SAMPLE_BYTES)
         return (before + bytes(found)).ljust(length * SAMPLE_BYTES, b"\0")
 
     def _placed(self, samples: bytes, begin: int) -> bytes:
         """Return what to add for `samples` to begin at the number `begin`. Drops what is far from it."""
-        gap = begin - self._end
-        if not self._samples or not -len(samples) // SAMPLE_BYTES <= gap <= self._keep:
-            self._samples.clear()
+        gap = begin - self.end
+        if not self.samples or not -len(samples) // SAMPLE_BYTES <= gap <= self._keep:
+            self.samples.clear()
             self._begin = begin
             return samples
         if abs(gap) <= TOLERANCE * RATE:  # timestamps are rounded
