@@ -57,7 +57,7 @@ OF_VALUES = ("annotated_types", "pydantic", "pydantic_core", "typing_extensions"
 """What typer needs in addition to convert the values of a command's options."""
 
 SUMMARY = re.compile(
-    r"(Interrupted: )?(\d+) frames in \d+\.\d s \(\d+\.\d fps\), (\d+) instances"
+    r"(Interrupted: )?(\d+) frames? in \d+\.\d s \(\d+\.\d fps\), (\d+) instances?"
     r"(?:; small with a stand-in)?( -> (.+))?\n"
 )
 

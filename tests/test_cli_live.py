@@ -29,7 +29,7 @@ from tests.test_web import press
 from tests.test_window import Desktop
 
 SUMMARY = re.compile(
-    r"(\d+) frames in \d+\.\d s \(\d+\.\d fps\), (\d+) instances"
+    r"(\d+) frames? in \d+\.\d s \(\d+\.\d fps\), (\d+) instances?"
     r"(; network \d+\.\d fps; latency \d+ ms, 95% within \d+ ms; \d+ dropped)?"
     r"(?:; small with a stand-in)?( -> (.+))?\n"
 )

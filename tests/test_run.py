@@ -456,3 +456,7 @@ class TestTally:
     def test_the_summary_before_the_first_frame(self) -> None:
         assert Tally().summary() == "0 frames in 0.0 s (0.0 fps), 0 instances"
         assert "latency 0 ms" in Tally(started_at=1.0).summary()
+
+    def test_the_summary_of_one_photo(self) -> None:
+        summary = Tally(frames=1, instances=1, seconds=0.5).summary()
+        assert summary == "1 frame in 0.5 s (2.0 fps), 1 instance"

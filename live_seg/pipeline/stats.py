@@ -75,9 +75,8 @@ class Tally:
 
     def summary(self) -> str:
         """Return the counts as one line; for live sources with network rate, latency and dropped frames."""
-        text = (
-            f"{self.frames} frames in {self.seconds:.1f} s ({self.fps:.1f} fps), {self.instances} instances"
-        )
+        frames, instances = _counted(self.frames, "frame"), _counted(self.instances, "instance")
+        text = f"{frames} in {self.seconds:.1f} s ({self.fps:.1f} fps), {instances}"
         if self.started_at is None:
             return text
         mean, p95 = 1000 * self.latency.mean, 1000 * self.latency.percentile(95)
@@ -115,3 +114,7 @@ class Tally:
         self.dropped = frame.index + 1 - self.frames
         if self.started_at is not None:
             self.latency.add(max(time.monotonic() - self.started_at - frame.seconds, 0.0))
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
