@@ -185,7 +185,8 @@ def names(folder: Path) -> list[str]:
 
 @pytest.fixture
 def no_process_left_behind() -> Iterator[None]:
-    """Fail if a child process outlives the test."""
+    """Fail if a child process that the test started outlives it."""
+    before = set(psutil.Process().children(recursive=True))
     yield
-    left = psutil.Process().children(recursive=True)
+    left = set(psutil.Process().children(recursive=True)) - before
     assert not left, f"child processes still running after the test: {left}"

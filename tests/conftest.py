@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 if "PYTEST_XDIST_WORKER" in os.environ:
     # The worker processes already use all cores.
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+    os.environ.setdefault("OPENCV_FOR_THREADS_NUM", "1")
     # Creating threads for NumPy takes longer than the rest of its import, in each program of a test.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 

@@ -167,13 +167,33 @@ def make_h5_without_its_tensors(file: Path) -> None:
         other.create_group("conv1").attrs["weight_names"] = [b"conv1/kernel:0"]
 
 
+def make_names_that_are_no_text(file: Path) -> None:
+    with h5py.File(file, "w") as other:
+        other.attrs["layer_names"] = [b"conv1"]
+        other.create_group("conv1").attrs["weight_names"] = [b"conv1/\xed:0"]
+
+
+def make_a_number_instead_of_names(file: Path) -> None:
+    with h5py.File(file, "w") as other:
+        other.attrs["layer_names"] = 5
+
+
 def make_nothing(file: Path) -> None:
     assert not file.exists()
 
 
 @pytest.mark.parametrize(
     "make",
-    [make_text, make_empty, make_truncated, make_other_h5, make_h5_without_its_tensors, make_nothing],
+    [
+        make_text,
+        make_empty,
+        make_truncated,
+        make_other_h5,
+        make_h5_without_its_tensors,
+        make_names_that_are_no_text,
+        make_a_number_instead_of_names,
+        make_nothing,
+    ],
     ids=lambda make: make.__name__.removeprefix("make_"),
 )
 def test_damaged_files_are_named(make: object, tmp_path: Path) -> None:

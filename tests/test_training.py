@@ -27,6 +27,7 @@ from live_seg.maskrcnn.training import (
     sample,
     smooth_l1,
 )
+from tests.conftest import is_quick
 from tests.stand_ins import TINY
 
 FEW = Sampling(anchors=30, positive_anchors=10, proposals=12, positive_proposals=4, masks=4)
@@ -331,10 +332,10 @@ def test_default_sampling_fits_a_network_of_few_proposals(tiny: MaskRCNN) -> Non
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="needs a gradient tape")
-@pytest.mark.parametrize(("steps", "least"), [(2, 1.0), pytest.param(8, 0.7, marks=pytest.mark.slow)])
-def test_gradients_reach_every_part_and_the_loss_falls(tiny: MaskRCNN, steps: int, least: float) -> None:
+def test_gradients_reach_every_part_and_the_loss_falls(tiny: MaskRCNN, pytestconfig: pytest.Config) -> None:
     import tensorflow as tf
 
+    steps, least = (2, 1.0) if is_quick(pytestconfig) else (8, 0.7)
     pictures, truth = batch()
     optimizer = keras.optimizers.Adam(1e-2)
     optimizer.build(tiny.trainable_variables)

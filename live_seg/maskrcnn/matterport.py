@@ -40,7 +40,7 @@ def _datasets(path: Path) -> Iterator[dict[str, h5py.Dataset]]:
     try:
         with h5py.File(path) as file:
             yield dict(_weights(file.get("model_weights", file)))
-    except (OSError, KeyError) as error:
+    except (OSError, KeyError, TypeError, ValueError) as error:
         raise WeightsError(
             f"{path} is not a complete Keras 2 weights file in Matterport's layout ({error}). "
             "If it was downloaded, delete it and download it again."
