@@ -1,4 +1,4 @@
-"""Network streams with their sound, read by PyAV: OpenCV delivers images alone."""
+"""Network streams with their sound, read by PyAV: OpenCV delivers images only."""
 
 import contextlib
 import itertools

@@ -62,7 +62,7 @@ class Stream(LiveSource):
 
     def _open(self) -> Capture:
         began = time.monotonic()
-        capture = self._with_sound(self._kept) if self._kept else self._silently()
+        capture = self._with_sound(self._kept) if self._kept else self._without_sound()
         if not capture.isOpened():
             timed_out = time.monotonic() - began >= self._timeout
             within = f" within {self._timeout:g} s" if timed_out else ""
@@ -75,8 +75,8 @@ class Stream(LiveSource):
             self._is_file = known or has_length(self._url, min(self._timeout, LENGTH_TIMEOUT))
         return capture
 
-    def _silently(self) -> Capture:
-        """Open the images alone."""
+    def _without_sound(self) -> Capture:
+        """Open the images only."""
         limit = max(1, int(self._timeout * 1000))  # 0 would disable it
         limits = (cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, limit, cv2.CAP_PROP_READ_TIMEOUT_MSEC, limit)
         return open_capture(self._url, cv2.CAP_FFMPEG, (*limits, cv2.CAP_PROP_N_THREADS, DECODER_THREADS))
