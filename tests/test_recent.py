@@ -80,10 +80,11 @@ def test_openvino_drops_the_networks_of_other_sizes(
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("kind", ["openvino", "keras"])
-def test_memory_stays_flat_over_63_canvases(
-    tiny: "MaskRCNN", tiny_converted: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("kind", "count"), [("openvino", 63), ("keras", 30)])
+def test_memory_stays_flat_over_many_canvases(
+    tiny: "MaskRCNN", tiny_converted: Path, kind: str, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Keras has fewer canvases: tracing graphs for one takes several seconds."""
     for module in (openvino_engine, ops):
         monkeypatch.setattr(module, "SIZES_OF_SMALL", 3)
     engine: Engine = OpenVINOEngine(tiny_converted, tiny.config) if kind == "openvino" else KerasEngine(tiny)
@@ -91,12 +92,13 @@ def test_memory_stays_flat_over_63_canvases(
     np.random.default_rng(0).shuffle(sizes)
     assert len(sizes) == 63
     used = []
-    for size in sizes:
+    for size in sizes[:count]:
         images = np.full((1, *size, 3), 99, np.uint8)
         maps, found = engine.detect(images, np.array([[0, 0, 1, 1]], np.float32))
         engine.masks(maps, found)
         used.append(psutil.Process().memory_info().rss / 2**20)
     print(kind, *(round(one) for one in used))
     # After a third, every allocator has taken what it keeps. TensorFlow keeps about
-    # 1 MiB for each graph that it ever had.
-    assert max(used[42:]) < max(used[21:42]) + 120
+    # 1 MiB for each graph that it ever had; a whole canvas would be 100 MiB.
+    third = count // 3
+    assert max(used[2 * third :]) < max(used[third : 2 * third]) + 1.9 * count

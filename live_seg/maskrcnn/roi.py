@@ -54,7 +54,8 @@ def averaged_roi_align(
     half_step = sides / (4 * side)
     points = ops.concatenate([(start + half_step) / cells, (start + sides - half_step) / cells], axis=1)
     samples, order = crop(_in_float32(pyramid), level, points, rows, 2 * side, repeated=1)
-    return ops.average_pool(samples, 2, data_format="channels_last"), order
+    # Keras 3.15 needs the strides on JAX, although they are those by default.
+    return ops.average_pool(samples, 2, strides=2, data_format="channels_last"), order
 
 
 def _level_of(boxes: Tensor, image_area: Tensor, whole: Callable[[Tensor], Tensor]) -> Tensor:
