@@ -183,6 +183,12 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+def running_ffmpeg() -> psutil.Process:
+    """Return the one ffmpeg that this process runs. Libraries may run other processes."""
+    (found,) = (child for child in psutil.Process().children() if "ffmpeg" in child.name())
+    return found
+
+
 @pytest.fixture
 def no_process_left_behind() -> Iterator[None]:
     """Fail if a child process that the test started outlives it."""

@@ -75,6 +75,12 @@ class Faulty(RayWorkers):
         super().start(worker, changed)
 
 
+def wait_for_both(executor: RayWorkers) -> None:
+    """Wait until two workers run: one that starts late would find nothing left to do."""
+    while len(executor.alive()) < 2:
+        assert executor.wait(0.5) == []
+
+
 @pytest.fixture(scope="module")
 def moving(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("ray", reason="needs live-seg[ray]")
@@ -90,6 +96,7 @@ def test_a_worker_that_fails_is_replaced(moving: Path, tmp_path: Path, first: Ca
     fleet([alone], StreamOptions(), tmp_path / "work-alone", Recorded())
     executor = Faulty(2, tmp_path / "marker", first)
     try:
+        wait_for_both(executor)
         progress, failures = fleet([job], StreamOptions(), tmp_path / "work", cast("Any", executor))
     finally:
         executor.close()
@@ -120,8 +127,7 @@ def test_a_machine_that_is_removed(moving: Path, tmp_path: Path) -> None:
                     cluster.remove_node(second, allow_graceful=False)
 
         executor = Losing(cast("Any", Bright), 2, cluster.address)
-        while len(executor.alive()) < 2:
-            assert executor.wait(0.5) == []  # a worker that starts late would find nothing left to do
+        wait_for_both(executor)
         job = jobs_in(tmp_path / "out", moving)
         try:
             progress, failures = fleet([job], StreamOptions(), tmp_path / "work", cast("Any", executor))

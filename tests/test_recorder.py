@@ -10,7 +10,6 @@ from pathlib import Path
 
 import imageio_ffmpeg
 import numpy as np
-import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,7 +21,7 @@ from live_seg.sinks.file_names import FileNames
 from live_seg.sinks.recorder import Recorder, RecorderStatus, parse_duration
 from live_seg.sinks.recording_file import MAX_GAP
 from live_seg.types import Frame, Image, Instances
-from tests.clips import ffmpeg, names, no_process_left_behind, probe
+from tests.clips import ffmpeg, names, no_process_left_behind, probe, running_ffmpeg
 from tests.disks import fill, small_disk
 from tests.stand_ins import left_half
 
@@ -349,7 +348,7 @@ class TestFailures:
         with Recorder(tmp_path / "out.mp4", FPS) as recorder:
             recorder.start()
             write_frames(recorder, range(3))
-            (encoder,) = psutil.Process().children()
+            encoder = running_ffmpeg()
             encoder.kill()
             write_frames(recorder, range(3, 30))
             assert state(recorder) == "failed"
@@ -526,7 +525,7 @@ class TestRetry:
         with Recorder(tmp_path / "out.mp4", FPS, segment=2) as recorder:
             recorder.start()
             write_frames(recorder, range(3))
-            (encoder,) = psutil.Process().children()
+            encoder = running_ffmpeg()
             encoder.kill()
             encoder.wait()
             write_frames(recorder, range(3, 24))

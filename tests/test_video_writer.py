@@ -15,7 +15,6 @@ from typing import IO
 
 import imageio_ffmpeg
 import numpy as np
-import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -34,6 +33,7 @@ from tests.clips import (
     names,
     no_process_left_behind,
     probe,
+    running_ffmpeg,
     truncated,
     variable_clip,
 )
@@ -792,7 +792,7 @@ class TestFailures:
         noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
         for index in range(20, 100):
             sink.write(Frame(index, index / 10, noise), np.roll(noise, index), NOTHING)
-        (encoder,) = psutil.Process().children()
+        encoder = running_ffmpeg()
         partial = tmp_path / name.replace(".", ".partial.")
         while partial.stat().st_size < 20_000:  # some seconds
             time.sleep(0.01)
