@@ -45,6 +45,7 @@ from tests.live import (
     served,
     talking,
 )
+from tests.marks import slow
 from tests.stand_ins import StandIn
 
 SECRET = "hunter2"
@@ -515,7 +516,7 @@ def warnings(caplog: pytest.LogCaptureFixture, words: str) -> list[str]:
 
 
 @pytest.mark.usefixtures("short_pauses")
-@pytest.mark.parametrize(("kind", "greeting"), [("tcp", b""), ("http", HTTP)])
+@pytest.mark.parametrize(("kind", "greeting"), [slow("tcp", b""), ("http", HTTP)])
 def test_a_killed_stream_is_reconnected(kind: str, greeting: bytes, caplog: pytest.LogCaptureFixture) -> None:
     with sender(greeting) as server, open_source(address(server, kind)) as source:
         followed(source, 240, {20: server.kill, 120: server.kill})

@@ -30,6 +30,7 @@ from live_seg.sources.streams import Stream
 from live_seg.types import Image, Instances
 from tests.clips import FFMPEG, clip, decode_frames, ffmpeg, probe
 from tests.live import HTTP, FakeCapture, free_port, served, talking
+from tests.marks import slow
 from tests.stand_ins import StandIn
 from tests.test_cli import invoke
 from tests.test_microphone import beginning_of_flash, beginning_of_sound
@@ -335,7 +336,7 @@ def test_a_released_capture_delivers_nothing(folder: Path) -> None:
     assert capture.read() == (False, None)
 
 
-@pytest.mark.parametrize("sources", [1, 2])
+@pytest.mark.parametrize("sources", [slow(1), 2])
 def test_webcam_records_the_sound(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sources: int
 ) -> None:

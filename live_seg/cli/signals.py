@@ -86,9 +86,18 @@ def _repeat_swallowed(unraisable: Any) -> None:
         return
     number = unraisable.exc_value.number
     _state.received.remove(number)
-    repeat = threading.Timer(RETRY_SECONDS, signal.raise_signal, [number])
+    repeat = threading.Timer(RETRY_SECONDS, _send, [number])
     repeat.daemon = True
     repeat.start()
+
+
+def _send(number: int) -> None:
+    """Send the signal `number` to the main thread, where it interrupts a call that waits."""
+    main = threading.main_thread().ident
+    if sys.platform == "win32" or main is None:
+        signal.raise_signal(number)
+    else:
+        signal.pthread_kill(main, number)
 
 
 @contextlib.contextmanager
