@@ -64,9 +64,10 @@ def refuse_unused_of_webcam(options: LiveOptions, sources: Sequence[str]) -> Non
         names = ("camera_size", "camera_fps", "camera_backend")
         refuse(options, names, "the source is no camera of this machine. Give --source NUMBER.")
     cameras = len(sources) > 1 and any(map(is_camera, sources))
-    if not (options.reconnect or cameras or any("://" in source for source in sources)):
+    streams = any("://" in source for source in sources)
+    if not (options.reconnect or cameras or streams):
         raise UsageError("--no-reconnect would do nothing: only streams reconnect. Leave it out.")
-    if options.microphone is not None or not any("://" in source for source in sources):
+    if options.microphone is not None or not streams:
         refuse(options, ("sound",), SOUNDLESS)
     if not (options.record or options.record_on):
         refuse(options, ("segment",), "nothing is recorded. Give --record FILE or --record-on CLASS, too.")

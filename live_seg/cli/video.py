@@ -172,7 +172,7 @@ class VideoSettings:
         reopen = functools.partial(
             options.open, source, wait=False, image_fps=self.fps or IMAGES_FPS, **self.part
         )
-        kept = KEPT_SOUND if output is not None and output.suffix and options.sound else 0.0
+        kept = KEPT_SOUND if output is not None and _is_video(output) and options.sound else 0.0
         with reopen(keep_sound=kept) as opened, contextlib.ExitStack() as stack:
             check_outputs([output, json, audit], inputs_of(opened, options))
             screen = _screen(opened) if show else None
@@ -259,6 +259,11 @@ def _audit(path: Path, filling: "Filling", every: int, options: StreamOptions) -
     return Audit(path, lambda: filling.latest, every=every, overwrite=options.overwrite)
 
 
+def _is_video(output: Path) -> bool:
+    """Return whether `output` is a video rather than a folder of images."""
+    return bool(output.suffix) and not output.is_dir()
+
+
 def _video_or_images(output: Path, source: "Source", settings: VideoSettings) -> "Sink":
     """Return the sink for `output`: images if it is a folder or has no suffix, else a video."""
     from live_seg.sinks.images import Images
@@ -266,7 +271,7 @@ def _video_or_images(output: Path, source: "Source", settings: VideoSettings) ->
 
     options = settings.options
     alpha, overwrite = options.transparent, options.overwrite
-    if output.is_dir() or not output.suffix:
+    if not _is_video(output):
         return Images(output, alpha=alpha, overwrite=overwrite)
     return VideoWriter(
         output,
